@@ -1,0 +1,94 @@
+"""Identity: accounts and partitions, command ids that a gateway can recognise as issued, and what derives from them."""
+
+import hashlib
+import hmac
+import os
+import re
+import time
+import zlib
+from typing import NewType
+
+AccountId = NewType("AccountId", str)
+AssetCode = NewType("AssetCode", str)
+CommandId = NewType("CommandId", str)
+HoldId = NewType("HoldId", str)
+Partition = NewType("Partition", int)
+Principal = NewType("Principal", str)
+
+ACCOUNT_ID = re.compile(r"[a-z0-9][a-z0-9._:-]{0,63}", re.ASCII)
+ASSET_CODE = re.compile(r"[A-Z][A-Z0-9._-]{0,15}", re.ASCII)
+SYSTEM_ACCOUNT_ID = re.compile(r"(?:world|house|fees|fx|suspense):[A-Z][A-Z0-9._-]{0,15}:[0-9]{1,3}|transit:[A-Z][A-Z0-9._-]{0,15}:[0-9]{1,3}:(?:in|out):[0-9]{1,3}", re.ASCII)
+UUID_TEXT = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII)
+# Accounts of the ledger itself carry their partition as the last part of their name.
+PARTITIONED_PREFIXES = ("world:", "house:", "fees:", "fx:", "suspense:", "transit:")
+# Names that clients may not choose or name without `admin`. A mix's account is placed by its hash like a client's.
+SYSTEM_PREFIXES = (*PARTITIONED_PREFIXES, "mix:")
+PARTITIONS_MAX = 256
+MAC_BYTES = 3
+
+
+def partition_of(account: AccountId, partitions: int) -> Partition:
+    """The partition 0 … P-1 that owns the account: fixed for ever, the same in every process (DESIGN §4.2)."""
+    if account.startswith(PARTITIONED_PREFIXES):
+        suffix = account.rpartition(":")[2]
+        if suffix.isdecimal() and suffix.isascii() and len(suffix) <= len(str(PARTITIONS_MAX)) and int(suffix) < partitions:
+            return Partition(int(suffix))
+    return Partition(zlib.crc32(account.encode()) % partitions)
+
+
+def system_account(role: str, asset: AssetCode, partition: Partition) -> AccountId:
+    """The ledger's own account `role:asset:partition`; role is world, house, fees, fx or suspense (DESIGN §4.3)."""
+    return AccountId(f"{role}:{asset}:{partition}")
+
+
+def transit_account(asset: AssetCode, peer: Partition, side: str, partition: Partition) -> AccountId:
+    """What is on its way between `partition` and `peer`; side is "out" at the source, "in" at the destination."""
+    return AccountId(f"transit:{asset}:{peer}:{side}:{partition}")
+
+
+def subkey(secret: str, purpose: str) -> bytes:
+    """A key of its own for each purpose, so that no MAC of one can stand in for another's."""
+    return hmac.digest(secret.encode(), f"tellerline:{purpose}".encode(), "sha256")
+
+
+class CommandIds:
+    """Issues and recognises command ids: UUIDv8 of 98 bits of content, 24 of them left to a MAC (DESIGN §4.6)."""
+
+    def __init__(self, secret: str) -> None:
+        self._name_key = subkey(secret, "command-name")
+        self._mac_key = subkey(secret, "command-mac")
+
+    def of_key(self, principal: Principal, key: str) -> CommandId:
+        """The id of the command that this principal sends under this idempotency key, at any gateway, at any time."""
+        name = len(principal.encode()).to_bytes(4) + principal.encode() + key.encode()
+        return self._sealed(hmac.digest(self._name_key, name, "sha256")[:13])
+
+    def fresh(self) -> CommandId:
+        """A new id that sorts by time of issue, for a command without a key."""
+        return self._sealed((time.time_ns() // 1_000_000).to_bytes(6) + os.urandom(7))
+
+    def is_issued(self, text: str) -> bool:
+        """Whether this is an id that a gateway with our secret has made. 1 in 2^24 of forged ids passes."""
+        if not UUID_TEXT.fullmatch(text):
+            return False
+        raw = bytes.fromhex(text.replace("-", ""))
+        return hmac.compare_digest(self._mac(raw[:13]), raw[13:])
+
+    def _mac(self, body: bytes) -> bytes:
+        return hmac.digest(self._mac_key, body, "sha256")[:MAC_BYTES]
+
+    def _sealed(self, body: bytes) -> CommandId:
+        versioned = bytearray(body)
+        versioned[6] = (versioned[6] & 0x0F) | 0x80  # version 8, RFC 9562 §5.8
+        versioned[8] = (versioned[8] & 0x3F) | 0x80  # variant 10
+        digits = (bytes(versioned) + self._mac(bytes(versioned))).hex()
+        return CommandId(f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}")
+
+
+def derived_id(command: CommandId, purpose: str) -> str:
+    """A UUIDv8 that is a function of the command: what a gateway generates for it, any other generates alike."""
+    raw = bytearray(hashlib.sha256(f"tellerline:{purpose}:{command}".encode()).digest()[:16])
+    raw[6] = (raw[6] & 0x0F) | 0x80
+    raw[8] = (raw[8] & 0x3F) | 0x80
+    digits = raw.hex()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

@@ -1,0 +1,37 @@
+"""What travels over RabbitMQ: frozen, closed, versioned pydantic models. JSON Schemas of them stand in docs/messages/."""
+
+from shared.messages.commands import (
+    AccountClose,
+    AccountCreate,
+    AccountUpdate,
+    AssetCreate,
+    Command,
+    CommandEnvelope,
+    HoldCapture,
+    HoldPlace,
+    HoldVoid,
+    Move,
+    OperationCancel,
+)
+from shared.messages.events import BatchEvent, EventMessage, Nudge
+from shared.messages.replies import Outcome, Reply, Settled
+
+__all__ = [
+    "AccountClose",
+    "AccountCreate",
+    "AccountUpdate",
+    "AssetCreate",
+    "BatchEvent",
+    "Command",
+    "CommandEnvelope",
+    "EventMessage",
+    "HoldCapture",
+    "HoldPlace",
+    "HoldVoid",
+    "Move",
+    "Nudge",
+    "OperationCancel",
+    "Outcome",
+    "Reply",
+    "Settled",
+]

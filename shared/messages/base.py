@@ -1,0 +1,28 @@
+"""The fields and bounds that messages have in common."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from shared.ids import AccountId, AssetCode, CommandId, HoldId, Principal
+from shared.money import AMOUNT_MINOR_MAX, BALANCE_MINOR_MAX
+
+COMMANDS_PER_ENVELOPE_MAX = 1_000
+ENVELOPE_BYTES_MAX = 512 * 1024
+
+Uuid = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")]
+Id = Annotated[CommandId, StringConstraints(min_length=36, max_length=36)]
+Account = Annotated[AccountId, StringConstraints(min_length=1, max_length=64)]
+Hold = Annotated[HoldId, StringConstraints(min_length=36, max_length=36)]
+Asset = Annotated[AssetCode, StringConstraints(min_length=1, max_length=16)]
+Owner = Annotated[Principal, StringConstraints(min_length=1, max_length=128)]
+# Minor units, as JSON integers of any length: both ends are ours and read them exactly.
+Amount = Annotated[int, Field(gt=0, le=AMOUNT_MINOR_MAX)]
+Limit = Annotated[int, Field(ge=0, le=BALANCE_MINOR_MAX)]
+Text = Annotated[str, StringConstraints(max_length=16_384)]
+
+
+class Message(BaseModel):
+    """Frozen and closed: an unknown field is a message of a version that we do not speak."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)

@@ -1,0 +1,113 @@
+"""Commands: requests to change the ledger, and the envelope that carries those gathered for one partition."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from shared.messages.base import COMMANDS_PER_ENVELOPE_MAX, Account, Amount, Asset, Hold, Id, Limit, Message, Owner, Text
+
+
+class _Command(Message):
+    """What every command carries. `fingerprint` is 32 hex digits over what the client sent (DESIGN §4.6)."""
+
+    id: Id
+    principal: Owner
+    admin: bool = False
+    fingerprint: Annotated[str, Field(min_length=32, max_length=32)]
+    reference: Text | None = None
+    metadata: Text | None = None
+    # The sender has reason to think that the id was seen before: look it up before deciding.
+    repeat: bool = False
+
+
+class Move(_Command):
+    """One posting. Deposits and withdrawals are moves from and to the `world` (or `house`) account of the same partition."""
+
+    kind: Literal["deposit.v1", "withdrawal.v1", "transfer.v1"]
+    source: Account
+    destination: Account
+    amount: Amount
+    asset: Asset
+
+
+class AccountCreate(_Command):
+    """Opens `account`. `metadata` is the account's first metadata."""
+
+    kind: Literal["account.create.v1"] = "account.create.v1"
+    account: Account
+    asset: Asset
+    owner: Owner
+    overdraft_limit: Limit = 0
+
+
+class AccountUpdate(_Command):
+    """Changes what is not None. `metadata` replaces the account's metadata whole."""
+
+    kind: Literal["account.update.v1"] = "account.update.v1"
+    account: Account
+    overdraft_limit: Limit | None = None
+    status: Literal["open", "frozen"] | None = None
+
+
+class AccountClose(_Command):
+    """Closes `account` for good: refused unless its balance and its holds are zero."""
+
+    kind: Literal["account.close.v1"] = "account.close.v1"
+    account: Account
+
+
+class AssetCreate(_Command):
+    """Makes an asset known; goes to partition 0."""
+
+    kind: Literal["asset.create.v1"] = "asset.create.v1"
+    asset: Asset
+    scale: Annotated[int, Field(ge=0, le=30)]
+    name: Annotated[str, Field(min_length=1, max_length=128)]
+
+
+class HoldPlace(_Command):
+    """Sets `amount` aside on `account`. Without `expires_in_s` only a capture or a void ends it."""
+
+    kind: Literal["hold.place.v1"] = "hold.place.v1"
+    hold: Hold
+    account: Account
+    amount: Amount
+    asset: Asset
+    destination: Account | None = None
+    expires_in_s: Annotated[int, Field(gt=0, le=10 * 366 * 86_400)] | None = None
+
+
+class HoldCapture(_Command):
+    """Moves the whole held amount from `account` to `destination`, which lies in the same or another partition."""
+
+    kind: Literal["hold.capture.v1"] = "hold.capture.v1"
+    hold: Hold
+    account: Account
+    destination: Account
+
+
+class HoldVoid(_Command):
+    """Gives the held amount back to the account's available funds."""
+
+    kind: Literal["hold.void.v1"] = "hold.void.v1"
+    hold: Hold
+    account: Account
+
+
+class OperationCancel(_Command):
+    """Writes `id` as rejected `cancelled` unless it has an outcome: the end of an unknown. `id` is the unknown's id."""
+
+    kind: Literal["operation.cancel.v1"] = "operation.cancel.v1"
+
+
+Command = Annotated[
+    Move | AccountCreate | AccountUpdate | AccountClose | AssetCreate | HoldPlace | HoldCapture | HoldVoid | OperationCancel,
+    Field(discriminator="kind"),
+]
+
+
+class CommandEnvelope(Message):
+    """Commands for one partition, in the order of their sending."""
+
+    v: Literal[1] = 1
+    commands: Annotated[tuple[Command, ...], Field(min_length=1, max_length=COMMANDS_PER_ENVELOPE_MAX)]

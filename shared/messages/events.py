@@ -1,0 +1,41 @@
+"""What a worker publishes after a commit. The journal is the truth; a consumer that misses a message reads it there."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from shared.messages.base import Message
+
+
+class EventOutcome(Message):
+    """One operation of a batch, as the journal holds it."""
+
+    id: str
+    kind: str
+    status: Literal["posted", "rejected", "started"]
+    code: str | None = None
+    accounts: tuple[str, ...] = ()
+
+
+class BatchEvent(Message):
+    """Everything that batch `batch` of `partition` decided."""
+
+    batch: int
+    recorded_at_us: int  # microseconds since 1970 UTC
+    outcomes: tuple[EventOutcome, ...]
+
+
+class EventMessage(Message):
+    """One or more consecutive batches of one partition; routing key `p00` …"""
+
+    v: Literal[1] = 1
+    partition: Annotated[int, Field(ge=0, lt=256)]
+    batches: Annotated[tuple[BatchEvent, ...], Field(min_length=1)]
+
+
+class Nudge(Message):
+    """Tells a partition's owner that transit rows of `source` wait for it; routing key `nudge.p00` …"""
+
+    v: Literal[1] = 1
+    source: int
+    destination: int

@@ -1,0 +1,45 @@
+"""What a worker tells the sender of commands: outcomes, and the settlement of credits in other partitions."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from shared.messages.base import Message
+from shared.rejections import Rejection
+
+
+class Outcome(Message):
+    """The decision on one command, after the commit that holds everything it was decided on.
+
+    `balances` are minor units after the operation, for local accounts that the principal may read. `legs` are the partitions
+    whose credit is still on its way. `replayed`: decided earlier; the details are in the journal and not repeated here.
+    """
+
+    id: str
+    status: Literal["posted", "rejected"]
+    code: Rejection | None = None
+    replayed: bool = False
+    recorded_at_us: int = 0  # microseconds since 1970 UTC
+    balances: dict[str, int] = {}
+    legs: tuple[int, ...] = ()
+    available: int | None = None  # minor units, with insufficient_funds
+    required: int | None = None
+
+
+class Settled(Message):
+    """A credit of operation `id` landed in `partition`; `returned` when it met a closed account and went back."""
+
+    id: str
+    partition: int
+    account: str
+    balance: int | None = None  # minor units after it, where the principal may read the account
+    returned: bool = False
+
+
+class Reply(Message):
+    """One message for each sender and commit."""
+
+    v: Literal[1] = 1
+    outcomes: tuple[Outcome, ...] = ()
+    settled: tuple[Settled, ...] = ()
+    worker: Annotated[str, Field(max_length=128)] = ""
