@@ -16,6 +16,7 @@ class Outcome(Message):
     """
 
     id: str
+    fingerprint: str
     status: Literal["posted", "rejected"]
     code: Rejection | None = None
     replayed: bool = False

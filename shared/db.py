@@ -1,0 +1,50 @@
+"""The way to PostgreSQL: pools and connections with the bounds that every service keeps."""
+
+import asyncio
+import ssl as _ssl
+from typing import Final, TypeAlias
+
+import asyncpg
+
+CONNECT_TIMEOUT_S: Final = 5.0
+COMMAND_TIMEOUT_S: Final = 10.0
+
+# Faults after which the outcome of a statement is not known, or the database is not there.
+CONNECTION_FAULTS: Final = (
+    OSError,
+    TimeoutError,
+    asyncio.IncompleteReadError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    _ssl.SSLError,
+)
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+
+
+async def connect(dsn: str, *, application: str, command_timeout_s: float = COMMAND_TIMEOUT_S) -> Connection:
+    """One connection. Raises what is in CONNECTION_FAULTS."""
+    return await asyncpg.connect(
+        dsn,
+        timeout=CONNECT_TIMEOUT_S,
+        command_timeout=command_timeout_s,
+        server_settings={"application_name": application},
+    )
+
+
+async def open_pool(dsn: str, *, application: str, size_min: int = 1, size_max: int = 8) -> Pool:
+    """A pool of `size_min` … `size_max` connections; idle ones are closed after a minute."""
+    return await asyncpg.create_pool(
+        dsn,
+        min_size=size_min,
+        max_size=size_max,
+        max_inactive_connection_lifetime=60.0,
+        timeout=CONNECT_TIMEOUT_S,
+        command_timeout=COMMAND_TIMEOUT_S,
+        server_settings={"application_name": application},
+    )
