@@ -1,0 +1,101 @@
+"""Each layer runs alone: `pytest tests/unit` needs no server; servers start when the first test asks for one.
+
+Fixtures: `postgres` and `rabbitmq` (servers of this run), `databases` (a factory), `database` (one test's
+own clone), `vhost` (an empty virtual host, as a URL).
+"""
+
+import asyncio
+import itertools
+import os
+from collections.abc import Callable, Iterator, Mapping
+
+import hypothesis
+import pytest
+import uvloop
+
+from tests.backends import Backend, backend, chosen
+from tests.backends.databases import Database, Databases
+from tests.backends.servers import PostgresServer, RabbitServer
+
+LAYERS = ("unit", "property", "contract", "integration", "system")
+TIMEOUT_S = {"contract": 120, "integration": 120, "system": 300}
+
+hypothesis.settings.register_profile("quick", deadline=None, print_blob=True)
+hypothesis.settings.register_profile(
+    "long", deadline=None, print_blob=True, max_examples=5_000, stateful_step_count=100
+)
+
+
+def pytest_configure() -> None:
+    hypothesis.settings.load_profile(os.environ.get("TEST_PROFILE", "quick"))
+
+
+def pytest_report_header() -> str:
+    try:
+        name, why = chosen()
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from error
+    return f"backend: {name} ({why})"
+
+
+def layer_of(item: pytest.Item) -> str:
+    """The folder under tests/; what lies beside the folders is as quick as a unit test."""
+    folder = item.path.relative_to(item.config.rootpath / "tests").parts[0]
+    return folder if folder in LAYERS else "unit"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks each test with its layer; the quick layers come first."""
+    for item in items:
+        layer = layer_of(item)
+        item.add_marker(layer)
+        if layer in TIMEOUT_S and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(TIMEOUT_S[layer]))
+    items.sort(key=lambda item: LAYERS.index(layer_of(item)))
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The loop of production."""
+    return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture(scope="session")
+def servers() -> Backend:
+    return backend(chosen()[0])
+
+
+@pytest.fixture(scope="session")
+def postgres(servers: Backend) -> Iterator[PostgresServer]:
+    with servers.postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(servers: Backend) -> Iterator[RabbitServer]:
+    with servers.rabbitmq() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def databases(postgres: PostgresServer, rabbitmq: RabbitServer) -> Databases:
+    rabbitmq.make_vhost("migrations")
+    return Databases(postgres, rabbitmq.amqp_url("migrations"))
+
+
+@pytest.fixture
+def database(databases: Databases) -> Iterator[Database]:
+    """A migrated ledger of four partitions; `databases.clone(partitions)` gives others."""
+    with databases.clone() as database:
+        yield database
+
+
+VHOSTS = itertools.count()
+
+
+@pytest.fixture
+def vhost(rabbitmq: RabbitServer) -> Iterator[str]:
+    """The AMQP URL of an empty virtual host: no exchange, no queue; declaring the topology is up to the test."""
+    name = f"test-{os.getpid()}-{next(VHOSTS)}"
+    rabbitmq.make_vhost(name)
+    yield rabbitmq.amqp_url(name)
+    rabbitmq.drop_vhost(name)
