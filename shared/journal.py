@@ -1,0 +1,69 @@
+"""The canonical form of what a batch writes: lines of PostgreSQL's COPY text format, and the hash over them (DESIGN §4.1).
+
+The worker sends these very lines to the database and hashes them; `verify` gets them back with COPY TO and hashes them again.
+The format escapes tab, newline and backslash, so two different batches never have the same bytes.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+# Table → columns, in the order of the hash. Not in it: accounts.status and .metadata, which repeat what entries and
+# operations say; assets, whose content stands in the metadata of the operation that made them.
+HASHED_COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
+    "accounts": ("id", "asset", "owner", "partition", "batch"),
+    "operations": (
+        "id", "partition", "batch", "line", "kind", "principal", "fingerprint", "outcome", "code", "detail", "postings",
+        "subject", "reference", "metadata",
+    ),
+    "entries": (
+        "account_id", "seq", "operation_id", "asset", "delta", "held_delta", "balance_after", "held_after", "limit_after",
+        "status_after", "partition", "batch", "line",
+    ),
+    "transit": ("source", "batch", "destination", "credits"),
+    "settlements": ("source", "source_batch", "destination", "batch"),
+    "holds": ("id", "account_id", "asset", "amount", "destination", "operation_id", "expires_at_us", "partition", "batch"),
+    "hold_ends": ("hold_id", "ended", "operation_id", "partition", "batch"),
+}
+# The order of a table's lines within one batch. Text compares by its bytes (COLLATE "C").
+LINE_ORDER: Final[Mapping[str, tuple[str, ...]]] = {
+    "accounts": ("id",),
+    "operations": ("line",),
+    "entries": ("line",),
+    "transit": ("destination",),
+    "settlements": ("source", "source_batch"),
+    "holds": ("id",),
+    "hold_ends": ("hold_id",),
+}
+# The columns that name the batch that wrote a row.
+PLACE: Final[Mapping[str, tuple[str, str]]] = {
+    table: {"transit": ("source", "batch"), "settlements": ("destination", "batch")}.get(table, ("partition", "batch"))
+    for table in HASHED_COLUMNS
+}
+GENESIS_HASH: Final = bytes(32)
+
+_ESCAPES: Final = str.maketrans({
+    "\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v",
+})
+NULL: Final = "\\N"
+
+
+def copy_text(value: str | None) -> str:
+    """A text value as COPY writes it. NUL cannot be stored by PostgreSQL and must have been refused before."""
+    return NULL if value is None else value.translate(_ESCAPES)
+
+
+def content_hash(lines_of: Mapping[str, Sequence[str]]) -> bytes:
+    """SHA-256 over a batch's lines: for each table that has any, its name on a line, then its lines, each with its newline."""
+    digest = hashlib.sha256()
+    for table in HASHED_COLUMNS:
+        lines = lines_of.get(table)
+        if lines:
+            digest.update(f"{table}\n".encode())
+            digest.update("".join(lines).encode())
+    return digest.digest()
+
+
+def copy_statement(table: str, columns: Iterable[str]) -> str:
+    """The COPY that writes `table`."""
+    return f"COPY ledger.{table} ({', '.join(columns)}) FROM STDIN"

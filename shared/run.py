@@ -1,0 +1,92 @@
+"""How every service runs: uvloop, one TaskGroup, a clean stop on SIGTERM, and a port for health and metrics."""
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import structlog
+import uvloop
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+log = structlog.get_logger()
+
+STOP_GRACE_S = 10.0
+
+Service = Callable[[asyncio.Event], Awaitable[None]]
+Readiness = Callable[[], Awaitable[dict[str, str]]]
+
+
+def run_service(service: Service) -> None:
+    """Runs `service(stop)` until it returns; SIGTERM and SIGINT set `stop`. A fault ends the process with exit code 1."""
+    try:
+        uvloop.run(_until_stopped(service))
+    except* Exception as faults:
+        log.critical("service.failed", exc_info=faults)
+        sys.exit(1)
+
+
+async def _until_stopped(service: Service) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    running = asyncio.ensure_future(service(stop))
+    stopping = asyncio.ensure_future(stop.wait())
+    await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if not running.done():
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(running), STOP_GRACE_S)
+        if not running.done():
+            log.warning("service.stop_overdue", grace_s=STOP_GRACE_S)
+            running.cancel()
+    stopping.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+
+
+class Stopped(Exception):
+    """Ends a TaskGroup whose service was asked to stop."""
+
+
+@contextlib.asynccontextmanager
+async def until_stop(stop: asyncio.Event) -> AsyncIterator[asyncio.TaskGroup]:
+    """A TaskGroup whose tasks are cancelled when `stop` is set. The first fault of a task ends the others and is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_raise_when(stop), name="stop")
+            yield group
+    except* Stopped:
+        pass
+
+
+async def _raise_when(stop: asyncio.Event) -> None:
+    await stop.wait()
+    raise Stopped
+
+
+async def serve_metrics(host: str, port: int, readiness: Readiness) -> web.AppRunner:
+    """Serves /livez, /readyz and /metrics; returns the runner, whose `cleanup()` ends it.
+
+    `readiness` names what is not ready and why; an empty answer is 200, anything else 503.
+    """
+    async def livez(_: web.Request) -> web.Response:
+        return web.json_response({"status": "ok"})
+
+    async def readyz(_: web.Request) -> web.Response:
+        missing = await readiness()
+        return web.json_response({"status": "unavailable" if missing else "ok", "missing": missing}, status=503 if missing else 200)
+
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    app = web.Application()
+    app.add_routes([web.get("/livez", livez), web.get("/readyz", readyz), web.get("/metrics", metrics)])
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, host, port)
+    await site.start()
+    log.info("metrics.listening", addresses=[f"{address[0]}:{address[1]}" for address in runner.addresses])
+    return runner

@@ -1,0 +1,52 @@
+"""Settings come from the environment; each `NAME` may also be given as `NAME_FILE`, the path of a file that holds the value."""
+
+import os
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "TELLERLINE_"
+
+
+class SettingsError(Exception):
+    """The environment does not describe a service that could run."""
+
+
+class ServiceSettings(BaseSettings):
+    """What every service needs. Durations end in `_s` or `_ms`, bounds in `_max`."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65_535)
+    metrics_port: int = Field(default=0, ge=0, le=65_535)
+    log_format: Literal["auto", "json", "console"] = "auto"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @classmethod
+    def load(cls) -> Self:
+        """Reads the environment. Raises SettingsError naming the first file that cannot be read."""
+        read_secret_files()
+        return cls()
+
+
+class LedgerSettings(ServiceSettings):
+    """What a service needs that talks to the database and the broker."""
+
+    database_url: SecretStr
+    amqp_url: SecretStr
+    secret: SecretStr = Field(min_length=32)
+
+
+def read_secret_files() -> None:
+    """Puts the content of each TELLERLINE_…_FILE into the variable without the suffix, unless that is set."""
+    for name, path in list(os.environ.items()):
+        target = name.removesuffix("_FILE")
+        if not name.startswith(PREFIX) or target == name or target in os.environ:
+            continue
+        try:
+            os.environ[target] = Path(path).read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise SettingsError(f"{name}: {error.strerror}: {path}") from error
