@@ -1,7 +1,7 @@
 """Each layer runs alone: `pytest tests/unit` needs no server; servers start when the first test asks for one.
 
 Fixtures: `postgres` and `rabbitmq` (servers of this run), `databases` (a factory), `database` (one test's
-own clone), `vhost` (an empty virtual host, as a URL).
+own clone), `vhost` (an empty virtual host, as a URL), `broker` (one with the topology of four partitions).
 """
 
 import asyncio
@@ -13,6 +13,7 @@ import hypothesis
 import pytest
 import uvloop
 
+from shared import migrate
 from tests.backends import Backend, backend, chosen
 from tests.backends.databases import Database, Databases
 from tests.backends.servers import PostgresServer, RabbitServer
@@ -77,9 +78,8 @@ def rabbitmq(servers: Backend) -> Iterator[RabbitServer]:
 
 
 @pytest.fixture(scope="session")
-def databases(postgres: PostgresServer, rabbitmq: RabbitServer) -> Databases:
-    rabbitmq.make_vhost("migrations")
-    return Databases(postgres, rabbitmq.amqp_url("migrations"))
+def databases(postgres: PostgresServer) -> Databases:
+    return Databases(postgres)
 
 
 @pytest.fixture
@@ -94,8 +94,17 @@ VHOSTS = itertools.count()
 
 @pytest.fixture
 def vhost(rabbitmq: RabbitServer) -> Iterator[str]:
-    """The AMQP URL of an empty virtual host: no exchange, no queue; declaring the topology is up to the test."""
+    """The AMQP URL of an empty virtual host: no exchange, no queue."""
     name = f"test-{os.getpid()}-{next(VHOSTS)}"
     rabbitmq.make_vhost(name)
     yield rabbitmq.amqp_url(name)
     rabbitmq.drop_vhost(name)
+
+
+@pytest.fixture
+def broker(vhost: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The AMQP URL of a virtual host that has the topology of four partitions."""
+    # The wait is for brokers that are killed right after; this one belongs to the whole run.
+    monkeypatch.setattr(migrate, "SETTLE_AFTER_DECLARE_S", 0.0)
+    asyncio.run(migrate.declare_topology(vhost, partitions=4))
+    return vhost

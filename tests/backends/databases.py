@@ -4,17 +4,14 @@ import asyncio
 import itertools
 import os
 import secrets
-import subprocess
-import sys
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from shared.db import connect
-from tests.backends.servers import ROLES, PostgresServer
-from tests.tree import ROOT
+from shared.migrate import ROLES, migrate_database
+from tests.backends.servers import PostgresServer
 
-MIGRATE_MAX_S = 60
 STATEMENT_MAX_S = 30
 
 
@@ -37,7 +34,6 @@ class Databases:
     """Templates by number of partitions, and the clones made of them."""
 
     server: PostgresServer
-    amqp_url: str
     password: str = field(default_factory=lambda: secrets.token_hex(16))
     templates: dict[int, str] = field(default_factory=dict[int, str])
     numbers: Iterator[int] = field(default_factory=itertools.count)
@@ -55,22 +51,11 @@ class Databases:
             self.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
     def make_template(self, partitions: int) -> str:
-        """Migrates as an operator would: by `python -m shared.migrate`, with the owner's DSN."""
+        """Migrates as an operator would, with the owner's DSN."""
         name = f"tellerline_template_{os.getpid()}_p{partitions}"
         self.execute(f'CREATE DATABASE "{name}"')
-        environment = {
-            **{key: value for key, value in os.environ.items() if not key.startswith("TELLERLINE_")},
-            "TELLERLINE_DATABASE_URL": self.server.dsn(name),
-            "TELLERLINE_AMQP_URL": self.amqp_url,
-            "TELLERLINE_PARTITIONS": str(partitions),
-            **{f"TELLERLINE_ROLE_PASSWORD_{role.upper()}": self.password for role in ROLES},
-        }
-        command = [sys.executable, "-m", "shared.migrate"]
-        ended = subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=MIGRATE_MAX_S, check=False
-        )
-        if ended.returncode:
-            raise RuntimeError(f"python -m shared.migrate ended with {ended.returncode}:\n{ended.stdout}{ended.stderr}")
+        passwords: dict[str, str] = {role: self.password for role in ROLES}
+        asyncio.run(migrate_database(self.server.dsn(name), partitions=partitions, passwords=passwords))
         self.templates[partitions] = name
         return name
 

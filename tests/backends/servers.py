@@ -6,8 +6,6 @@ import json
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
-ROLES = ("gateway", "worker", "poller", "distributor", "verify")
-
 
 @dataclass(frozen=True, slots=True)
 class PostgresServer:

@@ -5,7 +5,10 @@ import pytest
 from aiormq.exceptions import ChannelNotFoundEntity
 
 from shared.db import connect
-from shared.topology import PARTITION_QUEUE_ARGUMENTS
+from shared.ids import Partition
+from shared.migrate import check_schema
+from shared.topology import PARTITION_QUEUE_ARGUMENTS, partition_queue
+from tests.backends.databases import Database
 from tests.backends.servers import PostgresServer
 
 
@@ -31,5 +34,26 @@ async def test_a_virtual_host_is_empty_and_takes_the_queues_of_production(vhost:
             "ledger.cmd.v1.p00", durable=True, arguments=dict(PARTITION_QUEUE_ARGUMENTS)
         )
         assert declared.message_count == 0
+    finally:
+        await connection.close()
+
+
+async def test_each_test_has_a_migrated_ledger_of_its_own(database: Database) -> None:
+    for role in ("gateway", "worker", "poller", "distributor", "verify"):
+        connection = await connect(getattr(database, role), application="tests")
+        try:
+            assert await connection.fetchval("SELECT current_user") == f"tellerline_{role}"
+            await check_schema(connection)
+        finally:
+            await connection.close()
+
+
+async def test_each_test_has_a_broker_with_the_topology(broker: str, database: Database) -> None:
+    connection = await aiormq.connect(broker)
+    try:
+        channel = await connection.channel()
+        for partition in range(database.partitions):
+            declared = await channel.queue_declare(partition_queue(Partition(partition)), passive=True)
+            assert declared.message_count == 0
     finally:
         await connection.close()
