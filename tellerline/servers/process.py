@@ -1,4 +1,4 @@
-"""Processes: started in a session of their own, awaited by pidfd without polling, found again after a crash, stopped by pid."""
+"""Processes: started in a session of their own, awaited by pidfd, found again after a crash, stopped by pid."""
 
 import asyncio
 import contextlib
@@ -144,9 +144,9 @@ def processes_with(variable: str, value: str) -> Iterator[int]:
 
 
 async def end_leftovers(find: Callable[[], Iterator[int]], wish: signal.Signals, grace_s: float) -> int:
-    """Stops what a crashed run left: `find` is asked again before each signal, since a pid may be given to another process.
+    """Stops what a crashed run left; returns how many there were.
 
-    Returns how many there were.
+    `find` is asked again before each signal, since a pid may have been given to another process.
     """
     handles: dict[int, int] = {}
     for pid in list(find()):

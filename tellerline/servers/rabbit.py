@@ -1,6 +1,7 @@
 """A private RabbitMQ node: Debian's package, started by hand; every listener on loopback, all state in one folder."""
 
 import asyncio
+import itertools
 import os
 import re
 import shutil
@@ -29,7 +30,7 @@ METHOD_FRAME = b"\x01"
 SETTINGS: Mapping[str, str] = {
     "disk_free_limit.absolute": "50MB",
     "vm_memory_high_watermark.absolute": "512MB",
-    # The write-ahead log is kept in memory as well until it is full; half a gigabyte, as by default, would raise the alarm.
+    # The write-ahead log is in memory too until it is full; half a gigabyte, as by default, would raise the alarm.
     "raft.wal_max_size_bytes": "64000000",
     "log.console.level": "info",
     # Nobody looks at the figures of an idle node every 5 s.
@@ -96,7 +97,7 @@ class PrivateRabbit:
                 self._ports[port] = self._kept_ports.port(port)
         self._configure()
         environment = self.environment()
-        # Our own, in the foreground, or the node would start one that outlives it. The first argument is how it is found.
+        # Our own, in the foreground: one that the node starts would outlive it. It is found by its first argument.
         mapper = [str(self._folder / "epmd"), "-port", str(self._ports["epmd"]), "-address", LOOPBACK]
         self._epmd = Child(Command(mapper, environment, self._log, program=epmd, folder=self._folder))
         await until_ready(self._epmd, self._epmd_accepts, "epmd", self._log, EPMD_START_MAX_S)
@@ -126,7 +127,7 @@ class PrivateRabbit:
     def _nodes(self) -> Iterator[int]:
         home = ("-home", str(self._folder / "home"))
         for pid, line in processes():
-            if Path(line[0]).name.startswith("beam") and home in zip(line, line[1:], strict=False):
+            if Path(line[0]).name.startswith("beam") and home in itertools.pairwise(line):
                 yield pid
 
     def _mappers(self) -> Iterator[int]:

@@ -1,4 +1,4 @@
-"""PostgreSQL refuses to run as root. Here is how root starts it all the same, with the rights of nobody in particular."""
+"""PostgreSQL refuses to run as root: how root starts it all the same, with the rights of nobody in particular."""
 
 import os
 import subprocess
@@ -10,10 +10,10 @@ from tellerline.servers.process import StartFailed
 UNPRIVILEGED_ID = 1000
 PROBE_MAX_S = 20
 
-# Seen from inside, user 1000; seen from outside, still root: files stay root's, and a folder closed to others stays open.
+# From inside, user 1000; from outside, still root: files stay root's, and a folder closed to others stays open.
 IN_A_NAMESPACE = ("unshare", "--user", f"--map-user={UNPRIVILEGED_ID}", f"--map-group={UNPRIVILEGED_ID}", "--")
-# Where namespaces are refused (containers): another user, who may pass closed folders, since the program and the data dir
-# often lie below root's home. It has no other right of root.
+# Where namespaces are refused (containers): another user, who may pass closed folders, since the program and the
+# data dir often lie below root's home. It has no other right of root.
 AS_ANOTHER_USER = (
     "setpriv",
     f"--reuid={UNPRIVILEGED_ID}",
@@ -29,7 +29,8 @@ PROBE = 'test "$(id -u)" != 0 && test -O "$1" && test -w "$1" && exec "$0" --ver
 def unprivileged_prefix(program: Path, folder: Path, ways: Sequence[Sequence[str]] | None = None) -> tuple[str, ...]:
     """What to put before a command so that it does not run as root and owns `folder`; empty for everyone but root.
 
-    `ways` are tried in order; the owner of the folder remembers the one that was taken. Raises StartFailed when none works.
+    `ways` are tried in order; the owner of the folder remembers the one that was taken.
+    Raises StartFailed when none works.
     """
     if os.geteuid() != 0:
         return ()
