@@ -1,0 +1,1 @@
+"""The ledger worker: the one teller of each partition that it owns."""

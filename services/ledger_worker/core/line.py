@@ -1,0 +1,120 @@
+"""A line: one partition's accounts in memory, its place in the journal, and how far it has read the others' transit rows."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TypeVar
+
+from services.ledger_worker.core.accounts import Account, AccountFacts, Hold, is_system_name, system_facts
+from services.ledger_worker.core.draft import Draft
+from shared.ids import AccountId, AssetCode, HoldId, Partition, partition_of
+from shared.rejections import Rejection
+
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+
+class InvariantBroken(Exception):
+    """Something that cannot be is: nothing may be written on top of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A command that has an outcome. `code` None is posted."""
+
+    fingerprint: str
+    code: Rejection | None
+
+
+@dataclass(slots=True, eq=False)
+class World:
+    """What all lines of one worker share: facts that never change once they are true."""
+
+    partitions: int
+    assets: dict[AssetCode, int] = field(default_factory=dict)  # code → scale
+    facts: dict[AccountId, AccountFacts] = field(default_factory=dict)
+    recent: dict[str, Known] = field(default_factory=dict)
+
+    def partition_of(self, account: AccountId) -> Partition:
+        """The partition that owns the account."""
+        return partition_of(account, self.partitions)
+
+    def facts_of(self, account: AccountId) -> AccountFacts | None:
+        """What is known of an account that lives elsewhere; None when it does not exist (or was not loaded)."""
+        if is_system_name(account):
+            return system_facts(account)
+        return self.facts.get(account)
+
+    def trim(self, recent_max: int, facts_max: int) -> None:
+        """Forgets the oldest beyond the bounds. What is forgotten stands in the journal."""
+        _drop_oldest(self.recent, recent_max)
+        _drop_oldest(self.facts, facts_max)
+
+
+@dataclass(slots=True, eq=False)
+class Line:
+    """`batch` is the last batch decided, `committed` the last that the database holds."""
+
+    world: World
+    partition: Partition
+    batch: int
+    cursors: dict[Partition, int]
+    committed: int = 0
+    accounts: dict[AccountId, Account] = field(default_factory=dict)
+    holds: dict[HoldId, Hold] = field(default_factory=dict)
+    draft: Draft | None = None
+
+    def open_draft(self) -> Draft:
+        """The open batch, begun if there is none."""
+        if self.draft is None:
+            self.draft = Draft(self.partition, self.batch + 1)
+        return self.draft
+
+    def close_draft(self) -> Draft | None:
+        """Takes the open batch out, to be committed; None when it would write nothing."""
+        draft, self.draft = self.draft, None
+        if draft is None or draft.is_empty:
+            return None
+        self.batch = draft.batch
+        return draft
+
+    def account(self, account: AccountId) -> Account | None:
+        """The account in memory. A system account that nobody used yet is opened now, in this batch."""
+        known = self.accounts.get(account)
+        if known is None and is_system_name(account) and self.world.partition_of(account) == self.partition:
+            facts = system_facts(account)
+            known = Account(account, facts.asset, facts.owner, is_system=True)
+            self.accounts[account] = known
+            self.open_draft().open_account(known, None)
+        return known
+
+    def cursors_text(self) -> str:
+        """The cursors as the batch row keeps them."""
+        return json.dumps({str(source): batch for source, batch in sorted(self.cursors.items())}, separators=(",", ":"))
+
+    def trim(self, accounts_max: int) -> None:
+        """Forgets accounts beyond the bound, oldest first; never one of an uncommitted batch, never one of the ledger's."""
+        excess = len(self.accounts) - accounts_max
+        if excess > 0:
+            free = (known for known in self.accounts.values() if known.batch <= self.committed and not known.is_system)
+            for known in list(islice(free, excess)):
+                del self.accounts[known.id]
+        self.holds = {key: hold for key, hold in self.holds.items() if hold.batch > self.committed}
+
+
+def read_cursors(text: str) -> dict[Partition, int]:
+    """The inverse of `Line.cursors_text`."""
+    read: Mapping[str, int] = json.loads(text)
+    return {Partition(int(source)): int(batch) for source, batch in read.items()}
+
+
+def missing(wanted: Iterable[AccountId], known: Mapping[AccountId, object]) -> set[AccountId]:
+    """Those of `wanted` that must be loaded."""
+    return {account for account in wanted if account not in known}
+
+
+def _drop_oldest(bounded: dict[Key, Value], size_max: int) -> None:
+    for key in list(islice(bounded, max(0, len(bounded) - size_max))):
+        del bounded[key]

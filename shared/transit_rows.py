@@ -1,0 +1,60 @@
+"""The content of a transit row: the credits of one source batch for one destination partition (ADR 0003)."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from shared.ids import AccountId, AssetCode
+
+VERSION = 1
+
+
+class TransitRowError(ValueError):
+    """The row is not one that this version wrote."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    """One credit on its way. `operation` is the one that debited `source`, or the return of a credit that could not land."""
+
+    operation: str
+    account: AccountId
+    asset: AssetCode
+    amount: int  # minor units, > 0
+    source: AccountId
+    kind: Literal["credit", "return"]
+    principal: str
+    admin: bool
+    reply_to: str | None
+
+
+def encode_credits(credits: Sequence[Credit]) -> str:
+    """Compact JSON; reply addresses stand once."""
+    replies: dict[str, int] = {}
+    rows: list[list[str | int]] = []
+    for credit in credits:
+        reply = -1 if credit.reply_to is None else replies.setdefault(credit.reply_to, len(replies))
+        rows.append([
+            credit.operation, credit.account, credit.asset, str(credit.amount), credit.source, credit.kind,
+            credit.principal, int(credit.admin), reply,
+        ])
+    return json.dumps({"v": VERSION, "replies": list(replies), "credits": rows}, separators=(",", ":"))
+
+
+def decode_credits(text: str) -> list[Credit]:
+    """The credits in the order of their debits. Raises TransitRowError."""
+    try:
+        row = json.loads(text)
+        if row["v"] != VERSION:
+            raise TransitRowError(f"version {row['v']}")
+        replies = row["replies"]
+        return [
+            Credit(
+                str(operation), AccountId(account), AssetCode(asset), int(amount), AccountId(source), kind, str(principal),
+                bool(admin), None if reply < 0 else str(replies[reply]),
+            )
+            for operation, account, asset, amount, source, kind, principal, admin, reply in row["credits"]
+        ]
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise TransitRowError(repr(error)) from error
