@@ -54,7 +54,7 @@ class Databases:
         """Migrates as an operator would, with the owner's DSN."""
         name = f"tellerline_template_{os.getpid()}_p{partitions}"
         self.execute(f'CREATE DATABASE "{name}"')
-        passwords: dict[str, str] = {role: self.password for role in ROLES}
+        passwords: dict[str, str] = dict.fromkeys(ROLES, self.password)
         asyncio.run(migrate_database(self.server.dsn(name), partitions=partitions, passwords=passwords))
         self.templates[partitions] = name
         return name

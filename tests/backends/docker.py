@@ -1,9 +1,7 @@
 """Servers in containers, by testcontainers."""
 
-import http.client
 import os
 import secrets
-import time
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -19,7 +17,6 @@ from tests.backends.servers import PostgresServer, RabbitServer
 POSTGRES_IMAGE = os.environ.get("TEST_POSTGRES_IMAGE", "postgres:17")
 RABBITMQ_IMAGE = os.environ.get("TEST_RABBITMQ_IMAGE", "rabbitmq:4-management")
 POSTGRES_PORT, AMQP_PORT, MANAGEMENT_PORT = 5432, 5672, 15672
-RABBITMQ_START_MAX_S = 90
 # Idle schedulers of Erlang spin by default and would eat one of two cores.
 ERLANG_ARGUMENTS = "+sbwt none +sbwtdcpu none +sbwtdio none"
 
@@ -49,19 +46,5 @@ class DockerBackend:
             host = container.get_container_host_ip()
             port, management = (int(container.get_exposed_port(each)) for each in (AMQP_PORT, MANAGEMENT_PORT))
             server = RabbitServer(host, port, user, password, management)
-            wait_until_it_answers(server)
+            server.wait_until_it_answers()
             yield server
-
-
-def wait_until_it_answers(server: RabbitServer) -> None:
-    """The management plugin starts last: once it answers, so does everything else."""
-    deadline = time.monotonic() + RABBITMQ_START_MAX_S
-    while True:
-        try:
-            server.call("GET", "/api/overview")
-        except (OSError, RuntimeError, http.client.HTTPException) as fault:
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"RabbitMQ did not answer within {RABBITMQ_START_MAX_S} s") from fault
-            time.sleep(0.2)
-        else:
-            return

@@ -3,8 +3,11 @@
 import base64
 import http.client
 import json
+import time
 from dataclasses import dataclass
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
+
+RABBITMQ_START_MAX_S = 90
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,19 @@ class RabbitServer:
         """The URL of a virtual host."""
         return f"amqp://{quote(self.user)}:{quote(self.password)}@{self.host}:{self.port}/{quote(vhost, safe='')}"
 
+    def wait_until_it_answers(self) -> None:
+        """The management plugin starts last: once it answers, so does everything else. Raises TimeoutError."""
+        deadline = time.monotonic() + RABBITMQ_START_MAX_S
+        while True:
+            try:
+                self.call("GET", "/api/overview")
+            except (OSError, RuntimeError, http.client.HTTPException) as fault:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"RabbitMQ did not answer within {RABBITMQ_START_MAX_S} s") from fault
+                time.sleep(0.2)
+            else:
+                return
+
     def make_vhost(self, vhost: str) -> None:
         """An empty virtual host in which our user may do everything."""
         self.call("PUT", f"/api/vhosts/{quote(vhost, safe='')}", {})
@@ -60,11 +76,3 @@ class RabbitServer:
         if response.status // 100 != 2:  # the class of success
             raise RuntimeError(f"{method} {path}: {response.status} {text}")
         return json.loads(text) if text else None
-
-
-def rabbit_server(url: str, management_port: int) -> RabbitServer:
-    """From the URL of a user."""
-    parts = urlsplit(url)
-    if not (parts.hostname and parts.port and parts.username and parts.password):
-        raise ValueError(f"no user, password, host and port in {parts.scheme} URL")
-    return RabbitServer(parts.hostname, parts.port, parts.username, parts.password, management_port)
