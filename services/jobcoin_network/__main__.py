@@ -1,0 +1,56 @@
+"""`python -m services.jobcoin_network`: serve the simulated network until SIGTERM."""
+
+import asyncio
+from time import time_ns
+
+import structlog
+from aiohttp import web
+
+from services.jobcoin_network.app import build_app
+from services.jobcoin_network.network import Network
+from services.jobcoin_network.settings import JobcoinNetworkSettings
+from services.jobcoin_network.store import Store
+from shared.logs import configure_logs
+from shared.run import run_service
+
+log = structlog.get_logger()
+
+IDLE_TIMEOUT_S = 75.0
+STOP_TIMEOUT_S = 5.0
+
+
+def main() -> None:
+    """Run the service; exits 0 when asked to stop and 1 on a fault."""
+    settings = JobcoinNetworkSettings.load()
+    configure_logs("jobcoin_network", settings.log_format, settings.log_level)
+
+    async def service(stop: asyncio.Event) -> None:
+        store = Store(settings.jobcoin_dir)
+        try:
+            await serve(settings, Network(store, lambda: time_ns() // 1_000_000), stop)
+        finally:
+            store.close()
+
+    run_service(service)
+
+
+async def serve(settings: JobcoinNetworkSettings, network: Network, stop: asyncio.Event) -> None:
+    """Serve until `stop` is set, then finish what is in flight. Raises what a commit raised, for its end is ours."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(network.write(), name="write")
+        runner = web.AppRunner(
+            build_app(network), access_log=None, keepalive_timeout=IDLE_TIMEOUT_S, shutdown_timeout=STOP_TIMEOUT_S
+        )
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, settings.host, settings.port).start()
+            log.info("jobcoin.listening", addresses=[f"{address[0]}:{address[1]}" for address in runner.addresses])
+            await stop.wait()
+        finally:
+            await runner.cleanup()
+        network.end()
+    log.info("jobcoin.stopped")
+
+
+if __name__ == "__main__":
+    main()

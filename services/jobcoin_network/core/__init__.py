@@ -1,0 +1,1 @@
+"""The network's rules, pure: no I/O, no clock, no randomness."""

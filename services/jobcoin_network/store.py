@@ -1,0 +1,97 @@
+"""What the network must not forget: a SQLite file of its own, synced at every commit."""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from services.jobcoin_network.core.chain import Address, Movement, Transaction
+from services.jobcoin_network.core.coins import read_amount
+from services.jobcoin_network.core.world import InstanceName, Row
+
+FILE_NAME = "jobcoin.sqlite3"
+SCHEMA_VERSION = 1
+# How long a start waits for the process before it, which may still be ending.
+LOCK_WAIT_S = 5.0
+
+
+class StoreFault(Exception):
+    """The network's file cannot be used: held by another process, damaged, or written by another version."""
+
+
+class Store:
+    """The transactions of all instances, in a directory that one process at a time holds."""
+
+    def __init__(self, directory: Path) -> None:
+        """Open the file, making it if it is missing. Raises StoreFault."""
+        directory.mkdir(parents=True, exist_ok=True)
+        self._path = directory / FILE_NAME
+        # Commits run in a thread, one after the other, so that the event loop never waits for the disk.
+        self._connection = sqlite3.connect(
+            self._path, isolation_level=None, check_same_thread=False, timeout=LOCK_WAIT_S
+        )
+        try:
+            self._prepare()
+        except sqlite3.Error as fault:
+            self._connection.close()
+            raise StoreFault(f"{self._path}: {fault}") from fault
+
+    # An exclusive lock keeps a second process out for as long as this one lives; FULL syncs the log at every commit.
+    PREPARE = "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; BEGIN EXCLUSIVE; COMMIT"
+    CREATE = """
+        CREATE TABLE transactions (
+          instance text NOT NULL,
+          position integer NOT NULL CHECK (position >= 0),
+          timestamp_ms integer NOT NULL,
+          sender text,
+          recipient text NOT NULL,
+          amount text NOT NULL,
+          PRIMARY KEY (instance, position)
+        ) STRICT, WITHOUT ROWID
+    """
+
+    def _prepare(self) -> None:
+        self._connection.executescript(self.PREPARE)
+        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+        if version == 0:
+            self._connection.executescript(f"BEGIN; {self.CREATE}; PRAGMA user_version={SCHEMA_VERSION}; COMMIT")
+        elif version != SCHEMA_VERSION:
+            self._connection.close()
+            raise StoreFault(f"{self._path}: schema {version}, but this program knows {SCHEMA_VERSION}")
+
+    ROWS = """
+        SELECT instance, position, timestamp_ms, sender, recipient, amount
+        FROM transactions ORDER BY instance, position
+    """
+
+    def rows(self) -> Iterator[Row]:
+        """Everything committed, each instance's transactions in their order."""
+        for instance, position, timestamp_ms, sender, recipient, amount in self._connection.execute(self.ROWS):
+            movement = Movement(None if sender is None else Address(sender), Address(recipient), read_amount(amount))
+            yield Row(InstanceName(instance), position, Transaction(timestamp_ms, movement))
+
+    INSERT = """
+        INSERT INTO transactions (instance, position, timestamp_ms, sender, recipient, amount)
+        VALUES (?, ?, ?, ?, ?, ?)
+    """
+
+    def commit(self, rows: Sequence[Row]) -> None:
+        """Write the rows in one synced transaction: when this returns, they outlive a kill and a power cut."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        self._connection.executemany(self.INSERT, [_record(row) for row in rows])
+        self._connection.execute("COMMIT")
+
+    def close(self) -> None:
+        """Give the file back. What was not committed is not kept."""
+        self._connection.close()
+
+
+def _record(row: Row) -> tuple[str, int, int, str | None, str, str]:
+    movement = row.transaction.movement
+    return (
+        row.instance,
+        row.position,
+        row.transaction.timestamp_ms,
+        movement.sender,
+        movement.recipient,
+        movement.amount.text,
+    )
