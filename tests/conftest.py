@@ -7,7 +7,7 @@ own clone), `vhost` (an empty virtual host, as a URL), `broker` (one with the to
 import asyncio
 import itertools
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 
 import hypothesis
 import pytest
@@ -53,6 +53,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if layer in TIMEOUT_S and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(TIMEOUT_S[layer]))
     items.sort(key=lambda item: LAYERS.index(layer_of(item)))
+
+
+SECONDS_OF: dict[str, float] = dict.fromkeys(LAYERS, 0.0)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Adds up where the time goes; the start of a server counts for the layer that first asked for it."""
+    report = yield
+    SECONDS_OF[layer_of(item)] += report.duration
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    spent = ", ".join(f"{layer} {seconds:.0f} s" for layer, seconds in SECONDS_OF.items() if seconds)
+    terminalreporter.write_line(f"time of each layer: {spent}")
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
