@@ -1,0 +1,112 @@
+import json
+
+import pytest
+
+from services.jobcoin_network import pages
+from services.jobcoin_network.core.chain import ALICE, Address, Chain, Movement, Transaction, creation, genesis
+from services.jobcoin_network.core.coins import read_amount
+from services.jobcoin_network.core.wire import (
+    ADDRESS_LENGTH_MAX,
+    REQUIRED,
+    Listing,
+    RequestRefusedError,
+    read_creation,
+    read_transfer,
+    timestamp_text,
+)
+from services.jobcoin_network.core.world import InstanceName
+
+GOOD = {"fromAddress": "Alice", "toAddress": "Bob", "amount": "1.50"}
+NOW_MS = 1_398_172_201_210
+HOSTILE = Address("\"><script>alert(1)</script><img src=x onerror='y'>&amp;\u202e")
+
+
+@pytest.mark.parametrize(
+    ("timestamp_ms", "text"),
+    [
+        (1_398_172_201_210, "2014-04-22T13:10:01.210Z"),
+        (1_489_031_507_000, "2017-03-09T03:51:47.000Z"),
+        (1_489_031_507_007, "2017-03-09T03:51:47.007Z"),
+    ],
+)
+def test_a_timestamp_always_has_three_fraction_digits(timestamp_ms: int, text: str) -> None:
+    assert timestamp_text(timestamp_ms) == text
+
+
+def test_created_coins_have_no_sender_at_all() -> None:
+    created, sent = json.loads(Listing(Chain(genesis(NOW_MS))).all_json())
+    assert created == {"timestamp": "2014-04-22T13:10:01.150Z", "toAddress": "Alice", "amount": "50"}
+    assert sent == {
+        "timestamp": "2014-04-22T13:10:01.210Z",
+        "fromAddress": "Alice",
+        "toAddress": "Bob",
+        "amount": "12.5",
+    }
+
+
+def test_an_unused_address_has_exactly_zero_and_no_transactions() -> None:
+    assert Listing(Chain()).address_json(ALICE) == b'{"balance":"0","transactions":[]}'
+
+
+def test_an_address_shows_its_own_transactions_oldest_first_as_they_are_added() -> None:
+    chain = Chain(genesis(NOW_MS))
+    listing = Listing(chain)
+    assert json.loads(listing.address_json(Address("Bob")))["balance"] == "12.5"
+    chain.append(Transaction(NOW_MS, creation(Address("Bob"))))
+    shown = json.loads(listing.address_json(Address("Bob")))
+    assert (shown["balance"], [row["amount"] for row in shown["transactions"]]) == ("62.5", ["12.5", "50"])
+    assert len(json.loads(listing.all_json())) == 3
+
+
+def test_a_good_transfer_is_read() -> None:
+    assert read_transfer(GOOD) == Movement(Address("Alice"), Address("Bob"), read_amount("1.50"))
+
+
+@pytest.mark.parametrize("name", ["fromAddress", "toAddress", "amount"])
+@pytest.mark.parametrize("value", [None, ""])
+def test_a_missing_field_is_named(name: str, value: str | None) -> None:
+    fields = {key: text for key, text in {**GOOD, name: value}.items() if text is not None}
+    with pytest.raises(RequestRefusedError) as refused:
+        read_transfer(fields)
+    assert refused.value.error == {name: [REQUIRED]}
+
+
+def test_all_missing_fields_are_named_at_once() -> None:
+    with pytest.raises(RequestRefusedError) as refused:
+        read_transfer({})
+    assert isinstance(refused.value.error, dict)
+    assert set(refused.value.error) == {"fromAddress", "toAddress", "amount"}
+
+
+def test_an_amount_of_zero_is_answered_with_a_sentence() -> None:
+    with pytest.raises(RequestRefusedError) as refused:
+        read_transfer({**GOOD, "amount": "0"})
+    assert refused.value.error == "Amount must be over 0!"
+
+
+@pytest.mark.parametrize("address", ["x" * (ADDRESS_LENGTH_MAX + 1), "\ud800"])
+def test_an_address_that_could_not_be_kept_is_refused(address: str) -> None:
+    for read, fields, name in (
+        (read_transfer, {**GOOD, "toAddress": address}, "toAddress"),
+        (read_creation, {}, "address"),
+    ):
+        with pytest.raises(RequestRefusedError) as refused:
+            read({**fields, name: address})
+        assert isinstance(refused.value.error, dict)
+        assert list(refused.value.error) == [name]
+
+
+def test_a_hostile_address_is_only_ever_text_on_a_page() -> None:
+    chain = Chain([Transaction(NOW_MS, creation(HOSTILE))])
+    page = pages.viewer(InstanceName("puppy"), chain, {str(HOSTILE): [str(HOSTILE)]})
+    assert "<script" not in page
+    assert "<img" not in page
+    assert "&lt;script&gt;alert(1)" in page
+
+
+def test_the_viewer_shows_both_forms_the_addresses_and_the_log() -> None:
+    page = pages.viewer(InstanceName("deputize-green"), Chain(genesis(NOW_MS)))
+    for text in ("Jobcoin Viewer for Deputize Green", "API docs", "Send Jobcoins", "Create 50 New Jobcoins"):
+        assert text in page
+    for text in ("Create 50 Coins", "2 Addresses", "(new)", "37.5", 'action="/deputize-green/send"'):
+        assert text in page
