@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from tellerline.servers.files import LOOPBACK, KeptPorts, kept_secret, private_folder, write_private
-from tellerline.servers.process import Child, Command, StartFailed, end_leftovers, processes, until_ready
+from tellerline.servers.process import Child, Command, NotInstalled, StartFailed, end_leftovers, processes, until_ready
 from tellerline.servers.unprivileged import unprivileged_prefix
 
 OWNER = "tellerline"
@@ -72,6 +72,7 @@ class PrivatePostgres:
         self._settings = settings or {}
         self._ways = ways
         self._port: int | None = None
+        self._served = False  # from then on others know the port
         self._child: Child | None = None
         # Stands in the title of every backend, by which those of a killed postmaster are found.
         self._mark = "tellerline-" + hashlib.sha256(str(self._cluster).encode()).hexdigest()[:16]
@@ -97,17 +98,18 @@ class PrivatePostgres:
         programs = self._programs()
         private_folder(self._folder)
         await self.end_leftovers()
-        if self._port is None:
+        if not self._served:
             self._port = self._ports.port(self.name)
         prefix = unprivileged_prefix(programs / "postgres", self._folder, self._ways)
         if not self._cluster.exists():
             await asyncio.to_thread(self._make_cluster, programs, prefix)
-        self._configure(self._port)
+        self._configure()
         # No process of this cluster is left, so the pid in there is nobody's, or by now somebody else's.
         (self._cluster / "postmaster.pid").unlink(missing_ok=True)
         arguments = [*prefix, str(programs / "postgres"), "-D", str(self._cluster)]
         self._child = Child(Command(arguments, self._environment(), self._log, folder=self._folder))
         await until_ready(self._child, self._accepts, "PostgreSQL", self._log, START_MAX_S)
+        self._served = True
         return self.dsn
 
     async def ended(self) -> int:
@@ -135,13 +137,13 @@ class PrivatePostgres:
         return (pid for pid, line in processes() if line[0].startswith(f"postgres: {self._mark}: "))
 
     def _programs(self) -> Path:
-        """The folder of the server's programs, of the version that made the cluster. Raises StartFailed."""
+        """The folder of the server's programs, of the version that made the cluster. Raises NotInstalled."""
         found = installed_programs()
         version = self._cluster / "PG_VERSION"
         if version.exists():
             made_by = int(version.read_text(encoding="ascii"))
             if made_by not in found:
-                raise StartFailed(f"{self._cluster} was made by PostgreSQL {made_by}, which is not installed")
+                raise NotInstalled(f"{self._cluster} was made by PostgreSQL {made_by}, which is not installed")
             return found[made_by]
         if not found:
             raise StartFailed(
@@ -178,8 +180,8 @@ class PrivatePostgres:
             last = (run.stderr.strip() or run.stdout.strip())[-800:]
             raise StartFailed(f"PostgreSQL's data could not be made (exit code {run.returncode})\n{last}")
 
-    def _configure(self, port: int) -> None:
-        settings = {**SETTINGS, **self._settings, "port": str(port), "cluster_name": self._mark}
+    def _configure(self) -> None:
+        settings = {**SETTINGS, **self._settings, "port": str(self._port), "cluster_name": self._mark}
         lines = [f"{name} = '{value}'\n" for name, value in settings.items()]
         for name, text in (("postgresql.conf", "".join(lines)), ("pg_hba.conf", HOST_RULES)):
             path = self._cluster / name

@@ -21,6 +21,10 @@ class StartFailed(Exception):
     """Something did not get ready; the message says what, and ends with the last lines of its log."""
 
 
+class NotInstalled(StartFailed):
+    """A program is missing, or cannot run here: trying again would not help."""
+
+
 @dataclass(frozen=True, slots=True)
 class Command:
     """A program to start. `program` is what is executed where that is not the first argument."""
@@ -103,14 +107,22 @@ def log_tail(log: Path) -> str:
     return "\n".join(f"    {line[:400]}" for line in lines[-LOG_TAIL_LINES_MAX:])
 
 
-async def until_ready(child: Child, ready: Callable[[], Awaitable[bool]], name: str, log: Path, limit_s: float) -> None:
+async def until_ready(
+    child: Child,
+    ready: Callable[[], Awaitable[bool]],
+    name: str,
+    log: Path,
+    limit_s: float,
+    *,
+    poll_s: float = READY_POLL_S,
+) -> None:
     """Waits until `ready` says so. Raises StartFailed when the process ends first or the time is up."""
     try:
         async with asyncio.timeout(limit_s):
             while not await ready():
                 if not child.running:
                     raise StartFailed(f"{name} {how_it_ended(await child.ended())}\n{log_tail(log)}".rstrip())
-                await asyncio.sleep(READY_POLL_S)
+                await asyncio.sleep(poll_s)
     except TimeoutError as error:
         raise StartFailed(f"{name} was not ready within {limit_s:.0f} s\n{log_tail(log)}".rstrip()) from error
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from tellerline.servers.files import LOOPBACK, KeptPorts, kept_secret, private_folder, write_private
-from tellerline.servers.process import Child, Command, StartFailed, end_leftovers, processes, until_ready
+from tellerline.servers.process import Child, Command, NotInstalled, end_leftovers, processes, until_ready
 
 USER = "tellerline"
 VHOST = "tellerline"
@@ -24,6 +24,7 @@ START_MAX_S = 120.0
 EPMD_START_MAX_S = 10.0
 STOP_GRACE_S = 30.0
 EPMD_STOP_GRACE_S = 5.0
+PORTS = ("rabbitmq", "distribution", "epmd", "management")
 AMQP_HEADER = b"AMQP\x00\x00\x09\x01"
 METHOD_FRAME = b"\x01"
 
@@ -61,6 +62,7 @@ class PrivateRabbit:
         self._settings = settings or {}
         self._plugins = plugins
         self._ports: dict[str, int] = {}
+        self._served = False  # from then on others know the ports
         self._node: Child | None = None
         self._epmd: Child | None = None
 
@@ -92,9 +94,8 @@ class PrivateRabbit:
         for part in ("home", "data", "etc"):
             private_folder(self._folder / part)
         await self.end_leftovers()
-        for port in ("rabbitmq", "distribution", "epmd", "management"):
-            if port not in self._ports:
-                self._ports[port] = self._kept_ports.port(port)
+        if not self._served:
+            self._ports = {port: self._kept_ports.port(port) for port in PORTS}
         self._configure()
         environment = self.environment()
         # Our own, in the foreground: one that the node starts would outlive it. It is found by its first argument.
@@ -104,6 +105,7 @@ class PrivateRabbit:
         node = [str(PROGRAMS / "rabbitmq-server")]
         self._node = Child(Command(node, environment, self._log, folder=self._folder))
         await until_ready(self._node, self._greets, "RabbitMQ", self._log, START_MAX_S)
+        self._served = True
         return self.url
 
     async def ended(self) -> int:
@@ -134,19 +136,19 @@ class PrivateRabbit:
         return (pid for pid, line in processes() if line[0] == str(self._folder / "epmd"))
 
     def _check(self) -> str:
-        """The path of epmd. Raises StartFailed when this machine or folder cannot run a node."""
+        """The path of epmd. Raises NotInstalled when this machine or folder cannot run a node."""
         if not (PROGRAMS / "rabbitmq-server").exists():
-            raise StartFailed(
+            raise NotInstalled(
                 "RabbitMQ is missing: run 'make setup' as root, or 'apt-get install rabbitmq-server', "
                 "or use 'docker compose up --build'"
             )
         if REFUSED_IN_PATHS.search(str(self._folder)):
-            raise StartFailed(
+            raise NotInstalled(
                 f"RabbitMQ cannot keep its data below a path like {str(self._folder)!r}: choose --data-dir"
             )
         epmd = shutil.which("epmd") or next((path for path in PLACES_OF_EPMD if Path(path).exists()), None)
         if epmd is None:
-            raise StartFailed("Erlang's epmd is missing: 'apt-get install --reinstall erlang-base'")
+            raise NotInstalled("Erlang's epmd is missing: 'apt-get install --reinstall erlang-base'")
         return epmd
 
     def _configure(self) -> None:

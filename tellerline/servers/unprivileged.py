@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from tellerline.servers.process import StartFailed
+from tellerline.servers.process import NotInstalled
 
 UNPRIVILEGED_ID = 1000
 PROBE_MAX_S = 20
@@ -30,7 +30,7 @@ def unprivileged_prefix(program: Path, folder: Path, ways: Sequence[Sequence[str
     """What to put before a command so that it does not run as root and owns `folder`; empty for everyone but root.
 
     `ways` are tried in order; the owner of the folder remembers the one that was taken.
-    Raises StartFailed when none works.
+    Raises NotInstalled when none works.
     """
     if os.geteuid() != 0:
         return ()
@@ -41,7 +41,7 @@ def unprivileged_prefix(program: Path, folder: Path, ways: Sequence[Sequence[str
         if (refusal := refusal_of(way, program, folder)) is None:
             return tuple(way)
         refusals.append(f"{way[0]}: {refusal}")
-    raise StartFailed("PostgreSQL does not run as root, and root's rights cannot be dropped: " + "; ".join(refusals))
+    raise NotInstalled("PostgreSQL does not run as root, and root's rights cannot be dropped: " + "; ".join(refusals))
 
 
 def refusal_of(way: Sequence[str], program: Path, folder: Path) -> str | None:

@@ -1,0 +1,5 @@
+"""`python -m tellerline` is `tellerline`."""
+
+from tellerline.cli import main
+
+main()

@@ -1,0 +1,175 @@
+"""The supervisor: brings a stack up, keeps it up, takes it down in reverse order."""
+
+import asyncio
+import importlib.util
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tellerline.servers import PrivatePostgres, PrivateRabbit, StartFailed
+from tellerline.servers.files import LOOPBACK, port_is_free
+from tellerline.servers.process import Child, Command, end_leftovers, how_it_ended, log_tail, processes_with
+from tellerline.supervisor.data_dir import DataDir
+from tellerline.supervisor.keeper import Keeper, Part
+from tellerline.supervisor.plan import (
+    MARK,
+    TIER_SERVERS,
+    Addresses,
+    Options,
+    jobcoin_url,
+    migrate_environment,
+    network_plan,
+    service_plans,
+)
+from tellerline.supervisor.service import STOP_GRACE_S, Service, ServicePlan
+
+STILL_WAITING_S = 5.0
+MIGRATE = "shared.migrate"
+
+Say = Callable[[str], None]
+Ready = Callable[[Mapping[str, object]], None]
+PlanServices = Callable[[Options, DataDir, ServicePlan, PrivatePostgres, PrivateRabbit], Sequence[ServicePlan]]
+
+
+@dataclass(slots=True)
+class Supervisor:
+    """One stack. `say` tells the user a line; `ready` is told once, with what `status --json` prints."""
+
+    options: Options
+    data_dir: DataDir
+    say: Say
+    ready: Ready
+    plan_network: Callable[[DataDir], ServicePlan] = network_plan
+    plan_services: PlanServices = service_plans
+    migrate: str = MIGRATE
+    _keepers: list[Keeper] = field(default_factory=list[Keeper])
+    _addresses: Addresses | None = None
+    _is_ready: bool = False
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop` is set, or SIGTERM or SIGINT comes. Raises StartFailed when the stack does not come up."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        try:
+            async with asyncio.TaskGroup() as group:
+                work = group.create_task(self._bring_up())
+                await stop.wait()
+                self.say("stopping")
+                work.cancel()
+        except* StartFailed as failures:
+            first = failures.exceptions[0]
+            while isinstance(first, BaseExceptionGroup):
+                first = first.exceptions[0]
+            raise first from None
+        finally:
+            self.data_dir.write_state(self._state() | {"status": "stopping"})
+            await self._stop_all()
+            self.data_dir.forget_state()
+
+    async def _bring_up(self) -> None:
+        """Servers and network in parallel, then migrations, then the services in parallel. Never returns."""
+        await end_leftover_services(self.data_dir)
+        self._check_port()
+        self.data_dir.admin_key(self.options.admin_key)
+        self._changed()
+        folder, ports = self.data_dir.path, self.data_dir.ports
+        postgres = PrivatePostgres(folder / "postgres", log=self.data_dir.log("postgres"), ports=ports)
+        rabbit = PrivateRabbit(folder / "rabbitmq", log=self.data_dir.log("rabbitmq"), ports=ports)
+        network = self.plan_network(self.data_dir)
+        async with asyncio.TaskGroup() as group:
+            waiting = group.create_task(self._say_what_is_waited_for())
+            servers = [self._keep(group, part, TIER_SERVERS, ()) for part in (postgres, rabbit)]
+            self._keep(group, self._service(network), network.tier, ())
+            for server in servers:
+                await server.ready.wait()
+            await self._migrate(postgres.dsn, rabbit.url)
+            plans = self.plan_services(self.options, self.data_dir, network, postgres, rabbit)
+            plans = [plan for plan in plans if self._exists(plan)]
+            self._addresses = Addresses(
+                postgres=postgres.dsn,
+                amqp=rabbit.url,
+                jobcoin=jobcoin_url(network),
+                services={plan.name: plan.port for plan in (*plans, network)},
+                admin_key=self.data_dir.admin_key(),
+            )
+            for plan in plans:
+                self._keep(group, self._service(plan), plan.tier, servers)
+            for keeper in self._keepers:
+                await keeper.ready.wait()
+            waiting.cancel()
+            self._is_ready = True
+            self._changed()
+            self.ready(self._state())
+
+    def _service(self, plan: ServicePlan) -> Service:
+        return Service(plan, self.data_dir.log(plan.name))
+
+    def _exists(self, plan: ServicePlan) -> bool:
+        if importlib.util.find_spec(plan.module) and importlib.util.find_spec(f"{plan.module}.__main__"):
+            return True
+        self.say(f"{plan.name}: there is no {plan.module} yet")
+        return False
+
+    def _keep(self, group: asyncio.TaskGroup, part: Part, tier: int, needs: Sequence[Keeper]) -> Keeper:
+        keeper = Keeper(part, tier, needs, self.say, self._changed)
+        self._keepers.append(keeper)
+        group.create_task(keeper.keep(), name=part.name)
+        return keeper
+
+    def _check_port(self) -> None:
+        port = self.options.port
+        if port != 0 and not port_is_free(port):
+            raise StartFailed(f"port {port} of {LOOPBACK} is taken: choose another with --port")
+
+    async def _migrate(self, owner_dsn: str, amqp_url: str) -> None:
+        begun = asyncio.get_running_loop().time()
+        log = self.data_dir.log("migrate")
+        environment = migrate_environment(self.data_dir, owner_dsn, amqp_url)
+        child = Child(Command([sys.executable, "-m", self.migrate], environment, log))
+        try:
+            code = await child.ended()
+        finally:
+            await child.stop(signal.SIGTERM, STOP_GRACE_S)
+        if code != 0:
+            raise StartFailed(f"migrate {how_it_ended(code)}\n{log_tail(log)}")
+        self.say(f"schema and topology are current ({asyncio.get_running_loop().time() - begun:.1f} s)")
+
+    async def _say_what_is_waited_for(self) -> None:
+        while True:
+            await asyncio.sleep(STILL_WAITING_S)
+            names = [keeper.part.name for keeper in self._keepers if not keeper.ready.is_set()]
+            self.say(f"still waiting for {', '.join(names) or 'migrate'}")
+
+    def _changed(self) -> None:
+        self.data_dir.write_state(self._state())
+
+    def _state(self) -> dict[str, object]:
+        pids = {"supervisor": os.getpid()}
+        for keeper in self._keepers:
+            pids |= keeper.part.pids
+        described = self._addresses.described() if self._addresses else {}
+        status = "ready" if self._is_ready else "starting"
+        return described | {"pids": pids, "data_dir": str(self.data_dir.path), "status": status}
+
+    async def _stop_all(self) -> None:
+        for tier in sorted({keeper.tier for keeper in self._keepers}, reverse=True):
+            await asyncio.gather(*(keeper.part.stop() for keeper in self._keepers if keeper.tier == tier))
+
+
+async def end_leftover_services(data_dir: DataDir) -> int:
+    """Stops the services that a killed supervisor left running; how many there were."""
+
+    def left() -> Iterator[int]:
+        return processes_with(MARK, str(data_dir.path))
+
+    return await end_leftovers(left, signal.SIGTERM, STOP_GRACE_S)
+
+
+async def end_all_leftovers(data_dir: DataDir) -> int:
+    """The same with the private servers."""
+    folder = data_dir.path
+    services = await end_leftover_services(data_dir)
+    servers = (PrivatePostgres(folder / "postgres"), PrivateRabbit(folder / "rabbitmq"))
+    return services + sum(await asyncio.gather(*(server.end_leftovers() for server in servers)))

@@ -1,0 +1,81 @@
+"""`tellerline up`: the whole stack on this machine, in the foreground or detached."""
+
+import asyncio
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import click
+
+from tellerline.servers import StartFailed
+from tellerline.stack_options import data_dir_option, json_option, say, show
+from tellerline.supervisor.data_dir import DataDir
+from tellerline.supervisor.detached import start_detached
+from tellerline.supervisor.plan import Options
+from tellerline.supervisor.run import Supervisor
+
+PORT_MAX = 65_535
+COPIES_MAX = 64
+ADMIN_KEY_CHARS_MAX = 255
+ADMIN_KEY = re.compile(rf"[!-~]{{1,{ADMIN_KEY_CHARS_MAX}}}")
+
+
+def checked_admin_key(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    """A key that fits into a header. Raises click.BadParameter."""
+    if value is None or ADMIN_KEY.fullmatch(value):
+        return value
+    raise click.BadParameter(f"1 to {ADMIN_KEY_CHARS_MAX} printable ASCII characters without a space")
+
+
+@click.command("up")
+@data_dir_option
+@click.option(
+    "--port",
+    type=click.IntRange(0, PORT_MAX),
+    default=8080,
+    show_default=True,
+    help="The first gateway's; 0 is a free one, the same at each start.",
+)
+@click.option("--workers", type=click.IntRange(1, COPIES_MAX), default=1, show_default=True, help="Ledger workers.")
+@click.option("--gateways", type=click.IntRange(1, COPIES_MAX), default=1, show_default=True, help="Gateways.")
+@click.option(
+    "--admin-key",
+    envvar="TELLERLINE_ADMIN_KEY",
+    callback=checked_admin_key,
+    help="The first admin key; it is kept in the data dir, and made there if none was ever given.",
+)
+@click.option("--detach", is_flag=True, help="Return when ready; 'tellerline down' stops it.")
+@json_option
+def command(
+    *, data_dir: Path, port: int, workers: int, gateways: int, admin_key: str | None, detach: bool, as_json: bool
+) -> None:
+    """Run PostgreSQL, RabbitMQ, the Jobcoin network and all services."""
+    options = Options(data_dir, port, workers, gateways, admin_key)
+
+    how_to_stop = f"'tellerline down --data-dir {data_dir}'" if detach else "Ctrl-C"
+
+    def ready(state: Mapping[str, object]) -> None:
+        say(f"Tellerline is up; {how_to_stop} stops it.")
+        show(state, as_json=as_json)
+
+    try:
+        if detach:
+            ready(start_detached(options, say))
+        else:
+            run_in_foreground(options, ready)
+    except StartFailed as failure:
+        say(f"tellerline up: {failure}")
+        sys.exit(1)
+
+
+def run_in_foreground(options: Options, ready: Callable[[Mapping[str, object]], None]) -> None:
+    """Returns when the stack was stopped. Raises StartFailed."""
+    data_dir = DataDir(options.data_dir)
+    data_dir.prepare()
+
+    async def run() -> None:
+        await Supervisor(options, data_dir, say, ready).run(asyncio.Event())
+
+    with data_dir.locked():
+        asyncio.run(run())
