@@ -20,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import BaseModel, ConfigDict
 
 from shared.db import connect
+from tellerline.supervisor.data_dir import DataDir
 from tests.tree import ROOT
 
 UP_MAX_S = 120
@@ -37,13 +38,14 @@ class Facts(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     gateway: str
+    gateways: tuple[str, ...]
     jobcoin: str
     admin_key: str
     amqp: str
     postgres: str
     pids: Mapping[str, int]
     # Process → the URL of its /metrics; /readyz and /livez stand beside it.
-    metrics: Mapping[str, str] = {}
+    metrics: Mapping[str, str]
 
 
 def free_port() -> int:
@@ -108,9 +110,11 @@ class Stack:
         tellerline("down", "--data-dir", str(self.data_dir), within_s=DOWN_MAX_S)
 
     def status(self) -> Facts:
-        """The facts of this moment: restarted services have new pids."""
-        printed = tellerline("status", "--json", "--data-dir", str(self.data_dir), within_s=30)
-        self.facts = Facts.model_validate_json(printed)
+        """The facts of this moment, as `tellerline status --json` prints them: restarted services have new pids."""
+        state = DataDir(self.data_dir).read_state()
+        if state is None:
+            raise RuntimeError(f"no stack runs in {self.data_dir}")
+        self.facts = Facts.model_validate(state)
         return self.facts
 
     @property
