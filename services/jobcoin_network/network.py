@@ -44,7 +44,7 @@ class Network:
 
     def chain(self, name: InstanceName) -> Chain:
         """The instance, made now if this is its first use. Raises NetworkFullError."""
-        rows = self._world.open(name, self._clock_ms())
+        rows = self._world.begin(name, self._clock_ms())
         if isinstance(rows, Refusal):
             raise NetworkFullError(rows)
         self._to_write(*rows)

@@ -1,99 +1,26 @@
-"""The simulated network as a client meets it: a real process, real HTTP, a real disk, SIGKILL."""
+"""The simulated network as a client meets it: a real process, real HTTP, hostile bodies, pages."""
 
 import asyncio
-import contextlib
 import gzip
 import json
-import os
 import re
-import resource
-import signal
-import subprocess
-import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Iterator
 
 import aiohttp
 import pytest
 
-API = "/puppy/api"
+from tests.integration.jobcoin import API, OK, Client, NetworkProcess, client_of, running
+
 SEND = f"{API}/transactions"
-OK = (200, {"status": "OK"})
 TIMESTAMP = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z", re.ASCII)
 JSON = {"Content-Type": "application/json"}
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
-
-
-class NetworkProcess:
-    """The service on a free port, with its file in a directory that outlives it."""
-
-    def __init__(self, directory: Path) -> None:
-        settings = {"PORT": "0", "HOST": "127.0.0.1", "JOBCOIN_DIR": str(directory), "LOG_FORMAT": "json"}
-        environment = os.environ | {f"TELLERLINE_{name}": value for name, value in settings.items()}
-        command = [sys.executable, "-m", "services.jobcoin_network"]
-        self.process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-        self.url = ""
-
-    def listening(self) -> str:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            if '"jobcoin.listening"' in line:
-                self.url = f"http://{json.loads(line)['addresses'][0]}"
-                return self.url
-        raise AssertionError(f"it ended with {self.process.wait()}")
-
-    def end(self, number: signal.Signals) -> int:
-        self.process.send_signal(number)
-        _, _ = self.process.communicate(timeout=15)
-        return self.process.returncode
-
-
-@contextlib.contextmanager
-def running(directory: Path, ending: signal.Signals = signal.SIGTERM) -> Generator[NetworkProcess]:
-    network = NetworkProcess(directory)
-    try:
-        network.listening()
-        yield network
-    finally:
-        network.end(ending)
 
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NetworkProcess]:
     with running(tmp_path_factory.mktemp("jobcoin")) as network:
         yield network
-
-
-class Client:
-    """A client of the API, strict about what it gets."""
-
-    def __init__(self, session: aiohttp.ClientSession) -> None:
-        self.session = session
-
-    async def post(self, path: str, **how: object) -> tuple[int, object]:
-        async with self.session.post(path, **how) as response:  # pyright: ignore[reportArgumentType] each test's own way
-            assert response.content_type == "application/json"
-            return response.status, await response.json()
-
-    async def send(self, sender: str, recipient: str, amount: str, api: str = API) -> tuple[int, object]:
-        fields = {"fromAddress": sender, "toAddress": recipient, "amount": amount}
-        return await self.post(f"{api}/transactions", data=fields)
-
-    async def get(self, path: str) -> tuple[int, str]:
-        async with self.session.get(path) as response:
-            return response.status, await response.text()
-
-    async def listed(self, api: str = API) -> list[dict[str, str]]:
-        return json.loads((await self.get(f"{api}/transactions"))[1])
-
-    async def balance(self, address: str, api: str = API) -> str:
-        return json.loads((await self.get(f"{api}/addresses/{address}"))[1])["balance"]
-
-
-@contextlib.asynccontextmanager
-async def client_of(network: NetworkProcess) -> AsyncGenerator[Client]:
-    async with aiohttp.ClientSession(network.url) as session:
-        yield Client(session)
 
 
 @pytest.fixture
@@ -301,69 +228,3 @@ async def test_a_reader_that_has_the_list_is_told_so(client: Client) -> None:
     await client.send("Alice", "tagged", "0.001")
     async with client.session.get(SEND, headers={"If-None-Match": tag}) as response:
         assert response.status == 200
-
-
-async def test_what_was_answered_or_shown_outlives_a_kill(tmp_path: Path) -> None:
-    with running(tmp_path, signal.SIGKILL) as network:
-        async with client_of(network) as client:
-            assert await client.send("Alice", "kept", "1.50") == OK
-    for round_number in range(3):
-        with running(tmp_path, signal.SIGKILL) as network:
-            async with client_of(network) as client:
-                assert await client.balance("kept") == f"{round_number + 1}.5"
-                shown = await client.listed()
-                assert await client.send("Alice", "kept", "1") == OK
-            network.process.kill()
-        with running(tmp_path) as network:
-            async with client_of(network) as client:
-                assert (await client.listed())[:-1] == shown
-
-
-async def test_every_200_under_load_is_kept_when_the_process_is_killed(tmp_path: Path) -> None:
-    answered: list[str] = []
-
-    async def spend(client: Client, number: int) -> None:
-        while True:
-            amount = f"0.{number:03}{len(answered):06}1"
-            status, _ = await client.send("Alice", "load", amount)
-            assert status == 200
-            answered.append(amount)
-            if len(answered) == 200:
-                network.process.kill()
-
-    with running(tmp_path, signal.SIGKILL) as network:
-        async with client_of(network) as client:
-            results = await asyncio.gather(*(spend(client, number) for number in range(16)), return_exceptions=True)
-    assert all(isinstance(result, aiohttp.ClientError | OSError) for result in results)
-    with running(tmp_path) as network:
-        async with client_of(network) as client:
-            kept = [row["amount"] for row in await client.listed()]
-    assert len(answered) >= 200
-    assert set(answered) <= set(kept)
-
-
-async def test_nobody_is_told_ok_when_the_disk_refuses_and_the_process_ends(tmp_path: Path) -> None:
-    with running(tmp_path) as network:
-        async with client_of(network) as client:
-            assert await client.send("Alice", "kept", "1") == OK
-            resource.prlimit(network.process.pid, resource.RLIMIT_FSIZE, (4096, 4096))
-            with contextlib.suppress(aiohttp.ClientError):
-                assert await client.send("Alice", "lost", "1") == (500, {"error": "Internal Server Error"})
-        assert network.process.wait(timeout=15) == 1
-    with running(tmp_path) as network:
-        async with client_of(network) as client:
-            assert (await client.balance("kept"), await client.balance("lost")) == ("1", "0")
-
-
-def test_it_stops_cleanly_when_asked(tmp_path: Path) -> None:
-    network = NetworkProcess(tmp_path)
-    network.listening()
-    assert network.end(signal.SIGTERM) == 0
-
-
-def test_one_process_at_a_time_holds_the_file(tmp_path: Path) -> None:
-    with running(tmp_path):
-        second = NetworkProcess(tmp_path)
-        _, errors = second.process.communicate(timeout=30)
-        assert second.process.returncode == 1
-        assert "database is locked" in errors

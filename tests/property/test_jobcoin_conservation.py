@@ -26,7 +26,7 @@ def test_coins_are_conserved_and_no_balance_is_negative(asked: list[tuple[Instan
     world = World()
     rows: list[Row] = []
     for name, movement, now_ms in asked:
-        opened = world.open(name, now_ms)
+        opened = world.begin(name, now_ms)
         assert not isinstance(opened, Refusal)
         rows += opened
         before = dict(world.chains[name].balances())

@@ -94,8 +94,8 @@ def test_a_list_whose_time_goes_back_is_not_accepted() -> None:
 
 def test_each_instance_is_a_world_of_its_own() -> None:
     world = World()
-    world.open(PUPPY, NOW_MS)
-    world.open(KITTEN, NOW_MS)
+    world.begin(PUPPY, NOW_MS)
+    world.begin(KITTEN, NOW_MS)
     row = world.apply(PUPPY, move(ALICE, CAROL, "1"), NOW_MS)
     assert isinstance(row, Row)
     assert row.position == 2
@@ -105,14 +105,14 @@ def test_each_instance_is_a_world_of_its_own() -> None:
 
 def test_an_instance_is_made_once() -> None:
     world = World()
-    assert len(world.open(PUPPY, NOW_MS)) == 2
-    assert world.open(PUPPY, NOW_MS + 5) == ()
+    assert len(world.begin(PUPPY, NOW_MS)) == 2
+    assert world.begin(PUPPY, NOW_MS + 5) == ()
 
 
 def test_a_world_is_rebuilt_from_its_rows() -> None:
     world = World()
     rows = [
-        row for row in [*world.open(PUPPY, NOW_MS), world.apply(PUPPY, creation(CAROL), NOW_MS)] if isinstance(row, Row)
+        row for row in [*world.begin(PUPPY, NOW_MS), world.apply(PUPPY, creation(CAROL), NOW_MS)] if isinstance(row, Row)
     ]
     again = World(rows)
     assert again.chains[PUPPY].balances() == world.chains[PUPPY].balances()
@@ -121,8 +121,8 @@ def test_a_world_is_rebuilt_from_its_rows() -> None:
 
 def test_the_world_is_bounded_and_says_when_it_is_full() -> None:
     world = World(bounds=Bounds(instances_max=1, transactions_max=3))
-    world.open(PUPPY, NOW_MS)
-    assert world.open(KITTEN, NOW_MS) is Refusal.NETWORK_FULL
+    world.begin(PUPPY, NOW_MS)
+    assert world.begin(KITTEN, NOW_MS) is Refusal.NETWORK_FULL
     assert isinstance(world.apply(PUPPY, creation(CAROL), NOW_MS), Row)
     assert world.apply(PUPPY, creation(CAROL), NOW_MS) is Refusal.NETWORK_FULL
     assert coins_text(world.chains[PUPPY].balance(CAROL)) == "50"

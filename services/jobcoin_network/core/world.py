@@ -53,7 +53,7 @@ class World:
         """The instances that were used so far."""
         return self._chains
 
-    def open(self, name: InstanceName, now_ms: int) -> tuple[Row, ...] | Refusal:
+    def begin(self, name: InstanceName, now_ms: int) -> tuple[Row, ...] | Refusal:
         """Make the instance if it was never used: its first rows, or none if it is there."""
         if name in self._chains:
             return ()
@@ -62,7 +62,7 @@ class World:
         return tuple(self._append(name, transaction) for transaction in genesis(now_ms))
 
     def apply(self, name: InstanceName, movement: Movement, now_ms: int) -> Row | Refusal:
-        """Apply a movement in an instance that is open, whole or not at all."""
+        """Apply a movement in an instance that was begun, whole or not at all."""
         decision = self._chains[name].decide(movement, now_ms)
         if isinstance(decision, Refusal):
             return decision
