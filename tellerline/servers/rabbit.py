@@ -144,7 +144,7 @@ class PrivateRabbit:
             )
         if REFUSED_IN_PATHS.search(str(self._folder)):
             raise NotInstalled(
-                f"RabbitMQ cannot keep its data below a path like {str(self._folder)!r}: choose --data-dir"
+                f"RabbitMQ takes no folder with spaces or any of *?[]{{}}!^ in its path, as {self._folder}"
             )
         epmd = shutil.which("epmd") or next((path for path in PLACES_OF_EPMD if Path(path).exists()), None)
         if epmd is None:

@@ -52,6 +52,7 @@ class Supervisor:
         """Until `stop` is set, or SIGTERM or SIGINT comes. Raises StartFailed when the stack does not come up."""
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        failure: StartFailed | None = None
         try:
             async with asyncio.TaskGroup() as group:
                 work = group.create_task(self._bring_up())
@@ -59,14 +60,13 @@ class Supervisor:
                 self.say("stopping")
                 work.cancel()
         except* StartFailed as failures:
-            first = failures.exceptions[0]
-            while isinstance(first, BaseExceptionGroup):
-                first = first.exceptions[0]
-            raise first from None
+            failure = first_of(failures)
         finally:
             self.data_dir.write_state(self._state() | {"status": "stopping"})
             await self._stop_all()
             self.data_dir.forget_state()
+        if failure is not None:
+            raise failure
 
     async def _bring_up(self) -> None:
         """Servers and network in parallel, then migrations, then the services in parallel. Never returns."""
@@ -156,6 +156,12 @@ class Supervisor:
     async def _stop_all(self) -> None:
         for tier in sorted({keeper.tier for keeper in self._keepers}, reverse=True):
             await asyncio.gather(*(keeper.part.stop() for keeper in self._keepers if keeper.tier == tier))
+
+
+def first_of(failures: BaseExceptionGroup[StartFailed]) -> StartFailed:
+    """The first of a group, however deep it lies."""
+    first = failures.exceptions[0]
+    return first_of(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 async def end_leftover_services(data_dir: DataDir) -> int:
