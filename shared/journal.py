@@ -5,7 +5,7 @@ The format escapes tab, newline and backslash, so two different batches never ha
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 # Table → columns, in the order of the hash. Not in it: accounts.status and .metadata, which repeat what entries and
@@ -62,8 +62,3 @@ def content_hash(lines_of: Mapping[str, Sequence[str]]) -> bytes:
             digest.update(f"{table}\n".encode())
             digest.update("".join(lines).encode())
     return digest.digest()
-
-
-def copy_statement(table: str, columns: Iterable[str]) -> str:
-    """The COPY that writes `table`."""
-    return f"COPY ledger.{table} ({', '.join(columns)}) FROM STDIN"

@@ -236,9 +236,11 @@ def _update_account(line: Line, command: AccountUpdate, _: Asking) -> Decision |
         return Refusal(Rejection.ACCOUNT_NOT_FOUND)
     if account.status is Status.CLOSED:
         return Refusal(Rejection.ACCOUNT_CLOSED)
-    # A lower limit may leave less than nothing available: that refuses further debits, and moves no money by itself.
-    if command.overdraft_limit is not None and account.balance - account.held + command.overdraft_limit < 0:
-        return Refusal(Rejection.INSUFFICIENT_FUNDS, account.balance - account.held + account.limit, 0)
+    # A lower limit lowers what is available, and what lowers it leaves it at zero or more.
+    if command.overdraft_limit is not None and command.overdraft_limit < account.limit:
+        lowered_by = account.limit - command.overdraft_limit
+        if account.available < lowered_by:
+            return Refusal(Rejection.INSUFFICIENT_FUNDS, account.available, lowered_by)
     # From here on it must succeed.
     draft = line.open_draft()
     account.limit = account.limit if command.overdraft_limit is None else command.overdraft_limit

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from services.ledger_worker.core.accounts import Account, AccountFacts, Hold, is_system_name, system_facts
 from services.ledger_worker.core.draft import Draft
-from shared.ids import AccountId, AssetCode, HoldId, Partition, partition_of
+from shared.ids import SYSTEM_ACCOUNT_ID, AccountId, AssetCode, HoldId, Partition, partition_of
 from shared.rejections import Rejection
 
 
@@ -83,8 +83,10 @@ class Line:
     def account(self, account: AccountId) -> Account | None:
         """The account in memory. A system account that nobody used yet is opened now, in this batch."""
         known = self.accounts.get(account)
-        if known is None and is_system_name(account) and self.world.partition_of(account) == self.partition:
+        if known is None and SYSTEM_ACCOUNT_ID.fullmatch(account) and self.world.partition_of(account) == self.partition:
             facts = system_facts(account)
+            if facts.asset not in self.world.assets:
+                return None
             known = Account(account, facts.asset, facts.owner, is_system=True)
             self.accounts[account] = known
             self.open_draft().open_account(known, None)

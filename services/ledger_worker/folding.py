@@ -1,0 +1,121 @@
+"""Folding transit rows in: those of other workers from the journal, those of this worker's own lines in the same commit."""
+
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Final
+
+import structlog
+
+from services.ledger_worker import metrics
+from services.ledger_worker.core.line import InvariantBroken, Line
+from services.ledger_worker.core.transit import (
+    all_can_land,
+    fold_row,
+    fold_to_suspense,
+    landing_accounts,
+    transit_accounts,
+)
+from services.ledger_worker.group import Group
+from services.ledger_worker.loading import Loading
+from services.ledger_worker.ports import Store, TransitRow
+from shared.ids import Partition, system_account
+from shared.transit_rows import Credit, TransitRowError, decode_credits
+
+log = structlog.get_logger()
+
+ROWS_PER_COMMIT_MAX: Final = 500
+CREDITS_PER_COMMIT_MAX: Final = 4_000
+
+
+class Folding:
+    """A pair (source, destination) is caught up when every committed row of it is folded: only then may a fresh row, one of
+    the commit in the making, be folded without passing through the journal first, since rows must be folded in order."""
+
+    def __init__(self, store: Store, loading: Loading, lines: Mapping[Partition, Line], draining: AbstractSet[Partition]) -> None:
+        self._store = store
+        self._loading = loading
+        self._lines = lines
+        # Lines being given back fold nothing more: their next owner will.
+        self._draining = draining
+        self._caught_up: set[tuple[Partition, Partition]] = set()
+        self.due = False
+
+    def forget(self, partition: Partition) -> None:
+        """A line begins anew: what waits for it and from it is not known."""
+        self._caught_up = {pair for pair in self._caught_up if partition not in pair}
+        self.due = True
+
+    async def fold(self, group: Group) -> None:
+        """Folds into the open drafts. No commit may be in flight: every row of ours before this group is in the journal."""
+        if self.due and self._lines:
+            await self._fold_waiting(group)
+        await self._fold_fresh(group)
+        for line in self._lines.values():
+            await self._loading.accounts(line, transit_accounts(line))
+
+    async def _fold_waiting(self, group: Group) -> None:
+        self.due = False
+        lines = [line for line in self._lines.values() if line.partition not in self._draining]
+        cursors = [
+            (line.partition, Partition(source), line.cursors.get(Partition(source), 0))
+            for line in lines for source in range(line.world.partitions) if source != line.partition
+        ]
+        rows = await self._store.pending_transit(cursors, ROWS_PER_COMMIT_MAX)
+        credits = 0
+        for folded, row in enumerate(rows):
+            if credits >= CREDITS_PER_COMMIT_MAX:
+                rows = rows[:folded]
+                self.due = True
+                break
+            credits += await self._fold_row(group, row)
+        if len(rows) >= ROWS_PER_COMMIT_MAX:
+            self.due = True
+        if not self.due:
+            self._caught_up = {(source, line.partition) for line in lines for source in self._lines}
+
+    async def _fold_row(self, group: Group, row: TransitRow) -> int:
+        line = self._lines.get(row.destination)
+        if line is None:
+            return 0
+        try:
+            credits = decode_credits(row.credits)
+            await self._loading.accounts(line, landing_accounts(line, credits))
+            self._check(line, credits)
+        except (TransitRowError, InvariantBroken) as error:
+            log.error("transit.unreadable", source=row.source, batch=row.batch, destination=row.destination, error=repr(error))
+            totals = await self._store.transit_totals(row)
+            await self._loading.accounts(line, [system_account("suspense", asset, line.partition) for asset, _ in totals])
+            fold_to_suspense(line, row.source, row.batch, totals)
+            metrics.PARKED.labels("transit").inc()
+            return 1
+        self._land(group, line, row.source, row.batch, credits, "journal")
+        return len(credits)
+
+    def _check(self, line: Line, credits: Sequence[Credit]) -> None:
+        for credit in credits:
+            if line.account(credit.account) is None:
+                raise InvariantBroken(f"credit to {credit.account}, which does not exist in partition {line.partition}")
+
+    async def _fold_fresh(self, group: Group) -> None:
+        for source in list(self._lines.values()):
+            if source.draft is None:
+                continue
+            for destination, credits in sorted(source.draft.outgoing.items()):
+                line = self._lines.get(destination)
+                if line is not None and destination not in self._draining and (source.partition, destination) in self._caught_up:
+                    await self._loading.accounts(line, landing_accounts(line, credits))
+                    # A credit that must go back waits for the next commit: its way back may be folded already.
+                    if all_can_land(line, credits):
+                        self._land(group, line, source.partition, source.draft.batch, credits, "same commit")
+                        continue
+                self._caught_up.discard((source.partition, destination))
+                group.onward.append((source.partition, destination))
+
+    def _land(
+        self, group: Group, line: Line, source: Partition, batch: int, credits: Sequence[Credit], way: str,
+    ) -> None:
+        for landed in fold_row(line, source, batch, credits):
+            group.landed.append((line.partition, landed))
+            if landed.returned:
+                metrics.RETURNED.inc()
+        metrics.TRANSIT_LEGS.labels(way).inc(len(credits))

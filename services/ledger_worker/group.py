@@ -1,0 +1,81 @@
+"""One group commit: what was taken, what it was decided to be, and what must be told once it is in the journal."""
+
+from dataclasses import dataclass, field
+
+from services.ledger_worker.core.decide import Decision
+from services.ledger_worker.core.draft import OperationRow
+from services.ledger_worker.core.transit import Landed
+from services.ledger_worker.intake import Opened
+from services.ledger_worker.ports import Sealed
+from shared.ids import Partition
+from shared.messages import BatchEvent, Outcome, Reply, Settled
+from shared.messages.events import EventOutcome
+
+
+@dataclass(slots=True, eq=False)
+class Group:
+    """Open while the group before it is being committed; then sealed, committed, answered and acknowledged."""
+
+    deliveries: list[Opened] = field(default_factory=list)
+    # Decisions with their sender and the partition that decided; landed credits with the partition they landed in.
+    decisions: list[tuple[str | None, Partition, Decision]] = field(default_factory=list)
+    landed: list[tuple[Partition, Landed]] = field(default_factory=list)
+    sealed: list[Sealed] = field(default_factory=list)
+    rows: dict[Partition, list[OperationRow]] = field(default_factory=dict)
+    # Transit rows that this commit writes and does not fold itself: source and destination.
+    onward: list[tuple[Partition, Partition]] = field(default_factory=list)
+    poisoned: list[tuple[Opened, str]] = field(default_factory=list)
+    began_s: float = 0.0
+
+    @property
+    def commands(self) -> int:
+        """How many commands the group has decided."""
+        return len(self.decisions)
+
+    def partitions(self) -> set[Partition]:
+        """Whose line the group touches."""
+        return {opened.inbound.partition for opened in self.deliveries} | {sealed.partition for sealed in self.sealed}
+
+    def replies(self, recorded_at_us: dict[Partition, int], worker: str) -> dict[str, Reply]:
+        """One reply for each sender."""
+        outcomes: dict[str, list[Outcome]] = {}
+        settled: dict[str, list[Settled]] = {}
+        for reply_to, partition, decision in self.decisions:
+            if reply_to is not None:
+                outcomes.setdefault(reply_to, []).append(_outcome(decision, recorded_at_us.get(partition, 0)))
+        for partition, landed in self.landed:
+            if landed.credit.reply_to is not None:
+                settled.setdefault(landed.credit.reply_to, []).append(Settled.model_construct(
+                    id=landed.credit.operation, partition=int(partition), account=landed.credit.account,
+                    balance=landed.balance, returned=landed.returned,
+                ))
+        return {
+            reply_to: Reply.model_construct(
+                v=1, outcomes=tuple(outcomes.get(reply_to, ())), settled=tuple(settled.get(reply_to, ())), worker=worker,
+            )
+            for reply_to in outcomes.keys() | settled.keys()
+        }
+
+    def events(self, recorded_at_us: dict[Partition, int]) -> list[tuple[Partition, BatchEvent]]:
+        """One event for each batch."""
+        return [
+            (sealed.partition, BatchEvent.model_construct(
+                batch=sealed.batch, recorded_at_us=recorded_at_us[sealed.partition],
+                outcomes=tuple(_event(row) for row in self.rows.get(sealed.partition, ())),
+            ))
+            for sealed in self.sealed
+        ]
+
+
+def _outcome(decision: Decision, recorded_at_us: int) -> Outcome:
+    return Outcome.model_construct(
+        id=decision.id, fingerprint=decision.fingerprint, status="posted" if decision.code is None else "rejected",
+        code=decision.code, replayed=decision.replayed, recorded_at_us=recorded_at_us, balances=dict(decision.balances),
+        legs=decision.legs, available=decision.available, required=decision.required,
+    )
+
+
+def _event(row: OperationRow) -> EventOutcome:
+    return EventOutcome.model_construct(
+        id=row.id, kind=row.kind, status="posted" if row.code is None else "rejected", code=row.code, accounts=row.accounts,
+    )

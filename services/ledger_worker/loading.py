@@ -1,0 +1,97 @@
+"""Brings into memory what the next decisions need: accounts, facts of accounts elsewhere, holds, assets, known operations."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import structlog
+
+from services.ledger_worker import metrics
+from services.ledger_worker.core.accounts import AccountFacts, is_system_name
+from services.ledger_worker.core.decide import needed_accounts
+from services.ledger_worker.core.line import Line, World
+from services.ledger_worker.intake import Opened
+from services.ledger_worker.ports import Store
+from shared.ids import AccountId, HoldId, Partition
+from shared.messages import AssetCreate, Command, HoldCapture, HoldPlace, HoldVoid, Move, AccountCreate
+
+log = structlog.get_logger()
+
+
+class Loading:
+    """One query for all accounts that are missing; a miss is never remembered."""
+
+    def __init__(self, store: Store, world: World, lines: Mapping[Partition, Line]) -> None:
+        self._store = store
+        self._world = world
+        self._lines = lines
+        # Until this instant (monotonic) ids are looked up before they are decided.
+        self.lookup_until_s = 0.0
+
+    async def assets(self) -> None:
+        """Reads the assets anew."""
+        self._world.assets = await self._store.assets()
+
+    async def for_commands(self, taken: Sequence[Opened], *, lookup: bool) -> None:
+        """Everything that the commands taken will ask for. Raises StoreUnavailable."""
+        wanted: dict[AccountId, Partition] = {}
+        holds: dict[HoldId, Partition] = {}
+        unknown_asset = False
+        for opened in taken:
+            line = self._lines.get(opened.inbound.partition)
+            if line is None:
+                continue
+            for command in opened.commands:
+                self._want(line, command, wanted, holds)
+                unknown_asset = unknown_asset or self._asks_unknown_asset(command)
+        if unknown_asset:
+            await self.assets()
+        await self._known(taken, everything=lookup)
+        await self._load(wanted)
+        if holds:
+            await self._load_holds(holds)
+
+    async def accounts(self, line: Line, wanted: Iterable[AccountId]) -> None:
+        """Those of `wanted` that are missing in the line."""
+        await self._load({account: line.partition for account in wanted if account not in line.accounts})
+
+    def _want(
+        self, line: Line, command: Command, wanted: dict[AccountId, Partition], holds: dict[HoldId, Partition],
+    ) -> None:
+        for account in needed_accounts(command):
+            partition = self._world.partition_of(account)
+            if partition == line.partition:
+                if account not in line.accounts:
+                    wanted[account] = partition
+            elif account not in self._world.facts and not is_system_name(account):
+                wanted[account] = partition
+        if isinstance(command, HoldCapture | HoldVoid) and command.hold not in line.holds:
+            holds[command.hold] = line.partition
+
+    def _asks_unknown_asset(self, command: Command) -> bool:
+        return isinstance(command, Move | AccountCreate | HoldPlace | AssetCreate) and command.asset not in self._world.assets
+
+    async def _load(self, wanted: Mapping[AccountId, Partition]) -> None:
+        if not wanted:
+            return
+        for account, partition in await self._store.accounts(list(wanted)):
+            self._world.facts[account.id] = AccountFacts(account.asset, account.owner)
+            line = self._lines.get(partition)
+            # In memory meanwhile: that is newer than what the database has committed.
+            if line is not None and account.id not in line.accounts:
+                line.accounts[account.id] = account
+
+    async def _load_holds(self, wanted: Mapping[HoldId, Partition]) -> None:
+        for hold in await self._store.holds(list(wanted)):
+            line = self._lines.get(wanted[hold.id])
+            if line is not None:
+                line.holds.setdefault(hold.id, hold)
+
+    async def _known(self, taken: Sequence[Opened], *, everything: bool) -> None:
+        """Looks up ids that were probably seen before; the key of `operations` finds those that were not suspected."""
+        suspected = [
+            command.id for opened in taken for command in opened.commands
+            if (everything or opened.inbound.redelivered or command.repeat) and command.id not in self._world.recent
+        ]
+        if suspected:
+            known = await self._store.known(suspected)
+            metrics.DUPLICATES.labels("looked_up").inc(len(known))
+            self._world.recent.update(known)
