@@ -31,6 +31,7 @@ LINK_FAULTS: Final = (AMQPError, ConnectionError, OSError, TimeoutError, Channel
 
 Delivery = DeliveredMessage
 Channel = AbstractChannel
+Connection = AbstractConnection
 # Makes the channels of a new connection and returns those whose loss ends the link's session.
 Opened = Callable[[AbstractConnection], Awaitable[Sequence[AbstractChannel]]]
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
-from aiormq.abc import AbstractConnection
 
 from shared import amqp, topology
 from shared.amqp import BusError, NotSent, Outgoing, Refused
@@ -206,14 +205,14 @@ class LedgerClient:
                     sent.settled.append(settled)
                     sent.complete()
 
-    async def _open_commands(self, connection: AbstractConnection) -> Sequence[amqp.Channel]:
+    async def _open_commands(self, connection: amqp.Connection) -> Sequence[amqp.Channel]:
         self._channel = await amqp.open_confirmed(connection)
         return [self._channel]
 
     def _lose_commands(self) -> None:
         self._channel = None
 
-    async def _open_replies(self, connection: AbstractConnection) -> Sequence[amqp.Channel]:
+    async def _open_replies(self, connection: amqp.Connection) -> Sequence[amqp.Channel]:
         channel, self._reply_to = await amqp.open_reply_queue(connection, self._hear)
         return [channel]
 

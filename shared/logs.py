@@ -6,6 +6,11 @@ from typing import Literal
 
 import structlog
 
+# Frames without their local variables: those hold secrets.
+_TRACEBACKS = structlog.processors.ExceptionRenderer(
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False, max_frames=12),
+)
+
 
 def configure_logs(service: str, log_format: Literal["auto", "json", "console"], level: str) -> None:
     """Sets up structlog for the process and sends the standard library's records the same way."""
@@ -18,9 +23,9 @@ def configure_logs(service: str, log_format: Literal["auto", "json", "console"],
         structlog.processors.StackInfoRenderer(),
     ]
     renderers: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer()]
+        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
         if on_terminal
-        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(sort_keys=False)]
+        else [_TRACEBACKS, structlog.processors.JSONRenderer(sort_keys=False)]
     )
     structlog.configure(
         processors=[*shared, *renderers],

@@ -23,9 +23,16 @@ def run_service(service: Service) -> None:
     """Runs `service(stop)` until it returns; SIGTERM and SIGINT set `stop`. A fault ends the process with exit code 1."""
     try:
         uvloop.run(_until_stopped(service))
-    except* Exception as faults:
-        log.critical("service.failed", exc_info=faults)
+    except Exception as fault:  # noqa: BLE001 - the last frame of the process: the fault is logged and becomes its exit code
+        log.critical("service.failed", faults=[repr(leaf) for leaf in _leaves(fault)], exc_info=fault)
         sys.exit(1)
+
+
+def _leaves(fault: BaseException) -> list[BaseException]:
+    if isinstance(fault, BaseExceptionGroup):
+        group: BaseExceptionGroup[BaseException] = fault
+        return [leaf for inner in group.exceptions for leaf in _leaves(inner)]
+    return [fault]
 
 
 async def _until_stopped(service: Service) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 import structlog
-from aiormq.abc import AbstractConnection, DeliveredMessage
+
 
 from services.ledger_worker.ports import Inbound
 from shared import amqp, topology
@@ -137,7 +137,7 @@ class RabbitBus:
         while True:
             await self._announced.wait()
             self._announced.clear()
-            for partition, waiting in self._events.items():
+            for partition, waiting in list(self._events.items()):
                 batches = [waiting.popleft() for _ in range(min(len(waiting), EVENTS_PER_MESSAGE_MAX))]
                 if batches:
                     await self._publish_event(EventMessage.model_construct(v=1, partition=int(partition), batches=tuple(batches)))
@@ -176,7 +176,7 @@ class RabbitBus:
         channel = await connection.channel(publisher_confirms=False)
         await channel.basic_qos(prefetch_count=PREFETCH_ENVELOPES)
 
-        async def received(message: DeliveredMessage) -> None:
+        async def received(message: amqp.Delivery) -> None:
             self._deliver(_inbound(partition, channel, message))
 
         self._channels[partition] = channel
@@ -206,7 +206,7 @@ class RabbitBus:
         with contextlib.suppress(*amqp.LINK_FAULTS):
             await change(queue, exchange=topology.EVENTS, routing_key=topology.nudge_key(partition))
 
-    async def _open_consuming(self, connection: AbstractConnection) -> Sequence[amqp.Channel]:
+    async def _open_consuming(self, connection: amqp.Connection) -> Sequence[amqp.Channel]:
         self._nudges = await amqp.open_reply_queue(connection, self._hear_nudge)
         self._changed.set()
         return [self._nudges[0]]
@@ -217,7 +217,7 @@ class RabbitBus:
             del self._channels[partition]
             self._lost(partition)
 
-    async def _open_publishing(self, connection: AbstractConnection) -> Sequence[amqp.Channel]:
+    async def _open_publishing(self, connection: amqp.Connection) -> Sequence[amqp.Channel]:
         self._unconfirmed = await connection.channel(publisher_confirms=False)
         self._confirmed = await amqp.open_confirmed(connection)
         return [self._unconfirmed, self._confirmed]
@@ -229,7 +229,7 @@ class RabbitBus:
         self._nudged(Partition(Nudge.model_validate_json(body).destination))
 
 
-def _inbound(partition: Partition, channel: amqp.Channel, message: DeliveredMessage) -> Inbound:
+def _inbound(partition: Partition, channel: amqp.Channel, message: amqp.Delivery) -> Inbound:
     properties = message.header.properties
     headers = properties.headers or {}
     mac = headers.get(MAC_HEADER)
