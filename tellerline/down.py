@@ -19,13 +19,13 @@ STOP_MAX_S = 120.0  # three tiers, each with its own grace
 @data_dir_option
 def command(*, data_dir: Path) -> None:
     """Stop the stack of this data dir; its data stays."""
-    data = DataDir(data_dir)
-    stopped = stop_supervisor(data)
-    left = asyncio.run(end_all_leftovers(data))
+    stack = DataDir(data_dir)
+    stopped = stop_supervisor(stack)
+    left = asyncio.run(end_all_leftovers(stack))
     if left:
         say(f"stopped {left} processes that a supervisor had left behind")
     elif not stopped:
-        say(f"nothing runs in {data.path}")
+        say(f"nothing runs in {stack.path}")
 
 
 def stop_supervisor(data_dir: DataDir) -> bool:

@@ -23,9 +23,9 @@ def command(*, data_dir: Path) -> None:
     """
     environment = dict(os.environ)
     if DATABASE_URL not in environment and f"{DATABASE_URL}_FILE" not in environment:
-        data = DataDir(data_dir)
-        state = data.read_state()
+        stack = DataDir(data_dir)
+        state = stack.read_state()
         if state is None or "postgres" not in state:
-            raise click.ClickException(f"nothing runs in {data.path}, and {DATABASE_URL} is not set")
-        environment |= migrate_environment(data, str(state["postgres"]), str(state["amqp"]))
+            raise click.ClickException(f"nothing runs in {stack.path}, and {DATABASE_URL} is not set")
+        environment |= migrate_environment(stack, str(state["postgres"]), str(state["amqp"]))
     os.execve(sys.executable, [sys.executable, "-m", MIGRATE], environment)  # noqa: S606 - becomes the program itself

@@ -169,7 +169,7 @@ class PrivateRabbit:
 
     def environment(self) -> dict[str, str]:
         """What the node's programs (`rabbitmqctl` among them) must see to speak of this node and no other."""
-        etc, data, home = self._folder / "etc", self._folder / "data", self._folder / "home"
+        etc, mnesia, home = self._folder / "etc", self._folder / "data", self._folder / "home"
         distribution = self._ports["distribution"]
         flags = (
             # The name given here spares the node two more Erlang machines at its start, 0.7 s.
@@ -192,11 +192,11 @@ class PrivateRabbit:
             "RABBITMQ_CONFIG_FILE": str(etc / "rabbitmq"),
             "RABBITMQ_ADVANCED_CONFIG_FILE": str(etc / "advanced.config"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(etc / "enabled_plugins"),
-            "RABBITMQ_MNESIA_BASE": str(data),
-            "RABBITMQ_SCHEMA_DIR": str(data / "schema"),
-            "RABBITMQ_GENERATED_CONFIG_DIR": str(data / "config"),
+            "RABBITMQ_MNESIA_BASE": str(mnesia),
+            "RABBITMQ_SCHEMA_DIR": str(mnesia / "schema"),
+            "RABBITMQ_GENERATED_CONFIG_DIR": str(mnesia / "config"),
             "RABBITMQ_PID_FILE": str(self._folder / "pid"),
-            "RABBITMQ_LOG_BASE": str(data / "log"),
+            "RABBITMQ_LOG_BASE": str(mnesia / "log"),
             "RABBITMQ_LOGS": "-",
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": " ".join(flags),
             # Makes the start script become the node instead of watching over it, so that its pid is the node's.

@@ -7,12 +7,22 @@ import os
 import time
 from collections.abc import Generator, Mapping
 from pathlib import Path
-from typing import cast
+from typing import TextIO, cast
 
 from tellerline.servers.files import KeptPorts, kept_secret, private_folder, write_private
 from tellerline.servers.process import StartFailed
 
 PID_WRITTEN_MAX_S = 2.0
+LOCK_POLL_S = 0.02
+
+
+def flocked(file: TextIO, kind: int) -> bool:
+    """Whether the lock could be had at once."""
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 class DataDir:
@@ -38,15 +48,14 @@ class DataDir:
 
     @contextlib.contextmanager
     def locked(self) -> Generator[None]:
-        """Held by the one supervisor of this data dir, also against its death. Raises StartFailed when taken."""
+        """Held by the one supervisor of this data dir; its death frees it. Raises StartFailed when taken."""
         with self._lock.open("a+", encoding="ascii") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                pid = self.supervisor_pid()
-                raise StartFailed(
-                    f"a stack runs in {self.path} already (supervisor {pid}): see 'tellerline status'"
-                ) from error
+            while not flocked(file, fcntl.LOCK_EX):
+                if (pid := self.supervisor_pid()) is not None:
+                    raise StartFailed(
+                        f"a stack runs in {self.path} already (supervisor {pid}): see 'tellerline status'"
+                    )
+                time.sleep(LOCK_POLL_S)  # somebody asked for the state at this very moment
             file.truncate(0)
             file.write(f"{os.getpid()}\n")
             file.flush()
@@ -59,14 +68,13 @@ class DataDir:
         while time.monotonic() < deadline:
             try:
                 with self._lock.open("r", encoding="ascii") as file:
-                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                    return None
+                    if flocked(file, fcntl.LOCK_SH):
+                        return None
+                    if text := file.read().strip():
+                        return int(text)
             except FileNotFoundError:
                 return None
-            except BlockingIOError:
-                if text := self._lock.read_text(encoding="ascii").strip():
-                    return int(text)
-            time.sleep(0.02)  # it has the lock and writes its pid next
+            time.sleep(LOCK_POLL_S)  # it has the lock and writes its pid next
         return None
 
     def log(self, name: str) -> Path:

@@ -1,7 +1,6 @@
 """The supervisor: brings a stack up, keeps it up, takes it down in reverse order."""
 
 import asyncio
-import importlib.util
 import os
 import signal
 import sys
@@ -18,10 +17,10 @@ from tellerline.supervisor.plan import (
     TIER_SERVERS,
     Addresses,
     Options,
+    existing_service_plans,
     jobcoin_url,
     migrate_environment,
     network_plan,
-    service_plans,
 )
 from tellerline.supervisor.service import STOP_GRACE_S, Service, ServicePlan
 
@@ -42,7 +41,7 @@ class Supervisor:
     say: Say
     ready: Ready
     plan_network: Callable[[DataDir], ServicePlan] = network_plan
-    plan_services: PlanServices = service_plans
+    plan_services: PlanServices = existing_service_plans
     migrate: str = MIGRATE
     _keepers: list[Keeper] = field(default_factory=list[Keeper])
     _addresses: Addresses | None = None
@@ -86,7 +85,6 @@ class Supervisor:
                 await server.ready.wait()
             await self._migrate(postgres.dsn, rabbit.url)
             plans = self.plan_services(self.options, self.data_dir, network, postgres, rabbit)
-            plans = [plan for plan in plans if self._exists(plan)]
             self._addresses = Addresses(
                 postgres=postgres.dsn,
                 amqp=rabbit.url,
@@ -105,12 +103,6 @@ class Supervisor:
 
     def _service(self, plan: ServicePlan) -> Service:
         return Service(plan, self.data_dir.log(plan.name))
-
-    def _exists(self, plan: ServicePlan) -> bool:
-        if importlib.util.find_spec(plan.module) and importlib.util.find_spec(f"{plan.module}.__main__"):
-            return True
-        self.say(f"{plan.name}: there is no {plan.module} yet")
-        return False
 
     def _keep(self, group: asyncio.TaskGroup, part: Part, tier: int, needs: Sequence[Keeper]) -> Keeper:
         keeper = Keeper(part, tier, needs, self.say, self._changed)

@@ -1,0 +1,1 @@
+"""`python -m tests.fakes.migrate`: a migration that has nothing to do."""

@@ -1,0 +1,143 @@
+"""What a stack keeps in its data dir, who may read it, and what each process is told of it."""
+
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+from tellerline.servers.files import LOOPBACK, KeptPorts
+from tellerline.servers.postgres import PrivatePostgres
+from tellerline.servers.process import StartFailed
+from tellerline.servers.rabbit import PrivateRabbit
+from tellerline.supervisor.data_dir import DataDir
+from tellerline.supervisor.detached import first_outcome, options_as_text, options_from_text
+from tellerline.supervisor.plan import MARK, Options, base_environment, migrate_environment, network_plan, service_plans
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> DataDir:
+    prepared = DataDir(tmp_path / "stack")
+    prepared.prepare()
+    return prepared
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_two_supervisors_never_share_a_data_dir(data_dir: DataDir) -> None:
+    with data_dir.locked(), pytest.raises(StartFailed, match="a stack runs in"), DataDir(data_dir.path).locked():
+        pass
+    with data_dir.locked():
+        pass
+
+
+def test_the_state_counts_only_while_the_supervisor_lives(data_dir: DataDir) -> None:
+    with data_dir.locked():
+        data_dir.write_state({"status": "ready"})
+        assert DataDir(data_dir.path).read_state() == {"status": "ready"}
+    assert DataDir(data_dir.path).read_state() is None, "the file is there, the supervisor is not"
+
+
+def test_a_folder_that_holds_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(StartFailed, match="no Tellerline data dir"):
+        DataDir(tmp_path).prepare()
+
+
+def test_secrets_are_made_once_and_nobody_else_may_read_them(data_dir: DataDir) -> None:
+    assert data_dir.secret("signing") == DataDir(data_dir.path).secret("signing")
+    assert len(data_dir.secret("signing")) >= 32
+    assert data_dir.admin_key() == DataDir(data_dir.path).admin_key()
+    assert data_dir.admin_key("a-new-one") == DataDir(data_dir.path).admin_key() == "a-new-one"
+    data_dir.write_state({})
+    for path in (data_dir.path / "secrets" / "signing", data_dir.path / "admin_key", data_dir.path / "state.json"):
+        assert mode(path) == 0o600
+    assert mode(data_dir.path) == 0o700
+
+
+def test_ports_stay_the_same_until_somebody_else_takes_them(tmp_path: Path) -> None:
+    path = tmp_path / "ports.json"
+    port = KeptPorts(path).port("postgres")
+    assert KeptPorts(path).port("postgres") == port
+    assert KeptPorts(path).port("rabbitmq") != port
+    with socket.socket() as stranger:
+        stranger.bind((LOOPBACK, port))
+        stranger.listen()
+        assert KeptPorts(path).port("postgres") != port
+
+
+@pytest.fixture
+def servers(data_dir: DataDir, monkeypatch: pytest.MonkeyPatch) -> tuple[PrivatePostgres, PrivateRabbit]:
+    postgres, rabbit = PrivatePostgres(data_dir.path / "postgres"), PrivateRabbit(data_dir.path / "rabbitmq")
+    for server in (postgres, rabbit):
+        (data_dir.path / server.name).mkdir()
+    monkeypatch.setattr(postgres, "_port", 1)
+    monkeypatch.setattr(rabbit, "_ports", {"rabbitmq": 2})
+    return postgres, rabbit
+
+
+def test_each_service_is_told_what_it_needs_and_no_secret_more(
+    data_dir: DataDir, servers: tuple[PrivatePostgres, PrivateRabbit], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TELLERLINE_LOG_LEVEL", "debug")
+    monkeypatch.setenv("TELLERLINE_DATABASE_URL", "postgresql://somebody:else@example.org/db")
+    monkeypatch.setenv("TELLERLINE_SECRET_FILE", "somewhere")
+    monkeypatch.setenv("SOME_TOKEN", "of the caller")
+    options = Options(data_dir.path, port=8080, workers=2, gateways=2)
+    network = network_plan(data_dir)
+    plans = {plan.name: plan for plan in service_plans(options, data_dir, network, *servers)}
+    assert sorted(plans) == [
+        *("deposit_poller-1", "distributor-1", "gateway-1", "gateway-2", "ledger_worker-1", "ledger_worker-2")
+    ]
+    assert plans["gateway-1"].port == 8080
+    assert len({plan.port for plan in plans.values()}) == len(plans)
+    admin_key, signing = data_dir.admin_key(), data_dir.secret("signing")
+    owner = servers[0].dsn
+    for name, plan in {**plans, network.name: network}.items():
+        values = set(plan.environment.values())
+        assert (admin_key in values) == name.startswith("gateway")
+        assert (signing in values) == (plan is not network)
+        assert owner not in values
+        assert plan.environment["TELLERLINE_LOG_LEVEL"] == "debug"
+        assert "SOME_TOKEN" not in plan.environment
+        assert "TELLERLINE_SECRET_FILE" not in plan.environment
+        role = {
+            "gateway": "gateway",
+            "ledger_worker": "worker",
+            "deposit_poller": "poller",
+            "distributor": "distributor",
+        }
+        if plan is not network:
+            assert (
+                f"tellerline_{role[plan.module.removeprefix('services.')]}:"
+                in plan.environment["TELLERLINE_DATABASE_URL"]
+            )
+
+
+def test_a_fault_for_the_services_never_reaches_the_migration(
+    data_dir: DataDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TELLERLINE_FAULT", "point:1")
+    assert base_environment(data_dir)["TELLERLINE_FAULT"] == "point:1"
+    environment = migrate_environment(data_dir, "postgresql://owner@host/db", "amqp://user@host/vhost")
+    assert "TELLERLINE_FAULT" not in environment
+    assert environment["TELLERLINE_ROLE_PASSWORD_WORKER"] == data_dir.secret("role_worker")
+    assert environment[MARK] == str(data_dir.path)
+
+
+def test_options_reach_a_detached_supervisor_unchanged(tmp_path: Path) -> None:
+    options = Options(tmp_path, port=0, workers=3, gateways=2, admin_key='odd "key"')
+    assert options_from_text(options_as_text(options)) == options
+
+
+def test_a_detached_supervisor_tells_what_it_does_until_it_is_ready(tmp_path: Path) -> None:
+    heard: list[str] = []
+    lines = ['{"said": "postgres is ready"}\n', '{"ready": {"gateway": "http://x"}}\n', '{"said": "too late"}\n']
+    assert first_outcome(lines, heard.append, tmp_path) == {"gateway": "http://x"}
+    assert heard == ["postgres is ready"]
+    with pytest.raises(StartFailed, match="port 1 is taken"):
+        first_outcome(['{"failed": "port 1 is taken"}\n'], heard.append, tmp_path)
+    with pytest.raises(StartFailed, match="ended without a word"):
+        first_outcome([], heard.append, tmp_path)
