@@ -90,7 +90,8 @@ def landing_accounts(line: Line, credits: Iterable[Credit]) -> set[AccountId]:
     wanted: set[AccountId] = set()
     for credit in credits:
         wanted.add(credit.account)
-        wanted.add(system_account("suspense", credit.asset, line.partition))
+        if credit.kind == "return":
+            wanted.add(system_account("suspense", credit.asset, line.partition))
     return wanted
 
 
