@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from tellerline.servers.files import LOOPBACK, KeptPorts, kept_secret, private_folder, write_private
 from tellerline.servers.process import Child, Command, NotInstalled, StartFailed, end_leftovers, processes, until_ready
-from tellerline.servers.unprivileged import unprivileged_prefix
+from tellerline.servers.unprivileged import Way, unprivileged_prefix
 
 OWNER = "tellerline"
 DATABASE = "tellerline"
@@ -63,7 +63,7 @@ class PrivatePostgres:
         log: Path | None = None,
         ports: KeptPorts | None = None,
         settings: Mapping[str, str] | None = None,
-        ways: Sequence[Sequence[str]] | None = None,
+        ways: Sequence[Way] | None = None,
     ) -> None:
         self._folder = folder.resolve()
         self._cluster = self._folder / "cluster"

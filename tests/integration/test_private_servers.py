@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import subprocess
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from tellerline.servers import PrivatePostgres, PrivateRabbit
 from tellerline.servers.postgres import installed_programs
 from tellerline.servers.process import processes
 from tellerline.servers.rabbit import PROGRAMS
-from tellerline.servers.unprivileged import AS_ANOTHER_USER, IN_A_NAMESPACE, refusal_of
+from tellerline.servers.unprivileged import Way, as_another_user, give_to, in_a_namespace, refusal_of
 
 needs_postgres = pytest.mark.skipif(not installed_programs(), reason="no PostgreSQL is installed")
 needs_rabbitmq = pytest.mark.skipif(not PROGRAMS.exists(), reason="no RabbitMQ is installed")
@@ -130,14 +130,15 @@ async def test_two_postgres_run_side_by_side(tmp_path: Path) -> None:
 
 @needs_postgres
 @pytest.mark.skipif(os.geteuid() != 0, reason="for root alone")
-@pytest.mark.parametrize("way", [IN_A_NAMESPACE, AS_ANOTHER_USER], ids=["namespace", "another user"])
-async def test_root_can_run_postgres_below_a_folder_closed_to_all_others(tmp_path: Path, way: tuple[str, ...]) -> None:
-    closed = tmp_path / "closed"
-    closed.mkdir(mode=0o700)
-    folder = closed / "postgres"
-    folder.mkdir()
-    if way == AS_ANOTHER_USER:
-        os.chown(folder, 1000, 1000)
+@pytest.mark.parametrize("how", [in_a_namespace, as_another_user])
+async def test_root_can_run_postgres_below_a_folder_closed_to_all_others(
+    tmp_path: Path, how: Callable[[], Way]
+) -> None:
+    way = how()
+    folder = tmp_path / "closed" / "postgres"
+    folder.mkdir(parents=True)
+    folder.parent.chmod(0o700)
+    give_to(folder, way.owner)
     if refusal := refusal_of(way, Path("/bin/true"), folder):
         pytest.skip(f"this machine refuses it: {refusal}")
     server = PrivatePostgres(folder, ways=[way])
@@ -145,7 +146,7 @@ async def test_root_can_run_postgres_below_a_folder_closed_to_all_others(tmp_pat
     try:
         status = Path(f"/proc/{server.pids['postgres']}/status").read_text()
         assert await execute(server, "SELECT 1") == 1
-        assert ("Uid:\t0" in status) == (way == IN_A_NAMESPACE)
+        assert f"Uid:\t{way.owner}\t" in status
     finally:
         await server.stop()
 
