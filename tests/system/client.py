@@ -63,7 +63,9 @@ class Ledger:
             self.undecided += 1
         elif answer.operation_id and answer.status < 300:  # success
             self.posted[answer.operation_id] = answer
-        elif answer.operation_id:
+        elif (
+            answer.operation_id and answer.code != "idempotency_key_reused"
+        ):  # whose id has the first content's outcome
             self.rejected[answer.operation_id] = answer
 
 

@@ -1,7 +1,7 @@
 """The whole stack as `tellerline up` runs it, with the means to hurt it and to look at it from outside."""
 
 import asyncio
-import inspect
+import functools
 import json
 import os
 import signal
@@ -9,7 +9,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -84,6 +85,8 @@ class Stack:
     gateways: int
     facts: Facts
     stopped: set[int] = field(default_factory=set[int])
+    # Workers beside those of the supervisor: name → the URL of its /metrics.
+    added: dict[str, str] = field(default_factory=dict[str, str])
 
     @classmethod
     def up(
@@ -160,9 +163,44 @@ class Stack:
             return self.status().pids.get(name, old_pid) != old_pid
 
         await self.wait_until(is_another, within_s=within_s)
-        if name in self.facts.metrics:
-            await self.wait_until(lambda: self.is_ready(name), within_s=within_s)
+        if name in self.metrics:
+            await self.wait_until(functools.partial(self.is_ready, name), within_s=within_s)
         return self.facts.pids[name]
+
+    @asynccontextmanager
+    async def more_workers(self, count: int, *, within_s: float = 30) -> AsyncGenerator[list[str]]:
+        """So many workers more, as another machine would start them; told to stop afterwards, which they do cleanly."""
+        environment = psutil.Process(self.status().pids["ledger_worker-1"]).environ()
+        environment.pop("TELLERLINE_FAULT", None)
+        processes: dict[str, subprocess.Popen[bytes]] = {}
+        try:
+            for number in range(self.workers + 1, self.workers + count + 1):
+                name, port = f"ledger_worker-{number}", free_port()
+                with (self.data_dir / "log" / f"{name}.log").open("ab") as log:
+                    processes[name] = subprocess.Popen(
+                        [sys.executable, "-m", "services.ledger_worker"],
+                        cwd=ROOT,
+                        env={**environment, "TELLERLINE_METRICS_PORT": str(port)},
+                        stdout=log,
+                        stderr=log,
+                    )
+                self.added[name] = f"http://127.0.0.1:{port}/metrics"
+            for name in processes:
+                await self.wait_until(functools.partial(self.is_ready, name), within_s=within_s)
+            yield list(processes)
+        finally:
+            for process in processes.values():
+                process.terminate()
+            codes = [await asyncio.to_thread(process.wait, within_s) for process in processes.values()]
+            for name in processes:
+                del self.added[name]
+        if any(codes):
+            raise RuntimeError(f"the added workers ended with {codes}, not with 0")
+
+    @property
+    def metrics(self) -> Mapping[str, str]:
+        """Process → the URL of its /metrics."""
+        return {**self.facts.metrics, **self.added}
 
     # --- looking at it ------------------------------------------------------------------------------------------------
 
@@ -171,8 +209,7 @@ class Stack:
         deadline = time.monotonic() + within_s
         while not (answer := await condition()):
             if time.monotonic() > deadline:
-                what = inspect.getsource(condition).strip()
-                raise TimeoutError(f"not true within {within_s} s, last answer {answer!r}: {what}")
+                raise TimeoutError(f"not true within {within_s} s, last answer {answer!r}: {condition}")
             await asyncio.sleep(POLL_S)
         return answer
 
@@ -189,7 +226,7 @@ class Stack:
 
     async def is_ready(self, name: str) -> bool:
         """Whether the service's /readyz says so."""
-        status, _ = await self.get(self.facts.metrics[name].removesuffix("/metrics") + "/readyz")
+        status, _ = await self.get(self.metrics[name].removesuffix("/metrics") + "/readyz")
         return status == 200
 
     async def metric(self, process: str, name: str, /, **labels: str) -> float:
@@ -197,11 +234,9 @@ class Stack:
 
         `process` is a name of `pids`, or a service's name for the sum over all its processes.
         """
-        urls = [
-            url for each, url in self.facts.metrics.items() if each == process or each.rpartition("-")[0] == process
-        ]
+        urls = [url for each, url in self.metrics.items() if each == process or each.rpartition("-")[0] == process]
         if not urls:
-            raise KeyError(f"{process} has no metrics; there are {sorted(self.facts.metrics)}")
+            raise KeyError(f"{process} has no metrics; there are {sorted(self.metrics)}")
         texts = [text for _, text in await asyncio.gather(*(self.get(url) for url in urls))]
         return sum(
             sample.value
