@@ -1,0 +1,241 @@
+"""One batch: what its operations say is what its entries, transit rows, holds and accounts do (DESIGN §3.1)."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from shared.ids import PARTITIONED_PREFIXES, AccountId, Partition, partition_of
+from tellerline.verification.chain import BatchRow
+from tellerline.verification.crossings import Crossings, FoldedRow, Moves, Posting
+from tellerline.verification.findings import Violated
+from tellerline.verification.rows import NULL, AccountRow, EntryRow, HoldRow, OperationRow, text_of, whole
+
+# Kinds whose entry moves nothing: it gives a change of the account its place in the order.
+CREATE, UPDATE, CLOSE = "account.create.v1", "account.update.v1", "account.close.v1"
+ASSET: Final = "asset.create.v1"
+PLACE: Final = "hold.place.v1"
+END_OF: Final[Mapping[str, str]] = {"hold.capture.v1": "captured", "hold.void.v1": "voided"}
+RETURN: Final = "return.v1"
+
+
+class EndedHold(NamedTuple):
+    """A row of `hold_ends` with the hold that it ends; `account_id` None when there is no such hold."""
+
+    hold_id: str
+    ended: str
+    operation_id: str
+    account_id: str | None
+    asset: str | None
+    amount: str | None
+    partition: int | None
+
+
+@dataclass(slots=True)
+class Batch:
+    """Everything that one batch wrote. `lines_of` are the hashed lines, by table, without their newline."""
+
+    row: BatchRow
+    lines_of: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    folded: list[FoldedRow] = field(default_factory=list[FoldedRow])
+    ended: list[EndedHold] = field(default_factory=list[EndedHold])
+
+    def lines(self, table: str) -> Sequence[str]:
+        """The lines of one table."""
+        return self.lines_of.get(table, ())
+
+    def folded_batches(self) -> dict[int, list[int]]:
+        """Source → the batches of it that were folded in, in the order of the settlements."""
+        folded: dict[int, list[int]] = {}
+        for row in self.folded:
+            folded.setdefault(row.source, []).append(row.source_batch)
+        return folded
+
+
+class BatchProof:
+    """Checks one batch: what operations, settlements and holds say is collected, then compared with what entries do.
+
+    `assets`: code → the operation that made it, None for those of the start.
+    """
+
+    def __init__(self, batch: Batch, partitions: int, assets: Mapping[str, str | None]) -> None:
+        self._batch = batch
+        self._key = batch.row.key
+        self._partition = Partition(batch.row.partition)
+        self._partitions = partitions
+        self._assets = assets
+        self._operations = {
+            row.id: row for row in (OperationRow(*line.split("\t")) for line in batch.lines("operations"))
+        }
+        self._entries = [EntryRow(*line.split("\t")) for line in batch.lines("entries")]
+        self._crossings = Crossings(self._partition, self._key)
+
+    def check(self) -> None:
+        """Raises Violated at the first row that disagrees."""
+        moved, held = self._read_entries()
+        expected = self._expect_postings()
+        for key, amount in self._crossings.fold(self._batch.folded, moved).items():
+            expected[key] = expected.get(key, 0) + amount
+        self._compare("delta", expected, moved)
+        self._compare("held_delta", self._expect_placed() | self._expect_ended(), held)
+        self._crossings.check_transit_rows(self._batch.lines("transit"))
+        self._crossings.check_nets(self._entries)
+        self._check_made()
+        self._check_counts()
+
+    def _read_entries(self) -> tuple[Moves, Moves]:
+        """What the entries do, by operation and account: to balances, and to what is held."""
+        moved: Moves = {}
+        held: Moves = {}
+        stories: dict[str, EntryRow] = {}
+        for entry in self._entries:
+            try:
+                delta, held_delta = int(entry.delta), int(entry.held_delta)
+            except ValueError:
+                found = f"{entry.delta}, {entry.held_delta}"
+                raise Violated(
+                    "entries", _key(entry), "delta and held_delta are whole numbers", "digits", found
+                ) from None
+            key = (entry.operation_id, entry.account_id, entry.asset)
+            if entry.operation_id == NULL:
+                self._crossings.enter(entry, delta)
+            elif delta:
+                moved[key] = moved.get(key, 0) + delta
+            elif not held_delta:
+                stories[entry.operation_id] = entry
+            if held_delta:
+                held[key] = held.get(key, 0) + held_delta
+        self._check_stories(stories)
+        return moved, held
+
+    def _check_stories(self, stories: Mapping[str, EntryRow]) -> None:
+        for operation in self._posted(UPDATE, CLOSE):
+            if operation.id not in stories:
+                raise Violated("operations", operation.id, "a change of an account has an entry", "an entry", "none")
+        for identity, entry in stories.items():
+            operation = self._operations.get(identity)
+            if (
+                operation is None
+                or operation.outcome != "posted"
+                or operation.kind not in {CREATE, UPDATE, CLOSE}
+                or operation.subject != entry.account_id
+                or (entry.status_after == "closed") != (operation.kind == CLOSE)
+            ):
+                found = "no operation of its batch" if operation is None else f"{operation.kind} {operation.outcome}"
+                rule = "an entry that moves nothing is a posted change of its account"
+                raise Violated("entries", _key(entry), rule, f"an operation on {entry.account_id}", found)
+
+    def _expect_postings(self) -> Moves:
+        """What postings do to accounts of this partition. Credits to others are handed to the crossings."""
+        expected: Moves = {}
+        for operation in self._operations.values():
+            if operation.outcome not in {"posted", "rejected"} or (operation.outcome == "rejected") == (
+                operation.code == NULL
+            ):
+                found = f"{operation.outcome}, {operation.code}"
+                raise Violated(
+                    "operations", operation.id, "outcome goes with code", "posted, or rejected and a code", found
+                )
+            if operation.outcome == "rejected" or operation.postings == NULL:
+                continue
+            for posting in _postings(operation):
+                if operation.kind == RETURN:
+                    self._crossings.returned[operation.id] = posting  # the credit never landed: nothing is debited
+                else:
+                    key = (operation.id, posting.source, posting.asset)
+                    expected[key] = expected.get(key, 0) - posting.amount
+                destination = partition_of(AccountId(posting.destination), self._partitions)
+                if destination == self._partition:
+                    key = (operation.id, posting.destination, posting.asset)
+                    expected[key] = expected.get(key, 0) + posting.amount
+                else:
+                    self._crossings.send(destination, operation.id, posting)
+        return expected
+
+    def _expect_placed(self) -> Moves:
+        placed = {operation.id: operation.subject for operation in self._posted(PLACE)}
+        expected: Moves = {}
+        for line in self._batch.lines("holds"):
+            hold = HoldRow(*line.split("\t"))
+            if placed.pop(hold.operation_id, None) != hold.id:
+                rule = "operation_id is the operation of its batch that placed it"
+                raise Violated("holds", hold.id, rule, f"{PLACE} posted", hold.operation_id)
+            expected[hold.operation_id, hold.account_id, hold.asset] = whole(hold.amount, "holds", hold.id, "amount")
+        if placed:
+            raise Violated("operations", min(placed), "a hold that was placed has a row", "a row of holds", "none")
+        return expected
+
+    def _expect_ended(self) -> Moves:
+        ending = {operation.id: operation for operation in self._posted(*END_OF)}
+        expected: Moves = {}
+        for end in self._batch.ended:
+            if end.account_id is None or end.asset is None or end.amount is None or end.partition != self._partition:
+                rule = "hold_id is a hold of this partition"
+                raise Violated("hold_ends", end.hold_id, rule, "a row of holds", end.partition)
+            operation = ending.pop(end.operation_id, None)
+            if operation is None or operation.subject != end.hold_id or END_OF[operation.kind] != end.ended:
+                found = "none" if operation is None else f"{operation.kind} of {operation.subject}"
+                rule = "operation_id is the operation of its batch that ended it"
+                raise Violated("hold_ends", end.hold_id, rule, f"one that leaves it {end.ended}", found)
+            expected[end.operation_id, end.account_id, end.asset] = -whole(end.amount, "holds", end.hold_id, "amount")
+        if ending:
+            raise Violated("operations", min(ending), "a hold that was ended has a row", "a row of hold_ends", "none")
+        return expected
+
+    def _compare(self, column: str, expected: Moves, found: Moves) -> None:
+        if expected == found:
+            return
+        for place in sorted(expected.keys() | found.keys()):
+            says, does = expected.get(place, 0), found.get(place, 0)
+            if says != does:
+                operation, account, asset = place
+                seqs = [row.seq for row in self._entries if (row.operation_id, row.account_id) == (operation, account)]
+                key = f"{account}/{','.join(seqs) or 'none'}"
+                rule = f"{column} in {asset} is what operation {operation} of batch {self._key} or its credit says"
+                raise Violated("entries", key, rule, says, does)
+
+    def _check_made(self) -> None:
+        made = {operation.subject for operation in self._posted(CREATE)}
+        for line in self._batch.lines("accounts"):
+            account = AccountRow(*line.split("\t")).id
+            if account not in made and not account.startswith(PARTITIONED_PREFIXES):
+                raise Violated("accounts", account, "an operation of its batch made it", f"{CREATE} posted", "none")
+            made.discard(account)
+        if made:
+            raise Violated("accounts", min(made), "an account that was made has a row", "a row of accounts", "none")
+
+        for operation in self._posted(ASSET):
+            if self._assets.get(operation.subject) != operation.id:
+                found = self._assets.get(operation.subject, "none")
+                raise Violated("operations", operation.id, "an asset that was made has a row", operation.subject, found)
+
+    def _check_counts(self) -> None:
+        row = self._batch.row
+        totals: dict[str, int] = {}
+        for entry in self._entries:
+            totals[entry.asset] = totals.get(entry.asset, 0) + int(entry.delta)
+        for asset, total in sorted(totals.items()):
+            if total != 0:
+                raise Violated("batches", row.key, f"its entries in {asset} sum to zero", 0, total)
+        for table, counted, found in (
+            ("operations", row.operations, len(self._operations)),
+            ("entries", row.entries, len(self._entries)),
+        ):
+            if found != counted:
+                raise Violated("batches", row.key, f"{table} is the number of its rows", found, counted)
+
+    def _posted(self, *kinds: str) -> Iterator[OperationRow]:
+        return (row for row in self._operations.values() if row.kind in kinds and row.outcome == "posted")
+
+
+def _key(entry: EntryRow) -> str:
+    return f"{entry.account_id}/{entry.seq}"
+
+
+def _postings(operation: OperationRow) -> list[Posting]:
+    try:
+        read: Iterable[tuple[str, str, str, str]] = json.loads(text_of(operation.postings))
+        return [Posting(source, destination, int(amount), asset) for source, destination, amount, asset in read]
+    except (ValueError, TypeError):
+        rule = "postings are [source, destination, amount, asset]"
+        raise Violated("operations", operation.id, rule, "a JSON array", operation.postings) from None

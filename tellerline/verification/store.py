@@ -1,0 +1,274 @@
+"""All SQL of `verify`, over one snapshot of the journal, which may grow meanwhile. Everything is read as a stream."""
+
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import asyncpg
+
+from shared import db
+from shared.journal import HASHED_COLUMNS, LINE_ORDER, PLACE, copy_text
+from tellerline.verification.batches import EndedHold
+from tellerline.verification.chain import BatchRow
+from tellerline.verification.crossings import FoldedRow
+from tellerline.verification.findings import Violated
+from tellerline.verification.pairs import WaitingRow
+from tellerline.verification.rows import NULL
+
+DATABASE_FAULTS: Final = (*db.CONNECTION_FAULTS, asyncpg.PostgresError)
+# No statement here has a time-out: a journal may take hours.
+STATEMENT_MAX_S: Final = 30 * 86_400.0
+CURSOR_ROWS: Final = 2_000
+WINDOW_BATCHES_MAX: Final = 1_000
+WINDOW_ROWS_MAX: Final = 20_000
+# Tables with an index that finds a window of batches; the others are sorted once and read by a cursor.
+COPIED: Final = ("operations", "entries", "transit")
+MERGED: Final = ("accounts", "settlements", "holds", "hold_ends")
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+Lines = Callable[[list[str]], None]
+Connection = db.Connection
+
+BEGIN: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+SETTINGS: Final = (
+    "SET LOCAL statement_timeout = 0",
+    "SET LOCAL idle_in_transaction_session_timeout = 0",
+    "SET LOCAL work_mem = '64MB'",
+    "SET LOCAL search_path = pg_catalog",
+    "SET LOCAL bytea_output = 'hex'",
+    "SET LOCAL extra_float_digits = 1",
+)
+
+
+@contextlib.asynccontextmanager
+async def snapshot(dsn: str) -> AsyncGenerator[Connection]:
+    """A connection whose every statement sees the same instant. Raises what is in DATABASE_FAULTS."""
+    connection = await db.connect(dsn, application="tellerline verify", command_timeout_s=STATEMENT_MAX_S)
+    try:
+        await connection.execute(BEGIN)
+        for setting in SETTINGS:
+            await connection.execute(setting)
+        yield connection
+    finally:
+        await connection.close()
+
+
+READ_PARTITIONS: Final = "SELECT partitions FROM ledger.constants"
+READ_OWNERS: Final = "SELECT partition, epoch FROM ledger.partitions ORDER BY partition"
+READ_STRAY_BATCH: Final = """
+SELECT partition, batch FROM ledger.batches WHERE partition < 0 OR partition >= $1 ORDER BY partition, batch LIMIT 1
+"""
+
+
+async def read_partitions(connection: Connection) -> int:
+    """P of this ledger."""
+    return int(await connection.fetchval(READ_PARTITIONS))
+
+
+async def read_epochs(connection: Connection) -> dict[int, int]:
+    """Partition → epoch of its owner."""
+    return {int(row["partition"]): int(row["epoch"]) for row in await connection.fetch(READ_OWNERS)}
+
+
+async def read_stray_batch(connection: Connection, partitions: int) -> str | None:
+    """The key of a batch of no partition."""
+    row = await connection.fetchrow(READ_STRAY_BATCH, partitions)
+    return None if row is None else f"{row['partition']}/{row['batch']}"
+
+
+READ_ASSETS: Final = """
+SELECT a.code, a.scale, a.name, a.operation_id::text, o.subject, o.metadata
+  FROM ledger.assets a LEFT JOIN ledger.operations o
+    ON o.id = a.operation_id AND o.kind = 'asset.create.v1' AND o.outcome = 'posted'
+ ORDER BY a.code
+"""
+
+
+async def read_assets(connection: Connection) -> Sequence[asyncpg.Record]:
+    """Every asset: code, scale, name, operation_id, and subject and metadata of the operation that made it."""
+    return await connection.fetch(READ_ASSETS)
+
+
+STORIES: Final = """
+    SELECT id COLLATE "C", 0 AS role, 0::bigint AS seq, asset, partition, batch, 0 AS line, 0::numeric AS delta,
+           0::numeric AS held_delta, 0::numeric AS balance_after, 0::numeric AS held_after, 0::numeric AS limit_after,
+           status
+      FROM ledger.accounts
+     UNION ALL
+    SELECT account_id COLLATE "C", 1, seq, asset, partition, batch, line, delta, held_delta, balance_after, held_after,
+           limit_after, status_after
+      FROM ledger.entries
+     UNION ALL
+    SELECT h.account_id COLLATE "C", 2, 0, '', 0, 0, 0, 0, 0, 0, sum(h.amount), 0, ''
+      FROM ledger.holds h WHERE NOT EXISTS (SELECT FROM ledger.hold_ends x WHERE x.hold_id = h.id) GROUP BY h.account_id
+     ORDER BY 1, 2, 3
+"""
+
+
+async def read_accounts(connection: Connection, take: Lines) -> None:
+    """Every account, then its entries, then the sum of its open holds: lines of tellerline.verification.accounts."""
+    await _copy(connection, STORIES, take)
+
+
+READ_CHANGED_ACCOUNT: Final = """
+SELECT a.id, last.metadata AS expected, a.metadata AS found
+  FROM ledger.accounts a LEFT JOIN (
+      SELECT DISTINCT ON (subject) subject, metadata FROM ledger.operations
+       WHERE kind IN ('account.create.v1', 'account.update.v1') AND outcome = 'posted' AND metadata IS NOT NULL
+       ORDER BY subject, batch DESC, line DESC) last ON last.subject = a.id
+ WHERE a.metadata IS DISTINCT FROM last.metadata ORDER BY a.id LIMIT 1
+"""
+
+
+async def read_changed_account(connection: Connection) -> tuple[str, str, str] | None:
+    """An account whose metadata is not what its operations say: id, expected, found."""
+    row = await connection.fetchrow(READ_CHANGED_ACCOUNT)
+    return None if row is None else (str(row["id"]), str(row["expected"]), str(row["found"]))
+
+
+READ_BATCHES: Final = """
+SELECT batch, epoch, operations, entries, recorded_at, cursors, prev_hash, content_hash, hash
+  FROM ledger.batches WHERE partition = $1 AND batch > $2 ORDER BY batch LIMIT $3
+"""
+
+
+async def read_window(connection: Connection, partition: int, after: int) -> list[BatchRow]:
+    """The next batches of a partition: at most WINDOW_ROWS_MAX rows by their own count, and at least one."""
+    window: list[BatchRow] = []
+    rows = 0
+    for row in await connection.fetch(READ_BATCHES, partition, after, WINDOW_BATCHES_MAX):
+        rows += int(row["operations"]) + int(row["entries"])
+        if window and rows > WINDOW_ROWS_MAX:
+            break
+        window.append(
+            BatchRow(
+                partition,
+                int(row["batch"]),
+                int(row["epoch"]),
+                int(row["operations"]),
+                int(row["entries"]),
+                (row["recorded_at"].replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1),
+                str(row["cursors"]),
+                bytes(row["prev_hash"]),
+                bytes(row["content_hash"]),
+                bytes(row["hash"]),
+            )
+        )
+    return window
+
+
+async def copy_window(connection: Connection, table: str, partition: int, first: int, last: int) -> list[str]:
+    """The hashed lines of one of COPIED, of the batches `first` … `last`, in the order of the hash."""
+    where, batch = PLACE[table]
+    query = (
+        f"SELECT {', '.join(HASHED_COLUMNS[table])} FROM ledger.{table} WHERE {where} = {partition:d} "  # noqa: S608 - names of shared.journal
+        f"AND {batch} BETWEEN {first:d} AND {last:d} ORDER BY {', '.join((batch, *LINE_ORDER[table]))}"
+    )
+    lines: list[str] = []
+    await _copy(connection, query, lines.extend)
+    return lines
+
+
+def merged_query(table: str) -> str:
+    """The hashed columns as text, in the order of the hash over the whole table."""
+    # Every column by its table: a bare name in ORDER BY would mean the text of the same name in the output.
+    where, batch = (f"t.{column}" for column in PLACE[table])
+    order = (f't.{column} COLLATE "C"' if table == "accounts" else f"t.{column}" for column in LINE_ORDER[table])
+    columns = ", ".join(f"t.{column}::text" for column in HASHED_COLUMNS[table])
+    return f"SELECT {where} AS place, {batch} AS number, {columns} FROM ledger.{table} t ORDER BY {', '.join((where, batch, *order))}"  # noqa: E501,S608 - names of shared.journal
+
+
+READ_FOLDED: Final = """
+SELECT s.destination, s.batch, s.source, s.source_batch, t.credits
+  FROM ledger.settlements s LEFT JOIN ledger.transit t
+    ON t.source = s.source AND t.batch = s.source_batch AND t.destination = s.destination
+ ORDER BY s.destination, s.batch, s.source, s.source_batch
+"""
+READ_ENDED: Final = """
+SELECT x.partition, x.batch, x.hold_id::text, x.ended, x.operation_id::text, h.account_id, h.asset, h.amount::text,
+       h.partition AS held_in
+  FROM ledger.hold_ends x LEFT JOIN ledger.holds h ON h.id = x.hold_id
+ ORDER BY x.partition, x.batch, x.hold_id
+"""
+READ_WAITING: Final = """
+SELECT t.source, t.batch, t.destination, t.credits FROM ledger.transit t
+ WHERE NOT EXISTS (SELECT FROM ledger.settlements s
+                    WHERE s.source = t.source AND s.source_batch = t.batch AND s.destination = t.destination)
+ ORDER BY t.destination, t.source, t.batch
+"""
+
+
+async def read_waiting(connection: Connection) -> AsyncGenerator[WaitingRow]:
+    """Transit rows that no settlement names."""
+    async for row in connection.cursor(READ_WAITING, prefetch=CURSOR_ROWS):
+        yield WaitingRow(int(row[0]), int(row[1]), int(row[2]), str(row[3]))
+
+
+class Merged:
+    """A whole table sorted by place, read in step with the batches: `take` gives the rows of one batch."""
+
+    def __init__(self, connection: Connection, query: str) -> None:
+        self._rows = aiter(connection.cursor(query, prefetch=CURSOR_ROWS))
+        self._next: asyncpg.Record | None = None
+        self._begun = False
+
+    async def take(self, partition: int, batch: int) -> list[asyncpg.Record]:
+        """The rows of this batch. Rows of batches before it are passed over: `read_orphan` names them."""
+        if not self._begun:
+            self._begun = True
+            await self._advance()
+        found: list[asyncpg.Record] = []
+        while self._next is not None and (self._next[0], self._next[1]) <= (partition, batch):
+            if (self._next[0], self._next[1]) == (partition, batch):
+                found.append(self._next)
+            await self._advance()
+        return found
+
+    async def _advance(self) -> None:
+        self._next = await anext(self._rows, None)
+
+
+def merged_line(row: asyncpg.Record) -> str:
+    """The COPY line of a row that `merged_query` read."""
+    return "\t".join(NULL if value is None else copy_text(value) for value in tuple(row)[2:])
+
+
+def folded_row(row: asyncpg.Record) -> FoldedRow:
+    """A row that READ_FOLDED read."""
+    return FoldedRow(int(row["source"]), int(row["source_batch"]), row["credits"])
+
+
+def ended_hold(row: asyncpg.Record) -> EndedHold:
+    """A row that READ_ENDED read."""
+    return EndedHold(*tuple(row)[2:])
+
+
+async def read_orphan(connection: Connection, table: str) -> str | None:
+    """The key of a row that stands in no batch: columns and values."""
+    where, batch = PLACE[table]
+    key = LINE_ORDER[table] if table not in {"operations", "entries"} else HASHED_COLUMNS[table][:2]
+    columns = ", ".join(f"t.{column}::text" for column in key)
+    row = await connection.fetchrow(
+        f"SELECT t.{where}, t.{batch}, {columns} FROM ledger.{table} t WHERE NOT EXISTS ("  # noqa: S608 - as above
+        f"SELECT FROM ledger.batches b WHERE b.partition = t.{where} AND b.batch = t.{batch}) LIMIT 1"
+    )
+    return None if row is None else f"{'/'.join(str(value) for value in tuple(row)[2:])} in batch {row[0]}/{row[1]}"
+
+
+async def _copy(connection: Connection, query: str, take: Lines) -> None:
+    """Hands over the lines of a COPY as they come, without their newline."""
+    rest = b""
+
+    async def read(chunk: bytes) -> None:
+        nonlocal rest
+        whole, newline, rest = (rest + chunk).rpartition(b"\n")
+        if newline:
+            take(whole.decode().split("\n"))
+
+    try:
+        await connection.copy_from_query(query, output=read)
+    except Violated:
+        # asyncpg waits for ever for the end of a COPY whose reader has failed. Nothing more is asked after a violation.
+        connection.terminate()
+        raise

@@ -1,0 +1,94 @@
+"""`tellerline verify`: proves the journal's invariants and the hash chain over the whole database (DESIGN §3)."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+import uvloop
+
+from shared.settings import SettingsError, read_secret_files
+from tellerline.stack_options import data_dir_option, json_option, say
+from tellerline.supervisor.data_dir import DataDir
+from tellerline.verification.proof import Check, Proof, prove
+from tellerline.verification.store import DATABASE_FAULTS, snapshot
+
+DATABASE_URL = "TELLERLINE_DATABASE_URL"
+VIOLATED, NOT_RUN = 1, 2
+
+
+@click.command("verify")
+@click.option(
+    "--database-url", metavar="DSN", help=f"Where the ledger is; else ${DATABASE_URL}, else the running stack's."
+)
+@data_dir_option
+@json_option
+def command(*, database_url: str | None, data_dir: Path, as_json: bool) -> None:
+    """Prove the whole journal, while it is used: every sum, balance, sequence, limit, credit and hash.
+
+    Exit code 0 when all of it holds, 1 at the first row that breaks a rule (which is named), 2 when it could not run.
+    """
+    told = _say_nothing if as_json else _say_check
+    try:
+        proof = uvloop.run(_prove(database_url or _database_url(data_dir), told))
+    except (*DATABASE_FAULTS, SettingsError, ValueError) as error:
+        say(f"verify could not run: {error or repr(error)}")
+        sys.exit(NOT_RUN)
+    _show(proof, as_json=as_json)
+    sys.exit(0 if proof.first_violation is None else VIOLATED)
+
+
+async def _prove(dsn: str, told: Callable[[Check], None]) -> Proof:
+    async with snapshot(dsn) as connection:
+        return await prove(connection, told)
+
+
+def _database_url(data_dir: Path) -> str:
+    read_secret_files()
+    if given := os.environ.get(DATABASE_URL):
+        return given
+    stack = DataDir(data_dir)
+    state = stack.read_state()
+    if state is None or "postgres" not in state:
+        raise SettingsError(f"nothing runs in {stack.path}; give --database-url or set {DATABASE_URL}")
+    return str(state["postgres"])
+
+
+def _say_check(check: Check) -> None:
+    counted = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in check.counted.items())
+    click.echo(f"{'ok  ' if check.ok else 'BAD '} {check.name:<9} {check.seconds:8.2f} s  {counted}")
+    click.echo(f"     {check.proves}")
+
+
+def _say_nothing(_: Check) -> None:
+    pass
+
+
+def _show(proof: Proof, *, as_json: bool) -> None:
+    violation = proof.first_violation
+    if as_json:
+        click.echo(
+            json.dumps(
+                {
+                    "ok": violation is None,
+                    "checked": proof.checked,
+                    "first_violation": None if violation is None else asdict(violation),
+                    "seconds": round(proof.seconds, 3),
+                    "heads": {
+                        str(partition): {"batch": batch, "hash": head}
+                        for partition, (batch, head) in proof.heads.items()
+                    },
+                }
+            )
+        )
+        return
+    if violation is None:
+        click.echo(f"The journal holds: {proof.checked['entries']:,} entries in {proof.seconds:.1f} s.")
+        return
+    click.echo(f"The journal is broken. First bad row: {violation.table} {violation.key}")
+    click.echo(f"  rule      {violation.rule}")
+    click.echo(f"  expected  {violation.expected}")
+    click.echo(f"  found     {violation.found}")
