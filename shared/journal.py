@@ -5,6 +5,7 @@ The format escapes tab, newline and backslash, so two different batches never ha
 """
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -51,6 +52,22 @@ NULL: Final = "\\N"
 def copy_text(value: str | None) -> str:
     """A text value as COPY writes it. NUL cannot be stored by PostgreSQL and must have been refused before."""
     return NULL if value is None else value.translate(_ESCAPES)
+
+
+_UNESCAPES: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
+_ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
+
+
+def copy_fields(line: str) -> list[str | None]:
+    """The fields of one line of COPY text: the inverse of writing them with `copy_text`."""
+    fields = line.removesuffix("\n").split("\t")
+    if "\\" not in line:
+        return list[str | None](fields)
+    return [None if field == NULL else _ESCAPE.sub(_unescape, field) if "\\" in field else field for field in fields]
+
+
+def _unescape(match: re.Match[str]) -> str:
+    return _UNESCAPES.get(match[1], match[1])
 
 
 def content_hash(lines_of: Mapping[str, Sequence[str]]) -> bytes:

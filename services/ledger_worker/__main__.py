@@ -25,7 +25,7 @@ async def serve(settings: WorkerSettings, stop: asyncio.Event) -> None:
     dsn = settings.database_url.get_secret_value()
     partitions = await read_ledger_constants(dsn, application=f"ledger_worker {settings.owner}")
     clock = SystemClock()
-    store = PostgresStore(dsn, settings.owner)
+    store = PostgresStore(dsn, settings.owner, copy_operations_min=settings.copy_operations_min)
     bus = RabbitBus(
         settings.amqp_url.get_secret_value(), settings.owner,
         deliver=lambda inbound: teller.deliver(inbound), nudged=lambda partition: teller.nudge(partition),

@@ -6,6 +6,7 @@ import socket
 
 from pydantic import Field
 
+from services.ledger_worker.store import COPY_OPERATIONS_MIN
 from shared.settings import LedgerSettings
 
 
@@ -21,4 +22,5 @@ class WorkerSettings(LedgerSettings):
     lease_ttl_s: float = Field(default=10.0, gt=0)
     lease_renew_s: float = Field(default=2.0, gt=0)
     batch_commands_max: int = Field(default=4_000, ge=1, le=20_000)
+    copy_operations_min: int = Field(default=COPY_OPERATIONS_MIN, ge=0)
     cache_accounts_max: int = Field(default=200_000, ge=100)

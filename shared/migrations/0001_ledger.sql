@@ -190,6 +190,102 @@ CREATE FUNCTION ledger.us(instant timestamptz) RETURNS bigint LANGUAGE sql IMMUT
     SELECT (extract(epoch FROM instant) * 1000000)::bigint
 $$;
 
+-- First statement of every batch transaction (ADR 0001): who does not own all of these partitions under these epochs writes
+-- nothing. Locking, not updating: an updated row slows down with every long snapshot that is open.
+CREATE FUNCTION ledger.fence(wanted smallint[], worker text, epochs bigint[]) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    held integer;
+BEGIN
+    SELECT count(*) INTO held FROM (
+        SELECT 1 FROM ledger.partitions p JOIN unnest(wanted, epochs) AS n (partition, epoch) USING (partition)
+         WHERE p.owner = worker AND p.epoch = n.epoch ORDER BY p.partition FOR NO KEY UPDATE OF p) AS locked;
+    IF held <> cardinality(wanted) THEN
+        RAISE EXCEPTION 'partitions % are not all owned by % under epochs %', wanted, worker, epochs USING ERRCODE = 'TL002';
+    END IF;
+END $$;
+
+-- Writes the batches of one group commit: table name → rows (arrays of texts in the order of the columns here). A small group
+-- comes whole, in this one round trip; a large one has sent operations and entries by COPY before, in the same transaction.
+-- Raises TL002 when fenced, TL003 when a batch does not follow the last one of its partition.
+CREATE FUNCTION ledger.append(worker text, doc jsonb) RETURNS TABLE (written smallint, recorded_at_us bigint)
+LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    missing integer;
+BEGIN
+    PERFORM ledger.fence(array_agg((r->>0)::smallint), worker, array_agg((r->>2)::bigint))
+       FROM jsonb_array_elements(doc->'batches') AS r;
+    IF doc ? 'assets' THEN
+        INSERT INTO ledger.assets (code, scale, name, operation_id)
+        SELECT r->>0, (r->>1)::smallint, r->>2, (r->>3)::uuid
+          FROM jsonb_array_elements(doc->'assets') AS r;
+    END IF;
+    IF doc ? 'accounts' THEN
+        INSERT INTO ledger.accounts (id, asset, owner, partition, batch, status, metadata)
+        SELECT r->>0, r->>1, r->>2, (r->>3)::smallint, (r->>4)::bigint, r->>5, r->>6
+          FROM jsonb_array_elements(doc->'accounts') AS r;
+    END IF;
+    IF doc ? 'operations' THEN
+        INSERT INTO ledger.operations (id, partition, batch, line, kind, principal, fingerprint, outcome, code, detail, postings, subject,
+            reference, metadata)
+        SELECT (r->>0)::uuid, (r->>1)::smallint, (r->>2)::bigint, (r->>3)::integer, r->>4, r->>5, (r->>6)::bytea,
+               r->>7, r->>8, r->>9, r->>10, r->>11, r->>12, r->>13
+          FROM jsonb_array_elements(doc->'operations') AS r;
+    END IF;
+    IF doc ? 'entries' THEN
+        INSERT INTO ledger.entries (account_id, seq, operation_id, asset, delta, held_delta, balance_after, held_after, limit_after,
+            status_after, partition, batch, line)
+        SELECT r->>0, (r->>1)::bigint, (r->>2)::uuid, r->>3, (r->>4)::numeric, (r->>5)::numeric, (r->>6)::numeric,
+               (r->>7)::numeric, (r->>8)::numeric, r->>9, (r->>10)::smallint, (r->>11)::bigint, (r->>12)::integer
+          FROM jsonb_array_elements(doc->'entries') AS r;
+    END IF;
+    IF doc ? 'transit' THEN
+        INSERT INTO ledger.transit (source, batch, destination, credits)
+        SELECT (r->>0)::smallint, (r->>1)::bigint, (r->>2)::smallint, r->>3
+          FROM jsonb_array_elements(doc->'transit') AS r;
+    END IF;
+    IF doc ? 'settlements' THEN
+        INSERT INTO ledger.settlements (source, source_batch, destination, batch)
+        SELECT (r->>0)::smallint, (r->>1)::bigint, (r->>2)::smallint, (r->>3)::bigint
+          FROM jsonb_array_elements(doc->'settlements') AS r;
+    END IF;
+    IF doc ? 'holds' THEN
+        INSERT INTO ledger.holds (id, account_id, asset, amount, destination, operation_id, expires_at_us, partition, batch)
+        SELECT (r->>0)::uuid, r->>1, r->>2, (r->>3)::numeric, r->>4, (r->>5)::uuid, (r->>6)::bigint,
+               (r->>7)::smallint, (r->>8)::bigint
+          FROM jsonb_array_elements(doc->'holds') AS r;
+    END IF;
+    IF doc ? 'hold_ends' THEN
+        INSERT INTO ledger.hold_ends (hold_id, ended, operation_id, partition, batch)
+        SELECT (r->>0)::uuid, r->>1, (r->>2)::uuid, (r->>3)::smallint, (r->>4)::bigint
+          FROM jsonb_array_elements(doc->'hold_ends') AS r;
+    END IF;
+    IF doc ? 'account_changes' THEN
+        UPDATE ledger.accounts a SET status = r->>1, metadata = coalesce(r->>2, a.metadata)
+          FROM jsonb_array_elements(doc->'account_changes') AS r WHERE a.id = r->>0;
+    END IF;
+    SELECT count(*) INTO missing FROM jsonb_array_elements(doc->'batches') AS r
+     WHERE (r->>1)::bigint <> 1 + coalesce((
+        SELECT b.batch FROM ledger.batches b WHERE b.partition = (r->>0)::smallint ORDER BY b.batch DESC LIMIT 1), 0);
+    IF missing > 0 THEN
+        RAISE EXCEPTION '% batches do not follow the last of their partition', missing USING ERRCODE = 'TL003';
+    END IF;
+    RETURN QUERY
+    INSERT INTO ledger.batches (
+        partition, batch, epoch, operations, entries, recorded_at, cursors, prev_hash, content_hash, hash)
+    SELECT n.partition, n.batch, n.epoch, n.operations, n.entries, t.at, n.cursors, t.prev, n.content_hash,
+           ledger.batch_hash(t.prev, n.content_hash, n.partition, n.batch, n.epoch, t.at, n.cursors)
+      FROM (SELECT (r->>0)::smallint AS partition, (r->>1)::bigint AS batch, (r->>2)::bigint AS epoch,
+                   (r->>3)::integer AS operations, (r->>4)::integer AS entries, r->>5 AS cursors,
+                   decode(r->>6, 'hex') AS content_hash
+              FROM jsonb_array_elements(doc->'batches') AS r) AS n
+      LEFT JOIN ledger.batches b ON b.partition = n.partition AND b.batch = n.batch - 1
+     CROSS JOIN LATERAL (
+          SELECT coalesce(b.hash, decode(repeat('00', 32), 'hex')) AS prev,
+                 greatest(b.recorded_at + interval '1 microsecond', clock_timestamp()) AS at) AS t
+    RETURNING batches.partition, ledger.us(batches.recorded_at);
+END $$;
+
 CREATE VIEW ledger.account_heads AS
     SELECT a.id, a.asset, a.owner, a.partition, a.status, a.metadata, b.recorded_at AS created_at,
            coalesce(e.seq, 0) AS seq, coalesce(e.balance_after, 0) AS balance,
