@@ -10,6 +10,7 @@ from tellerline.stack_options import data_dir_option
 from tellerline.supervisor.data_dir import DataDir
 from tellerline.supervisor.plan import migrate_environment
 from tellerline.supervisor.run import MIGRATE
+from tellerline.supervisor.service import program
 
 DATABASE_URL = "TELLERLINE_DATABASE_URL"
 
@@ -28,4 +29,4 @@ def command(*, data_dir: Path) -> None:
         if state is None or "postgres" not in state:
             raise click.ClickException(f"nothing runs in {stack.path}, and {DATABASE_URL} is not set")
         environment |= migrate_environment(stack, str(state["postgres"]), str(state["amqp"]))
-    os.execve(sys.executable, [sys.executable, "-m", MIGRATE], environment)  # noqa: S606 - becomes the program itself
+    os.execve(sys.executable, program(MIGRATE), environment)  # noqa: S606 - becomes the program itself

@@ -1,5 +1,6 @@
 """What several commands ask and print."""
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +19,8 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 
 def say(text: str) -> None:
     """A line for the person; standard output stays for what programs read."""
-    click.echo(text, err=True)
+    with contextlib.suppress(OSError):  # the terminal may be gone, what it watched goes on
+        click.echo(text, err=True)
 
 
 def show(state: Mapping[str, object], *, as_json: bool) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import select
+import shutil
 import signal
 import subprocess
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from pathlib import Path
 
 LOG_TAIL_LINES_MAX = 8
 LOG_TAIL_BYTES_MAX = 16_384
-LOG_BYTES_MAX = 16_777_216
+LOG_BYTES_MAX = 67_108_864
 READY_POLL_S = 0.05
 KILLED_END_MAX_S = 10.0
 
@@ -41,7 +42,7 @@ class Child:
 
     def __init__(self, command: Command) -> None:
         command.log.parent.mkdir(parents=True, exist_ok=True)
-        turn_over(command.log)
+        cut(command.log)
         with command.log.open("ab") as log:
             # A session of its own: Ctrl-C in the terminal reaches the supervisor alone, which stops the rest in order.
             self._process = subprocess.Popen(
@@ -89,11 +90,12 @@ class Child:
         return await self.ended()
 
 
-def turn_over(log: Path) -> None:
-    """Moves a log that has grown long aside, as `<name>.1`."""
+def cut(log: Path) -> None:
+    """Empties a log that has grown long, keeping it as `<name>.1`. Its writer appends, so it may go on writing."""
     with contextlib.suppress(FileNotFoundError):
         if log.stat().st_size > LOG_BYTES_MAX:
-            log.replace(log.with_name(log.name + ".1"))
+            shutil.copyfile(log, log.with_name(log.name + ".1"))
+            os.truncate(log, 0)
 
 
 def log_tail(log: Path) -> str:

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -14,10 +13,11 @@ from pathlib import Path
 from typing import TextIO, cast
 
 from tellerline.servers import StartFailed
-from tellerline.servers.process import turn_over
+from tellerline.servers.process import cut
 from tellerline.supervisor.data_dir import DataDir
 from tellerline.supervisor.plan import Options
 from tellerline.supervisor.run import Supervisor
+from tellerline.supervisor.service import program
 
 
 def start_detached(options: Options, say: Callable[[str], None]) -> Mapping[str, object]:
@@ -25,11 +25,11 @@ def start_detached(options: Options, say: Callable[[str], None]) -> Mapping[str,
     data_dir = DataDir(options.data_dir)
     data_dir.prepare()
     log = data_dir.log("supervisor")
-    turn_over(log)
+    cut(log)
     reading, writing = os.pipe()
     with log.open("ab") as file:
         supervisor = subprocess.Popen(
-            [sys.executable, "-m", "tellerline.supervisor", str(writing), str(data_dir.path)],
+            [*program("tellerline.supervisor"), str(writing), str(data_dir.path)],
             stdin=subprocess.PIPE,
             stdout=file,
             stderr=subprocess.STDOUT,

@@ -3,13 +3,12 @@
 import asyncio
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tellerline.servers import PrivatePostgres, PrivateRabbit, StartFailed
 from tellerline.servers.files import LOOPBACK, port_is_free
-from tellerline.servers.process import Child, Command, end_leftovers, how_it_ended, log_tail, processes_with
+from tellerline.servers.process import Child, Command, cut, end_leftovers, how_it_ended, log_tail, processes_with
 from tellerline.supervisor.data_dir import DataDir
 from tellerline.supervisor.keeper import Keeper, Part
 from tellerline.supervisor.plan import (
@@ -22,9 +21,10 @@ from tellerline.supervisor.plan import (
     migrate_environment,
     network_plan,
 )
-from tellerline.supervisor.service import STOP_GRACE_S, Service, ServicePlan
+from tellerline.supervisor.service import STOP_GRACE_S, Service, ServicePlan, program
 
 STILL_WAITING_S = 5.0
+LOGS_LOOKED_AT_S = 60.0
 MIGRATE = "shared.migrate"
 
 Say = Callable[[str], None]
@@ -48,8 +48,8 @@ class Supervisor:
     _is_ready: bool = False
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until `stop` is set, or SIGTERM or SIGINT comes. Raises StartFailed when the stack does not come up."""
-        for number in (signal.SIGTERM, signal.SIGINT):
+        """Until `stop` is set, or a signal asks to end. Raises StartFailed when the stack does not come up."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         failure: StartFailed | None = None
         try:
@@ -97,6 +97,7 @@ class Supervisor:
             for keeper in self._keepers:
                 await keeper.ready.wait()
             waiting.cancel()
+            group.create_task(self._bound_logs())
             self._is_ready = True
             self._changed()
             self.ready(self._state())
@@ -119,7 +120,7 @@ class Supervisor:
         begun = asyncio.get_running_loop().time()
         log = self.data_dir.log("migrate")
         environment = migrate_environment(self.data_dir, owner_dsn, amqp_url)
-        child = Child(Command([sys.executable, "-m", self.migrate], environment, log))
+        child = Child(Command(program(self.migrate), environment, log))
         try:
             code = await child.ended()
         finally:
@@ -133,6 +134,12 @@ class Supervisor:
             await asyncio.sleep(STILL_WAITING_S)
             names = [keeper.part.name for keeper in self._keepers if not keeper.ready.is_set()]
             self.say(f"still waiting for {', '.join(names) or 'migrate'}")
+
+    async def _bound_logs(self) -> None:
+        while True:
+            await asyncio.sleep(LOGS_LOOKED_AT_S)
+            for log in self.data_dir.log("any").parent.glob("*.log"):
+                await asyncio.to_thread(cut, log)
 
     def _changed(self) -> None:
         self.data_dir.write_state(self._state())

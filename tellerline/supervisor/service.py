@@ -28,6 +28,11 @@ class ServicePlan:
     tier: int
 
 
+def program(module: str) -> list[str]:
+    """Runs the module as installed, whatever lies in the current folder."""
+    return [sys.executable, "-P", "-m", module]
+
+
 class Service:
     """A part that the supervisor keeps alive."""
 
@@ -48,7 +53,7 @@ class Service:
         if self._child is not None:
             # A fault that a test asked for comes once, or the service could never recover from it.
             environment.pop(FAULT, None)
-        self._child = Child(Command([sys.executable, "-m", self._plan.module], environment, self._log))
+        self._child = Child(Command(program(self._plan.module), environment, self._log))
         await until_ready(self._child, self._ready, self.name, self._log, READY_MAX_S, poll_s=READY_POLL_S)
 
     async def ended(self) -> int:

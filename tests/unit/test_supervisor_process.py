@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from tellerline.servers import process
 from tellerline.servers.process import (
     Child,
     Command,
     StartFailed,
+    cut,
     end_leftovers,
     how_it_ended,
     log_tail,
@@ -109,3 +111,17 @@ async def test_a_pid_that_means_another_process_by_now_is_left_alone(tmp_path: P
         await asyncio.sleep(0)
         assert stranger.poll() is None
         stranger.kill()
+
+
+def test_a_long_log_is_cut_under_its_writer_and_its_last_part_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "LOG_BYTES_MAX", 10)
+    log = tmp_path / "x.log"
+    with log.open("ab", buffering=0) as writer:
+        writer.write(b"twelve bytes")
+        cut(log)
+        writer.write(b"more")
+        cut(log)
+    assert log.read_bytes() == b"more"
+    assert (tmp_path / "x.log.1").read_bytes() == b"twelve bytes"
