@@ -7,8 +7,9 @@ from typing import cast
 
 import click
 
-from tellerline.stack_options import data_dir_option, json_option, show
+from tellerline.stack_options import data_dir_option, json_option, say, show
 from tellerline.supervisor.data_dir import DataDir
+from tellerline.supervisor.run import leftovers
 
 
 @click.command("status")
@@ -16,11 +17,12 @@ from tellerline.supervisor.data_dir import DataDir
 @json_option
 def command(*, data_dir: Path, as_json: bool) -> None:
     """Show a running stack. Exit code 1 when none runs."""
-    state = DataDir(data_dir).read_state()
+    stack = DataDir(data_dir)
+    state = stack.read_state()
     if state is None:
-        click.echo(
-            json.dumps({"status": "stopped", "pids": {}}) if as_json else f"nothing runs in {data_dir.resolve()}"
-        )
+        click.echo(json.dumps({"status": "stopped", "pids": {}}) if as_json else f"nothing runs in {stack.path}")
+        if left := leftovers(stack):
+            say(f"but {left} processes that a killed supervisor left behind: 'tellerline down' stops them")
         sys.exit(1)
     if not as_json:
         click.echo(f"Tellerline is {state['status']}.")

@@ -128,6 +128,10 @@ class PrivatePostgres:
         ended = await end_leftovers(self._postmasters, signal.SIGINT, STOP_GRACE_S)
         return ended + await end_leftovers(self._backends, signal.SIGQUIT, STOP_GRACE_S)
 
+    def leftovers(self) -> int:
+        """How many processes of this folder run, whoever started them."""
+        return len([*self._postmasters(), *self._backends()])
+
     def _postmasters(self) -> Iterator[int]:
         for pid, line in processes():
             if Path(line[0]).name == "postgres" and line[1:3] == ("-D", str(self._cluster)):

@@ -126,6 +126,10 @@ class PrivateRabbit:
         ended = await end_leftovers(self._nodes, signal.SIGTERM, STOP_GRACE_S)
         return ended + await end_leftovers(self._mappers, signal.SIGTERM, EPMD_STOP_GRACE_S)
 
+    def leftovers(self) -> int:
+        """How many processes of this folder run, whoever started them."""
+        return len([*self._nodes(), *self._mappers()])
+
     def _nodes(self) -> Iterator[int]:
         home = ("-home", str(self._folder / "home"))
         for pid, line in processes():

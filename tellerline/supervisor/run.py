@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tellerline.servers import PrivatePostgres, PrivateRabbit, StartFailed
@@ -165,16 +165,21 @@ def first_of(failures: BaseExceptionGroup[StartFailed]) -> StartFailed:
 
 async def end_leftover_services(data_dir: DataDir) -> int:
     """Stops the services that a killed supervisor left running; how many there were."""
-
-    def left() -> Iterator[int]:
-        return processes_with(MARK, str(data_dir.path))
-
-    return await end_leftovers(left, signal.SIGTERM, STOP_GRACE_S)
+    return await end_leftovers(lambda: processes_with(MARK, str(data_dir.path)), signal.SIGTERM, STOP_GRACE_S)
 
 
 async def end_all_leftovers(data_dir: DataDir) -> int:
     """The same with the private servers."""
-    folder = data_dir.path
     services = await end_leftover_services(data_dir)
-    servers = (PrivatePostgres(folder / "postgres"), PrivateRabbit(folder / "rabbitmq"))
-    return services + sum(await asyncio.gather(*(server.end_leftovers() for server in servers)))
+    return services + sum(await asyncio.gather(*(server.end_leftovers() for server in servers_of(data_dir))))
+
+
+def servers_of(data_dir: DataDir) -> tuple[PrivatePostgres, PrivateRabbit]:
+    """The servers of this data dir, for a look at what is left of them."""
+    return PrivatePostgres(data_dir.path / "postgres"), PrivateRabbit(data_dir.path / "rabbitmq")
+
+
+def leftovers(data_dir: DataDir) -> int:
+    """How many processes of this stack run. Without a supervisor, these are left from one that was killed."""
+    services = list(processes_with(MARK, str(data_dir.path)))
+    return len(services) + sum(server.leftovers() for server in servers_of(data_dir))
