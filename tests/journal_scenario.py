@@ -1,4 +1,4 @@
-"""A small ledger in which everything happens that a journal can hold: what `verify` must pass, and what it is tampered with."""
+"""A small ledger in which everything happens that a journal can hold: `verify` passes it, tests tamper with it."""
 
 from dataclasses import dataclass, field
 
@@ -62,6 +62,6 @@ class Scenario:
         _expect([decision.code is None for decision in spent] == [False, True])
 
 
-def _expect(held: bool) -> None:  # noqa: FBT001 - reads as a sentence
+def _expect(held: bool) -> None:
     if not held:
         raise RuntimeError("the scenario is not what it says")

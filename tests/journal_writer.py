@@ -10,8 +10,8 @@ from services.ledger_worker.core.line import Line, World
 from services.ledger_worker.core.transit import fold_row, fold_to_suspense, write_transit_entries
 from services.ledger_worker.ports import Lease, Sealed
 from services.ledger_worker.store import PostgresStore
-from shared.ids import Partition
-from shared.messages import Command
+from shared.ids import Partition, Principal
+from shared.messages import AccountCreate, Command
 from shared.transit_rows import decode_credits
 from tests.backends.databases import Database
 
@@ -52,9 +52,8 @@ class JournalWriter:
         account = routed_by(command)
         partition = Partition(0) if account is None else self.world.partition_of(account)
         decision = decide(self.lines[partition], command, Asking(None, NOW_US))
-        for line in self.lines.values():
-            for known in line.accounts.values():
-                self.world.facts.setdefault(known.id, AccountFacts(known.asset, known.owner))
+        if isinstance(command, AccountCreate) and decision.code is None:
+            self.world.facts[command.account] = AccountFacts(command.asset, Principal(command.owner))
         return decision
 
     async def settle(self, *, aside: bool = False) -> int:

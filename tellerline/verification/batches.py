@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from shared.ids import PARTITIONED_PREFIXES, AccountId, Partition, partition_of
+from shared.journal import NULL
 from tellerline.verification.chain import BatchRow
 from tellerline.verification.crossings import Crossings, FoldedRow, Moves, Posting
 from tellerline.verification.findings import Violated
-from tellerline.verification.rows import NULL, AccountRow, EntryRow, HoldRow, OperationRow, text_of, whole
+from tellerline.verification.rows import AccountRow, EntryRow, HoldRow, OperationRow, text_of, whole
 
 # Kinds whose entry moves nothing: it gives a change of the account its place in the order.
 CREATE, UPDATE, CLOSE = "account.create.v1", "account.update.v1", "account.close.v1"

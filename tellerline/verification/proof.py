@@ -177,6 +177,7 @@ class _Batches:
         self._connection = connection
         self._counted = counted
         self._merged = {table: store.Merged(connection, store.merged_query(table)) for table in store.MERGED}
+        self._entries = store.Merged(connection, store.READ_ENTRIES, store.CURSOR_BATCHES)
         self._folded = store.Merged(connection, store.READ_FOLDED)
         self._ended = store.Merged(connection, store.READ_ENDED)
 
@@ -213,6 +214,8 @@ class _Batches:
         for table, merged in self._merged.items():
             if rows := await merged.take(*place):
                 batch.lines_of[table] = [store.merged_line(row) for row in rows]
+        for row in await self._entries.take(*place):
+            batch.lines_of["entries"] = str(row[2]).split("\n")
         batch.folded = [store.folded_row(row) for row in await self._folded.take(*place)]
         batch.ended = [store.ended_hold(row) for row in await self._ended.take(*place)]
 

@@ -1,13 +1,9 @@
 """Rows as COPY writes them. Numbers stay text until a check needs them: whole, or a violation."""
 
-import re
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
+from shared.journal import copy_fields
 from tellerline.verification.findings import Violated
-
-NULL: Final = "\\N"
-_ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
-_MEANING: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 
 
 class OperationRow(NamedTuple):
@@ -81,8 +77,8 @@ class AccountRow(NamedTuple):
 
 
 def text_of(field: str) -> str:
-    """What the field says: COPY's escapes undone."""
-    return _ESCAPED.sub(lambda match: _MEANING.get(match[1], match[1]), field) if "\\" in field else field
+    """What a field says that is not null: COPY's escapes undone."""
+    return copy_fields(field)[0] or ""
 
 
 def whole(field: str, table: str, key: object, column: str) -> int:

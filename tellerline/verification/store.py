@@ -8,22 +8,22 @@ from typing import Final
 import asyncpg
 
 from shared import db
-from shared.journal import HASHED_COLUMNS, LINE_ORDER, PLACE, copy_text
+from shared.journal import HASHED_COLUMNS, LINE_ORDER, NULL, PLACE, copy_text
 from tellerline.verification.batches import EndedHold
 from tellerline.verification.chain import BatchRow
 from tellerline.verification.crossings import FoldedRow
 from tellerline.verification.findings import Violated
 from tellerline.verification.pairs import WaitingRow
-from tellerline.verification.rows import NULL
 
 DATABASE_FAULTS: Final = (*db.CONNECTION_FAULTS, asyncpg.PostgresError)
 # No statement here has a time-out: a journal may take hours.
 STATEMENT_MAX_S: Final = 30 * 86_400.0
 CURSOR_ROWS: Final = 2_000
+CURSOR_BATCHES: Final = 20
 WINDOW_BATCHES_MAX: Final = 1_000
 WINDOW_ROWS_MAX: Final = 20_000
 # Tables with an index that finds a window of batches; the others are sorted once and read by a cursor.
-COPIED: Final = ("operations", "entries", "transit")
+COPIED: Final = ("operations", "transit")
 MERGED: Final = ("accounts", "settlements", "holds", "hold_ends")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -179,6 +179,13 @@ def merged_query(table: str) -> str:
     return f"SELECT {where} AS place, {batch} AS number, {columns} FROM ledger.{table} t ORDER BY {', '.join((where, batch, *order))}"  # noqa: E501,S608 - names of shared.journal
 
 
+# One row for each batch. No field is escaped: by now every account, asset and status is known to be the ledger's.
+READ_ENTRIES: Final = """
+SELECT partition, batch, string_agg(
+           concat_ws(E'\\t', account_id, seq, coalesce(operation_id::text, '\\N'), asset, delta, held_delta, balance_after,
+                     held_after, limit_after, status_after, partition, batch, line), E'\\n' ORDER BY line)
+  FROM ledger.entries GROUP BY partition, batch ORDER BY partition, batch
+"""
 READ_FOLDED: Final = """
 SELECT s.destination, s.batch, s.source, s.source_batch, t.credits
   FROM ledger.settlements s LEFT JOIN ledger.transit t
@@ -208,8 +215,8 @@ async def read_waiting(connection: Connection) -> AsyncGenerator[WaitingRow]:
 class Merged:
     """A whole table sorted by place, read in step with the batches: `take` gives the rows of one batch."""
 
-    def __init__(self, connection: Connection, query: str) -> None:
-        self._rows = aiter(connection.cursor(query, prefetch=CURSOR_ROWS))
+    def __init__(self, connection: Connection, query: str, prefetch: int = CURSOR_ROWS) -> None:
+        self._rows = aiter(connection.cursor(query, prefetch=prefetch))
         self._next: asyncpg.Record | None = None
         self._begun = False
 

@@ -1,10 +1,15 @@
 """`tellerline verify` passes what the worker wrote, and names the first bad row of whatever was tampered with."""
 
 import asyncio
+import json
 import re
+import subprocess
+import sys
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -13,6 +18,8 @@ from tellerline.verification.findings import Violation
 from tellerline.verification.proof import Proof, prove
 from tellerline.verification.store import snapshot
 from tests.backends.databases import Database, Databases
+from tests.backends.servers import PostgresServer
+from tests.builders import Commands, account_in
 from tests.integration.tampering import CASES, Case
 from tests.journal_scenario import Scenario
 from tests.journal_writer import JournalWriter
@@ -92,3 +99,92 @@ async def test_a_tampered_row_is_named(ledger: Database, scenario: Scenario, cas
     place = f"{found.table} {found.key}"
     assert re.match(case.found.format(**names), place), f"{found}"
     assert found.expected != found.found
+
+
+async def test_a_journal_that_is_being_written_gives_no_false_alarm(database: Database) -> None:
+    """Batches, transit rows and settlements come in while verify reads; many batches, so that 10 follows 9."""
+    rng, make = Random(7), Commands()
+    people = [account_in(number % 4) for number in range(12)]
+    written = asyncio.Event()
+
+    async def write(writer: JournalWriter) -> None:
+        for _ in range(60):
+            pairs = [rng.sample(people, 2) for _ in range(20)]
+            await writer.write(*(make.move(source, destination, rng.randint(1, 50)) for source, destination in pairs))
+            if rng.random() < 0.5:
+                await writer.settle()
+        written.set()
+
+    async def verify() -> list[int]:
+        batches: list[int] = []
+        while not written.is_set():
+            async with snapshot(database.verify) as connection:
+                proof = await proof_of(connection)
+            assert proof.first_violation is None, str(proof.first_violation)
+            batches.append(proof.checked["batches"])
+        return batches
+
+    async with JournalWriter(database) as writer, asyncio.TaskGroup() as group:
+        await writer.write(*(make.open(person) for person in people))
+        await writer.write(*(make.deposit(person, 10_000) for person in people))
+        group.create_task(write(writer))
+        seen = group.create_task(verify())
+    assert len(seen.result()) > 1
+    assert seen.result()[-1] > seen.result()[0] >= 8
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    """The command line as a shell runs it."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "tellerline", "verify", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return ended.returncode, ended.stdout + ended.stderr
+
+
+def test_the_exit_code_is_0_for_a_journal_that_holds(ledger: Database, scenario: Scenario) -> None:
+    code, printed = run("--database-url", ledger.verify)
+    assert (code, "The journal holds: 36 entries" in printed) == (0, True), printed
+    code, printed = run("--database-url", ledger.verify, "--json")
+    said = json.loads(printed)
+    assert (code, said["ok"], said["first_violation"]) == (0, True, None)
+    assert said["checked"]["entries"] == 36
+    assert said["seconds"] > 0
+    assert set(said["heads"]) == {"0", "1", "2", "3"}
+
+
+def test_the_exit_code_is_1_and_the_row_is_named_for_one_that_does_not(database: Database) -> None:
+    scenario = Scenario()
+
+    async def spoil() -> None:
+        async with JournalWriter(database) as writer:
+            await scenario.write(writer)
+        connection = await connect(database.owner, application="tests")
+        try:
+            await connection.execute(
+                "UPDATE ledger.entries SET balance_after = balance_after + 1 WHERE account_id = $1 AND seq = 1",
+                scenario.bob,
+            )
+        finally:
+            await connection.close()
+
+    asyncio.run(spoil())
+    code, printed = run("--database-url", database.verify)
+    assert (code, f"First bad row: entries {scenario.bob}/1" in printed) == (1, True), printed
+    code, printed = run("--database-url", database.verify, "--json")
+    violation = json.loads(printed)["first_violation"]
+    assert (code, violation["table"], violation["key"]) == (1, "entries", f"{scenario.bob}/1")
+    assert (violation["expected"], violation["found"]) == ("1000", "1001")
+
+
+def test_the_exit_code_is_2_when_it_could_not_run(postgres: PostgresServer, tmp_path: Path) -> None:
+    for arguments in (
+        ("--database-url", "postgresql://nobody:wrong@127.0.0.1:1/none"),
+        ("--database-url", postgres.dsn("postgres")),
+        ("--data-dir", str(tmp_path)),
+    ):
+        code, printed = run(*arguments)
+        assert (code, "verify could not run" in printed, "Traceback" in printed) == (2, True, False), printed
