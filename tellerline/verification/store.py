@@ -182,8 +182,8 @@ def merged_query(table: str) -> str:
 # One row for each batch. No field is escaped: by now every account, asset and status is known to be the ledger's.
 READ_ENTRIES: Final = """
 SELECT partition, batch, string_agg(
-           concat_ws(E'\\t', account_id, seq, coalesce(operation_id::text, '\\N'), asset, delta, held_delta, balance_after,
-                     held_after, limit_after, status_after, partition, batch, line), E'\\n' ORDER BY line)
+           concat_ws(E'\\t', account_id, seq, coalesce(operation_id::text, '\\N'), asset, delta, held_delta,
+                     balance_after, held_after, limit_after, status_after, partition, batch, line), E'\\n' ORDER BY line)
   FROM ledger.entries GROUP BY partition, batch ORDER BY partition, batch
 """
 READ_FOLDED: Final = """
