@@ -18,13 +18,14 @@ from shared import amqp, topology
 from shared.amqp import BusError, NotSent, Outgoing, Refused
 from shared.faults import FaultPoint, fault_point
 from shared.ids import Partition, subkey
-from shared.messages import Command, CommandEnvelope, Outcome, Reply, Settled
+from shared.messages import Command, CommandEnvelope, MixMessage, MixOrder, Outcome, Reply, Settled
 from shared.messages.base import COMMANDS_PER_ENVELOPE_MAX, ENVELOPE_BYTES_MAX
 
 log = structlog.get_logger()
 
 IN_FLIGHT_MAX: Final = 20_000
 ENVELOPE_KIND: Final = "cmd.v1"
+MIX_KIND: Final = "mix.v1"
 MAC_HEADER: Final = "mac"
 
 
@@ -50,8 +51,8 @@ class Answer:
 class Sent:
     """A command on its way. Several callers may wait for the same one."""
 
-    command: Command
-    partition: Partition
+    command: Command | MixOrder
+    partition: Partition | None  # None: an order for the mixer
     size: int = 0
     waiters: int = 0
     outcome: Outcome | None = None
@@ -83,6 +84,8 @@ class LedgerClient:
         self._mac_key = subkey(secret, "envelope")
         self._lines: list[deque[Sent]] = [deque() for _ in range(partitions)]
         self._wake = [asyncio.Event() for _ in range(partitions)]
+        self._orders: deque[Sent] = deque()
+        self._ordered = asyncio.Event()
         self._sent: dict[tuple[str, str], Sent] = {}
         self._by_id: dict[str, list[Sent]] = {}
         self._channel: amqp.Channel | None = None
@@ -99,6 +102,7 @@ class LedgerClient:
             group.create_task(self._replying.run(), name="replies link")
             for partition in range(self.partitions):
                 group.create_task(self._send_line(Partition(partition)), name=f"line {partition}")
+            group.create_task(self._send_orders(), name="orders")
 
     def is_ready(self) -> bool:
         """Both links are open and the broker takes publishes."""
@@ -114,9 +118,24 @@ class LedgerClient:
 
         The same command (id and content) while the first is undecided joins the first. Follow with `answer`.
         """
+        sent, is_new = self._join(command, partition)
+        if is_new:
+            self._lines[partition].append(sent)
+            self._wake[partition].set()
+        return sent
+
+    def send_order(self, order: MixOrder) -> Sent:
+        """The same for the mixer: the deposit poller decides, and answers as a worker does. `repeat` has no meaning there."""
+        sent, is_new = self._join(order, None)
+        if is_new:
+            self._orders.append(sent)
+            self._ordered.set()
+        return sent
+
+    def _join(self, command: Command | MixOrder, partition: Partition | None) -> tuple[Sent, bool]:
         known = self._sent.get((command.id, command.fingerprint))
         if known is not None and not known.decided.done():
-            return known
+            return known, False
         if len(self._sent) >= IN_FLIGHT_MAX:
             raise Refused("too many commands in flight")
         if not self.is_ready():
@@ -124,9 +143,7 @@ class LedgerClient:
         sent = Sent(command, partition)
         self._sent[sent.key] = sent
         self._by_id.setdefault(command.id, []).append(sent)
-        self._lines[partition].append(sent)
-        self._wake[partition].set()
-        return sent
+        return sent, True
 
     async def answer(self, sent: Sent, timeout_s: float) -> Answer | None:
         """Waits at most `timeout_s` for the outcome and its legs. None: undecided, or decided with legs on the way.
@@ -189,6 +206,25 @@ class LedgerClient:
             return
         self.envelopes += 1
         fault_point(FaultPoint.GATEWAY_AFTER_CONFIRM)
+
+    async def _send_orders(self) -> None:
+        while True:
+            await self._ordered.wait()
+            self._ordered.clear()
+            while self._orders:
+                await self._send_order(self._orders.popleft())
+
+    async def _send_order(self, sent: Sent) -> None:
+        body = MixMessage.model_validate({"order": sent.command}).model_dump_json().encode()
+        try:
+            await amqp.publish(self._channel, Outgoing(
+                topology.MIXER, topology.MIX_KEY, body, MIX_KIND, reply_to=self._reply_to,
+                headers={MAC_HEADER: envelope_mac(self._mac_key, body)},
+            ))
+        except BusError as fault:
+            log.warning("order.failed", kind=sent.command.kind, fault=repr(fault))
+            sent.fail(fault)
+            self._forget(sent)
 
     def _hear(self, body: bytes) -> None:
         reply = Reply.model_validate_json(body)

@@ -22,6 +22,7 @@ class Rejection(StrEnum):
     ACCOUNT_NOT_EMPTY = "account_not_empty"
     INSUFFICIENT_FUNDS = "insufficient_funds"
     LIMIT_EXCEEDED = "limit_exceeded"
+    ADDRESS_REFUSED = "address_refused"
     INTERNAL_ERROR = "internal_error"
 
 
@@ -48,5 +49,6 @@ PROBLEM_OF: Mapping[Rejection, Problem] = MappingProxyType({
     Rejection.ACCOUNT_NOT_EMPTY: Problem(409, "The account is not empty"),
     Rejection.INSUFFICIENT_FUNDS: Problem(422, "Not enough available funds"),
     Rejection.LIMIT_EXCEEDED: Problem(422, "The amount or the balance passes a limit"),
+    Rejection.ADDRESS_REFUSED: Problem(422, "An address cannot be paid to"),
     Rejection.INTERNAL_ERROR: Problem(500, "The command could not be processed and was set aside"),
 })

@@ -1,10 +1,11 @@
 """Settings come from the environment; each `NAME` may also be given as `NAME_FILE`, the path of a file that holds the value."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "TELLERLINE_"
@@ -27,9 +28,29 @@ class ServiceSettings(BaseSettings):
 
     @classmethod
     def load(cls) -> Self:
-        """Reads the environment. Raises SettingsError naming the first file that cannot be read."""
+        """Reads the environment. Raises SettingsError, one line that names what is missing or wrong and never a value."""
         read_secret_files()
-        return cls()
+        try:
+            return cls()
+        except ValidationError as error:
+            raise SettingsError("; ".join(_complaints(error))) from error
+
+    @classmethod
+    def load_or_exit(cls) -> Self:
+        """`load` for a service's main: an environment that will not do is one line on stderr and exit code 2."""
+        try:
+            return cls.load()
+        except SettingsError as error:
+            sys.stderr.write(f"settings: {error}\n")
+            sys.exit(2)
+
+
+def _complaints(error: ValidationError) -> list[str]:
+    # Never the input itself: it may be a secret.
+    return [
+        f"{PREFIX}{'_'.join(str(part) for part in detail['loc']).upper()}: {detail['msg'].lower()}"
+        for detail in error.errors(include_url=False, include_context=False, include_input=False)
+    ]
 
 
 class LedgerSettings(ServiceSettings):

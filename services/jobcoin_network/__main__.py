@@ -21,7 +21,7 @@ STOP_TIMEOUT_S = 5.0
 
 def main() -> None:
     """Run the service; exits 0 when asked to stop and 1 on a fault."""
-    settings = JobcoinNetworkSettings.load()
+    settings = JobcoinNetworkSettings.load_or_exit()
     configure_logs("jobcoin_network", settings.log_format, settings.log_level)
 
     async def service(stop: asyncio.Event) -> None:

@@ -79,7 +79,7 @@ async def _missing(
 
 def main() -> None:
     """Reads the environment and serves."""
-    settings = WorkerSettings.load()
+    settings = WorkerSettings.load_or_exit()
     configure_logs("ledger_worker", settings.log_format, settings.log_level)
     run_service(lambda stop: serve(settings, stop))
 

@@ -14,7 +14,8 @@ from shared.messages.commands import (
     OperationCancel,
 )
 from shared.messages.events import BatchEvent, EventMessage, Nudge
-from shared.messages.replies import Outcome, Reply, Settled
+from shared.messages.mixer import MixCancel, MixCreate, MixMessage, MixOrder
+from shared.messages.replies import FieldError, Outcome, Reply, Settled
 
 __all__ = [
     "AccountClose",
@@ -25,9 +26,14 @@ __all__ = [
     "Command",
     "CommandEnvelope",
     "EventMessage",
+    "FieldError",
     "HoldCapture",
     "HoldPlace",
     "HoldVoid",
+    "MixCancel",
+    "MixCreate",
+    "MixMessage",
+    "MixOrder",
     "Move",
     "Nudge",
     "OperationCancel",

@@ -8,6 +8,13 @@ from shared.messages.base import Message
 from shared.rejections import Rejection
 
 
+class FieldError(Message):
+    """What is wrong with one field of a refused order, such as `destinations[2]`."""
+
+    field: str
+    message: str
+
+
 class Outcome(Message):
     """The decision on one command, after the commit that holds everything it was decided on.
 
@@ -25,6 +32,7 @@ class Outcome(Message):
     legs: tuple[int, ...] = ()
     available: int | None = None  # minor units, with insufficient_funds
     required: int | None = None
+    errors: tuple[FieldError, ...] = ()  # with address_refused
 
 
 class Settled(Message):
