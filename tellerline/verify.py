@@ -1,7 +1,6 @@
 """`tellerline verify`: proves the journal's invariants and the hash chain over the whole database (DESIGN §3)."""
 
 import json
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -10,19 +9,20 @@ from pathlib import Path
 import click
 import uvloop
 
-from shared.settings import SettingsError, read_secret_files
+from shared.settings import SettingsError
+from tellerline import addresses
 from tellerline.stack_options import data_dir_option, json_option, say
-from tellerline.supervisor.data_dir import DataDir
 from tellerline.verification.proof import Check, Proof, prove
 from tellerline.verification.store import DATABASE_FAULTS, snapshot
 
-DATABASE_URL = "TELLERLINE_DATABASE_URL"
 VIOLATED, NOT_RUN = 1, 2
 
 
 @click.command("verify")
 @click.option(
-    "--database-url", metavar="DSN", help=f"Where the ledger is; else ${DATABASE_URL}, else the running stack's."
+    "--database-url",
+    metavar="DSN",
+    help=f"Where the ledger is; else ${addresses.DATABASE_URL}, else the running stack's.",
 )
 @data_dir_option
 @json_option
@@ -33,7 +33,7 @@ def command(*, database_url: str | None, data_dir: Path, as_json: bool) -> None:
     """
     told = _say_nothing if as_json else _say_check
     try:
-        proof = uvloop.run(_prove(database_url or _database_url(data_dir), told))
+        proof = uvloop.run(_prove(addresses.database_url(database_url, data_dir), told))
     except (*DATABASE_FAULTS, SettingsError, ValueError) as error:
         say(f"verify could not run: {error or repr(error)}")
         sys.exit(NOT_RUN)
@@ -44,17 +44,6 @@ def command(*, database_url: str | None, data_dir: Path, as_json: bool) -> None:
 async def _prove(dsn: str, told: Callable[[Check], None]) -> Proof:
     async with snapshot(dsn) as connection:
         return await prove(connection, told)
-
-
-def _database_url(data_dir: Path) -> str:
-    read_secret_files()
-    if given := os.environ.get(DATABASE_URL):
-        return given
-    stack = DataDir(data_dir)
-    state = stack.read_state()
-    if state is None or "postgres" not in state:
-        raise SettingsError(f"nothing runs in {stack.path}; give --database-url or set {DATABASE_URL}")
-    return str(state["postgres"])
 
 
 def _say_check(check: Check) -> None:
