@@ -1,0 +1,28 @@
+"""`python -m services.gateway` serves until it is asked to stop; with `openapi` it prints the API document instead."""
+
+import asyncio
+import sys
+
+from services.gateway.app import ROUTES, run
+from services.gateway.openapi import document_bytes
+from services.gateway.settings import GatewaySettings
+from shared.logs import configure_logs
+from shared.run import run_service
+
+
+def main() -> None:
+    """Entry point."""
+    if sys.argv[1:] == ["openapi"]:
+        sys.stdout.buffer.write(document_bytes(ROUTES))
+        return
+    settings = GatewaySettings.load()
+    configure_logs("gateway", settings.log_format, settings.log_level)
+
+    async def serve(stop: asyncio.Event) -> None:
+        await run(settings, stop)
+
+    run_service(serve)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,223 @@
+"""The road of every write: a command goes to its partition, its outcome comes back, or the client learns where to ask.
+
+What was decided is answered alike whether the reply told it or the journal: handlers make the body from the same facts.
+"""
+
+import asyncio
+import json
+import re
+from dataclasses import dataclass
+from typing import Final, NotRequired
+
+import structlog
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
+
+from services.gateway.context import Gateway
+from services.gateway.problems import Fault, Refusal, invalid
+from services.gateway.routes import Call
+from services.gateway.store.operations import RecordedOperation, read_operation
+from services.gateway.web.answers import Answer
+from shared.amqp import NotSent, Refused, SendUnknown, Unroutable
+from shared.ids import CommandId, Partition
+from shared.ledger_client import Answer as LedgerAnswer
+from shared.ledger_client import Sent
+from shared.messages import Command, Outcome, Settled
+from shared.money import format_amount
+from shared.rejections import Rejection
+
+log = structlog.get_logger()
+
+WAIT_S_DEFAULT: Final = 5.0
+WAIT_S_MAX: Final = 30
+WAIT: Final = re.compile(r"wait\s*=\s*\"?([0-9]{1,9})\"?", re.ASCII)
+KEY: Final = re.compile(r"[\x20-\x7e]{1,255}", re.ASCII)
+# A stop of the gateway outlasts shorter waits; it ends longer ones.
+WAIT_S_LONG: Final = 5.0
+
+
+class AcceptedBody(TypedDict):
+    """A write without an outcome yet: ask the operation."""
+
+    id: str
+    kind: NotRequired[str | None]
+    status: str
+    links: dict[str, str]
+
+
+ACCEPTED: TypeAdapter[AcceptedBody] = TypeAdapter(AcceptedBody)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What makes a command itself. `repeat`: its key was seen here before."""
+
+    id: CommandId
+    repeat: bool
+
+
+def identify(call: Call) -> Identity:
+    """The command's id: from the caller and the Idempotency-Key, else fresh. Raises Refusal."""
+    keys = call.request.headers.getall("Idempotency-Key", [])
+    gateway = call.gateway
+    if not keys:
+        return Identity(gateway.ids.fresh(), repeat=False)
+    if len(keys) > 1 or not KEY.fullmatch(keys[0]):
+        raise invalid("Idempotency-Key", "one key of 1 to 255 printable ASCII characters")
+    command = gateway.ids.of_key(call.caller.principal, keys[0])
+    return Identity(command, gateway.recent.note(command))
+
+
+def wait_s(call: Call) -> float:
+    """Seconds to wait for the outcome, from `Prefer`; what is not understood there is ignored, as RFC 7240 says."""
+    preferences = call.request.headers.getall("Prefer", None)
+    if preferences is None:
+        return WAIT_S_DEFAULT
+    wanted = WAIT_S_DEFAULT
+    for preference in ",".join(preferences).split(","):
+        choice = preference.split(";")[0].strip().lower()
+        if choice == "respond-async":
+            return 0.0
+        if match := WAIT.fullmatch(choice):
+            wanted = float(min(int(match[1]), WAIT_S_MAX))
+    return wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """A posted command. `outcome` None: its facts are to be read in the journal."""
+
+    id: CommandId
+    outcome: Outcome | None
+    settled: tuple[Settled, ...]
+    replayed: bool
+
+    def answer(self, status: int, body: bytes = b"") -> Answer:
+        """The answer of a write with an outcome."""
+        return Answer(status, body, _headers(self.id, replayed=self.replayed))
+
+
+async def submit(call: Call, command: Command, partition: Partition, *, scale: int = 0) -> Posted | Answer:
+    """Sends the command and waits. Posted, or the answer 202. `scale` is that of amounts in refusals.
+
+    Raises Refusal (rejected; 503: it had no effect; 504: that is not known) or DatabaseUnavailable.
+    """
+    gateway, seconds = call.gateway, wait_s(call)
+    sent, answer = await _send(call, command, partition, seconds)
+    joined = sent.command is not command
+    outcome = None if answer is None else answer.outcome
+    replayed = joined or (outcome is not None and outcome.replayed)
+    kind = command.kind.removesuffix(".v1")
+    if outcome is None or (outcome.replayed and outcome.code is Rejection.INSUFFICIENT_FUNDS):
+        recorded = None if seconds == 0 and not command.repeat else await read_operation(gateway.database, command.id)
+        if recorded is None or recorded.outcome == "started":
+            gateway.metrics.undecided.inc()
+            return accepted(command.id, kind, command.fingerprint)
+        gateway.metrics.resolved.inc()
+        refusal = _recorded_refusal(recorded, command.fingerprint, scale)
+    else:
+        refusal = _refusal(outcome, scale)
+    gateway.metrics.outcomes.labels(kind, "posted" if refusal is None else refusal.code.value).inc()
+    if replayed:
+        gateway.metrics.replays.inc()
+    if refusal is not None:
+        is_reused = refusal.code is Rejection.IDEMPOTENCY_KEY_REUSED
+        refusal.headers = _headers(command.id, replayed=replayed and not is_reused)
+        raise refusal
+    if answer is None or outcome is None or outcome.replayed or not answer.is_settled:
+        return Posted(command.id, None, (), replayed)
+    return Posted(command.id, outcome, answer.settled, replayed)
+
+
+async def _send(call: Call, command: Command, partition: Partition, seconds: float) -> tuple[Sent, LedgerAnswer | None]:
+    ledger = call.gateway.ledger
+    try:
+        sent = ledger.send(command, partition)
+        return sent, await wait_for(call.gateway, sent, seconds)
+    except (NotSent, Unroutable) as fault:
+        log.warning("command.not_sent", operation_id=command.id, partition=partition, fault=repr(fault))
+        detail = "the message broker does not take commands"
+        raise Refusal(Fault.UNAVAILABLE, detail, headers={"Retry-After": "1"}) from fault
+    except Refused as fault:
+        raise Refusal(Fault.OVERLOADED, "too many commands wait", headers={"Retry-After": "1"}) from fault
+    except SendUnknown as fault:
+        call.gateway.metrics.unknown.inc()
+        location = location_of(command.id, command.fingerprint)
+        log.warning("command.unknown", operation_id=command.id, partition=partition, fault=repr(fault))
+        raise Refusal(
+            Fault.OUTCOME_UNKNOWN,
+            "the command may or may not take effect: ask the operation, or repeat with the same key",
+            headers={"Operation-Id": command.id, "Location": location},
+            links={"operation": location, "cancel": f"/v1/operations/{command.id}/cancel"},
+        ) from fault
+
+
+async def wait_for(gateway: Gateway, sent: Sent, seconds: float) -> LedgerAnswer | None:
+    """The answer within so many seconds. A stop of the gateway ends a long wait. Raises BusError."""
+    if gateway.stopping.begun:
+        seconds = min(seconds, 1.0)
+    if seconds <= WAIT_S_LONG:
+        return await gateway.ledger.answer(sent, seconds)
+    waits = gateway.stopping.waits
+    try:
+        async with asyncio.timeout(seconds) as wait:
+            waits.add(wait)
+            try:
+                return await gateway.ledger.answer(sent, seconds + 1.0)
+            finally:
+                waits.discard(wait)
+    except TimeoutError:
+        return None if sent.outcome is None else LedgerAnswer(sent.outcome, tuple(sent.settled))
+
+
+def accepted(command: CommandId, kind: str, fingerprint: str) -> Answer:
+    """202: no outcome yet."""
+    location = location_of(command, fingerprint)
+    body = ACCEPTED.dump_json(
+        {
+            "id": command,
+            "kind": kind,
+            "status": "pending",
+            "links": {"self": location, "cancel": f"/v1/operations/{command}/cancel"},
+        }
+    )
+    return Answer(202, body, {"Operation-Id": command, "Location": location})
+
+
+def location_of(command: CommandId, fingerprint: str) -> str:
+    """Where the operation is asked for, bound to the content that was sent."""
+    return f"/v1/operations/{command}?of={fingerprint}"
+
+
+def rejected(code: str, available: str | None, required: str | None, scale: int) -> Refusal:
+    """A rejection as a problem; amounts as text of minor units."""
+    refusal = Refusal(Rejection(code))
+    if available is not None and required is not None:
+        refusal.available, refusal.required = format_amount(int(available), scale), format_amount(int(required), scale)
+    return refusal
+
+
+def recorded_rejection(recorded: RecordedOperation, scale: int) -> Refusal:
+    """The rejection that the journal holds. Raises ValueError when it holds none."""
+    if recorded.code is None:
+        raise ValueError(f"operation {recorded.id} was not rejected")
+    detail: dict[str, str] = json.loads(recorded.detail) if recorded.detail else {}
+    return rejected(recorded.code, detail.get("available"), detail.get("required"), scale)
+
+
+def _recorded_refusal(recorded: RecordedOperation, fingerprint: str, scale: int) -> Refusal | None:
+    if not recorded.holds(fingerprint):
+        return Refusal(Rejection.IDEMPOTENCY_KEY_REUSED)
+    return None if recorded.outcome == "posted" else recorded_rejection(recorded, scale)
+
+
+def _refusal(outcome: Outcome, scale: int) -> Refusal | None:
+    if outcome.code is None:
+        return None
+    funds = (outcome.available, outcome.required)
+    available, required = (None if amount is None else str(amount) for amount in funds)
+    return rejected(outcome.code, available, required, scale)
+
+
+def _headers(command: CommandId, *, replayed: bool) -> dict[str, str]:
+    return {"Operation-Id": command, "Idempotency-Replayed": "true"} if replayed else {"Operation-Id": command}

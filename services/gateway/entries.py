@@ -1,0 +1,154 @@
+"""/v1/accounts/{id}/entries and /balance: an account's history, and what it held at an instant."""
+
+from datetime import UTC, datetime
+from typing import Final
+
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
+
+from services.gateway.accounts import readable_account
+from services.gateway.auth import Scope
+from services.gateway.pages import cursor_after, position_of
+from services.gateway.routes import Call, Route
+from services.gateway.store.accounts import EntryFacts, EntryFilter, list_entries, read_balance_at
+from services.gateway.store.transactions import parse_postings
+from services.gateway.transactions import SEQ_MAX
+from services.gateway.web.answers import Answer, instant_text, microseconds_of
+from services.gateway.web.queries import Instant, ListQuery, Query
+from shared.money import format_amount
+
+
+class EntryBody(TypedDict):
+    """What one operation did to the account. `delta` and `held_delta` are signed."""
+
+    seq: int
+    operation_id: str | None
+    kind: str | None
+    delta: str
+    held_delta: str
+    balance_after: str
+    held_after: str
+    counterparty: str | None
+    recorded_at: str
+
+
+EntryPage = TypedDict("EntryPage", {"data": list[EntryBody], "next": str | None})  # noqa: UP013 - the API calls the field `data`
+PAGE: TypeAdapter[EntryPage] = TypeAdapter(EntryPage)
+
+
+class BalanceBody(TypedDict):
+    """What the account held at the instant."""
+
+    account: str
+    asset: str
+    balance: str
+    held: str
+    available: str
+    overdraft_limit: str
+    version: int
+    at: str
+    links: dict[str, str]
+
+
+BALANCE: TypeAdapter[BalanceBody] = TypeAdapter(BalanceBody)
+
+
+class EntriesQuery(ListQuery):
+    """`after` and `before` are exclusive; `kind` is an operation's, such as `transfer`."""
+
+    after: Instant | None = None
+    before: Instant | None = None
+    kind: str | None = None
+
+
+class BalanceQuery(Query):
+    """Without `at`: now."""
+
+    at: Instant | None = None
+
+
+async def show_all(call: Call) -> Answer:
+    """The account's entries, newest first."""
+    query = call.query(EntriesQuery)
+    position = position_of(call, query)
+    account = await readable_account(call)
+    wanted = EntryFilter(
+        SEQ_MAX if position is None else int(position[0]),
+        query.after,
+        query.before,
+        None if query.kind is None else f"{query.kind}.v1",
+    )
+    found = await list_entries(call.gateway.database, account.id, account.partition, wanted, limit=query.limit + 1)
+    page = found[: query.limit]
+    following = cursor_after(call, query, [page[-1].seq]) if len(found) > len(page) else None
+    scale = await call.gateway.assets.scale(account.asset)
+    return Answer(200, PAGE.dump_json({"data": [_shown(each, account.id, scale) for each in page], "next": following}))
+
+
+async def show_balance(call: Call) -> Answer:
+    """What the account held after everything recorded at the instant or before."""
+    query = call.query(BalanceQuery)
+    account = await readable_account(call)
+    at = query.at or datetime.now(UTC)
+    then = await read_balance_at(call.gateway.database, account.id, account.partition, at)
+    scale = await call.gateway.assets.scale(account.asset)
+    return Answer(
+        200,
+        BALANCE.dump_json(
+            {
+                "account": account.id,
+                "asset": account.asset,
+                "balance": format_amount(then.balance, scale),
+                "held": format_amount(then.held, scale),
+                "available": format_amount(then.balance - then.held + then.overdraft_limit, scale),
+                "overdraft_limit": format_amount(then.overdraft_limit, scale),
+                "version": then.version,
+                "at": instant_text(microseconds_of(at)),
+                "links": {"account": f"/v1/accounts/{account.id}"},
+            }
+        ),
+    )
+
+
+def _shown(entry: EntryFacts, account: str, scale: int) -> EntryBody:
+    return {
+        "seq": entry.seq,
+        "operation_id": entry.operation_id,
+        "kind": None if entry.kind is None else entry.kind.removesuffix(".v1"),
+        "delta": format_amount(entry.delta, scale),
+        "held_delta": format_amount(entry.held_delta, scale),
+        "balance_after": format_amount(entry.balance_after, scale),
+        "held_after": format_amount(entry.held_after, scale),
+        "counterparty": _counterparty(entry, account),
+        "recorded_at": instant_text(entry.recorded_at_us),
+    }
+
+
+def _counterparty(entry: EntryFacts, account: str) -> str | None:
+    """The other account of the only posting; None where there are none or several others."""
+    if entry.postings is None or entry.delta == 0:
+        return None
+    others = {each for p in parse_postings(entry.postings) for each in (p.source, p.destination)} - {account}
+    return others.pop() if len(others) == 1 else None
+
+
+ROUTES: Final = (
+    Route(
+        method="GET",
+        path="/v1/accounts/{id}/entries",
+        handler=show_all,
+        scope=Scope.READ,
+        query=EntriesQuery,
+        answers={200: EntryPage},
+        summary="An account's history, newest first",
+    ),
+    Route(
+        method="GET",
+        path="/v1/accounts/{id}/balance",
+        handler=show_balance,
+        scope=Scope.READ,
+        query=BalanceQuery,
+        answers={200: BalanceBody},
+        summary="What an account held at an instant",
+    ),
+)

@@ -1,0 +1,85 @@
+"""The fields that bodies have in common, and what turns them into what the ledger understands."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Final, TypeAlias
+
+from pydantic import AfterValidator, Field, StringConstraints
+
+from services.gateway.problems import Refusal, code_named
+from shared.ids import AccountId, AssetCode, Principal
+from shared.money import AmountError, parse_amount
+
+REFERENCE_CHARACTERS_MAX: Final = 256
+METADATA_CHARACTERS_MAX: Final = 8_192
+
+CLIENT_ACCOUNT: Final = r"[a-z0-9][a-z0-9._:-]{0,63}"
+SYSTEM_ACCOUNT: Final = (
+    r"(?:world|house|fees|fx|suspense):[A-Z][A-Z0-9._-]{0,15}:[0-9]{1,3}"
+    r"|transit:[A-Z][A-Z0-9._-]{0,15}:[0-9]{1,3}:(?:in|out):[0-9]{1,3}"
+)
+ASSET_PATTERN: Final = r"^[A-Z][A-Z0-9._-]{0,15}$"
+AMOUNT_PATTERN: Final = r"^[0-9]{1,30}(\.[0-9]{1,30})?$"
+PRINCIPAL_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}$"
+
+AccountName = Annotated[
+    AccountId,
+    StringConstraints(pattern=f"^(?:{CLIENT_ACCOUNT}|{SYSTEM_ACCOUNT})$"),
+    Field(examples=["alice"]),
+]
+NewAccountName = Annotated[AccountId, StringConstraints(pattern=f"^{CLIENT_ACCOUNT}$"), Field(examples=["alice"])]
+AssetName = Annotated[AssetCode, StringConstraints(pattern=ASSET_PATTERN), Field(examples=["USD"])]
+AmountText = Annotated[
+    str,
+    StringConstraints(pattern=AMOUNT_PATTERN),
+    Field(description="in units of the asset", examples=["12.34"]),
+]
+OwnerName = Annotated[Principal, StringConstraints(pattern=PRINCIPAL_PATTERN)]
+ReferenceText = Annotated[str, StringConstraints(min_length=1, max_length=REFERENCE_CHARACTERS_MAX)]
+
+
+def check_metadata(metadata: dict[str, object]) -> dict[str, object]:
+    """Raises ValueError when the canonical text would be too long."""
+    if len(canonical_json(metadata)) > METADATA_CHARACTERS_MAX:
+        raise ValueError(f"metadata has at most {METADATA_CHARACTERS_MAX} characters")
+    return metadata
+
+
+Metadata: TypeAlias = Annotated[dict[str, object], AfterValidator(check_metadata)]
+
+
+def canonical_json(value: Mapping[str, object]) -> str:
+    """One text for one value: sorted keys, no spaces."""
+    return _CANONICAL.encode(value)
+
+
+_CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+_CONTENT: Final = json.JSONEncoder(separators=(",", ":"))
+
+
+def metadata_text(metadata: Mapping[str, object] | None) -> str | None:
+    """Metadata as the journal keeps it."""
+    return None if metadata is None else canonical_json(metadata)
+
+
+def fingerprint(route: str, *content: str | int | Sequence[str] | None) -> str:
+    """32 hex digits over method, route and what the client sent, amounts in minor units (DESIGN §4.6)."""
+    return hashlib.blake2b(_CONTENT.encode((route, *content)).encode(), digest_size=16).hexdigest()
+
+
+def minor_units(field_name: str, text: str, scale: int) -> int:
+    """The amount in minor units. Raises Refusal with the code of API.md that names the field."""
+    try:
+        return parse_amount(text, scale)
+    except AmountError as error:
+        raise Refusal(
+            code_named(error.code),
+            f"{field_name}: {error.detail}",
+            errors=[{"field": field_name, "message": error.detail}],
+        ) from error
+
+
+def minor_units_or_zero(field_name: str, text: str, scale: int) -> int:
+    """As `minor_units`, but a limit may be zero."""
+    return 0 if not text.strip("0.") else minor_units(field_name, text, scale)

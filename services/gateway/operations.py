@@ -1,0 +1,178 @@
+"""/v1/operations: what became of a write, and how an unknown ends for good."""
+
+import asyncio
+import time
+import zlib
+from typing import Annotated, Final, Literal, NotRequired
+
+from pydantic import Field, StringConstraints, TypeAdapter
+from typing_extensions import TypedDict
+
+from services.gateway.auth import Scope
+from services.gateway.commands import WAIT_S_MAX, accepted, recorded_rejection, submit
+from services.gateway.context import not_found
+from services.gateway.fields import fingerprint
+from services.gateway.problems import Refusal
+from services.gateway.routes import Call, Route
+from services.gateway.store.operations import RecordedOperation, read_operation
+from services.gateway.store.transactions import parse_postings
+from services.gateway.transactions import TransactionBody, read_body_of
+from services.gateway.web.answers import Answer, instant_text
+from services.gateway.web.queries import Digits, Query
+from shared.ids import UUID_TEXT, CommandId, Partition
+from shared.messages import OperationCancel
+from shared.rejections import Rejection
+
+POLL_S_MIN: Final = 0.05
+POLL_S_MAX: Final = 0.5
+
+
+class OperationBody(TypedDict):
+    """A command and its state. `code`, and funds, where it was rejected; `transaction` where it moved money."""
+
+    id: str
+    kind: str | None
+    status: Literal["pending", "posted", "rejected"]
+    code: NotRequired[str]
+    available: NotRequired[str]
+    required: NotRequired[str]
+    transaction: NotRequired[TransactionBody]
+    recorded_at: NotRequired[str]
+    links: dict[str, str]
+
+
+OPERATION: TypeAdapter[OperationBody] = TypeAdapter(OperationBody)
+
+
+class OperationQuery(Query):
+    """`of` binds the question to what was sent; `wait` is in seconds."""
+
+    of: Annotated[str, StringConstraints(pattern="^[0-9a-f]{32}$")] | None = None
+    wait: Annotated[Digits, Field(ge=0, le=WAIT_S_MAX)] = 0
+
+
+async def show(call: Call) -> Answer:
+    """The operation, once it has an outcome or the wait is over."""
+    query = call.query(OperationQuery)
+    operation = _issued(call)
+    until = time.monotonic() + query.wait
+    pause_s = POLL_S_MIN
+    recorded = await _read(call, operation)
+    while recorded is None and time.monotonic() < until and not call.gateway.stopping.begun:
+        await asyncio.sleep(pause_s)
+        pause_s = min(pause_s * 2, POLL_S_MAX)
+        recorded = await _read(call, operation)
+    if recorded is not None and query.of is not None and not recorded.holds(query.of):
+        raise Refusal(Rejection.IDEMPOTENCY_KEY_REUSED, "the id holds the outcome of other content")
+    return await _answer(call, operation, recorded)
+
+
+async def cancel(call: Call) -> Answer:
+    """Ends an unknown: writes the id as rejected `cancelled`, or shows the outcome that it already has."""
+    if not call.caller.scopes & {Scope.WRITE, Scope.PAYOUT}:
+        call.caller.require(Scope.WRITE)
+    operation = _issued(call)
+    recorded = await _read(call, operation)
+    if recorded is None:
+        content = fingerprint("POST /v1/operations/{id}/cancel", operation)
+        command = OperationCancel(
+            id=operation,
+            principal=call.caller.principal,
+            admin=call.caller.admin,
+            fingerprint=content,
+            repeat=True,
+        )
+        # Any partition can cancel an id: its outcome's primary key arbitrates.
+        partition = Partition(zlib.crc32(operation.encode()) % call.gateway.partitions)
+        try:
+            posted = await submit(call, command, partition)
+            if isinstance(posted, Answer):
+                return accepted(operation, "operation.cancel", content)
+        except Refusal as refusal:
+            if not isinstance(refusal.code, Rejection):
+                raise
+        recorded = await _read(call, operation)
+    answer = await _answer(call, operation, recorded)
+    return Answer(answer.status, answer.body, {"Operation-Id": operation})
+
+
+def _issued(call: Call) -> CommandId:
+    operation = call.path["id"]
+    if not UUID_TEXT.fullmatch(operation):
+        raise not_found("operation")
+    return CommandId(operation)
+
+
+async def _read(call: Call, operation: CommandId) -> RecordedOperation | None:
+    """The operation, if it has an outcome. Raises Refusal `not_found` when it is another's, or was never issued."""
+    recorded = await read_operation(call.gateway.database, operation)
+    if recorded is None:
+        if not call.gateway.ids.is_issued(operation):
+            raise not_found("operation")
+        return None
+    if not (call.caller.admin or recorded.principal == call.caller.principal):
+        raise not_found("operation")
+    return None if recorded.outcome == "started" else recorded
+
+
+async def _answer(call: Call, operation: CommandId, recorded: RecordedOperation | None) -> Answer:
+    path = f"/v1/operations/{operation}"
+    if recorded is None:
+        body: OperationBody = {
+            "id": operation,
+            "kind": None,
+            "status": "pending",
+            "links": {"self": path, "cancel": f"{path}/cancel"},
+        }
+        return Answer(200, OPERATION.dump_json(body))
+    is_posted = recorded.outcome == "posted"
+    body = {
+        "id": operation,
+        "kind": recorded.kind.removesuffix(".v1"),
+        "status": "posted" if is_posted else "rejected",
+        "recorded_at": instant_text(recorded.recorded_at_us),
+        "links": {"self": path},
+    }
+    if not is_posted:
+        rejection = recorded_rejection(recorded, await _scale(call, recorded))
+        body["code"] = rejection.code.value
+        if rejection.available is not None and rejection.required is not None:
+            body["available"], body["required"] = rejection.available, rejection.required
+    elif recorded.postings is not None:
+        transaction = await read_body_of(call, operation)
+        if transaction is not None:
+            body["transaction"] = transaction
+            body["links"]["transaction"] = f"/v1/transactions/{operation}"
+    elif recorded.kind.startswith("account.") and recorded.subject is not None:
+        body["links"]["account"] = f"/v1/accounts/{recorded.subject}"
+    return Answer(200, OPERATION.dump_json(body))
+
+
+async def _scale(call: Call, recorded: RecordedOperation) -> int:
+    """That of the amounts in a refusal; 0 where the operation names no asset."""
+    if recorded.postings is None:
+        return 0
+    asset = await call.gateway.assets.find(parse_postings(recorded.postings)[0].asset)
+    return 0 if asset is None else asset.scale
+
+
+ROUTES: Final = (
+    Route(
+        method="GET",
+        path="/v1/operations/{id}",
+        handler=show,
+        scope=Scope.READ,
+        query=OperationQuery,
+        answers={200: OperationBody},
+        summary="What became of a write",
+    ),
+    Route(
+        method="POST",
+        path="/v1/operations/{id}/cancel",
+        handler=cancel,
+        scope=Scope.READ,
+        answers={200: OperationBody},
+        summary="End an operation without an outcome for good",
+        writes=True,
+    ),
+)

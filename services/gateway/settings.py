@@ -1,0 +1,26 @@
+"""Settings of the gateway."""
+
+from pydantic import Field, SecretStr
+
+from shared.settings import LedgerSettings
+
+
+class GatewaySettings(LedgerSettings):
+    """Bounds on clients have defaults that suit one machine; a rate of 0 means no limit."""
+
+    admin_key: SecretStr | None = Field(default=None, min_length=16)
+
+    header_timeout_s: float = Field(default=5.0, gt=0)
+    body_timeout_s: float = Field(default=10.0, gt=0)
+    idle_timeout_s: float = Field(default=75.0, gt=0)
+    write_timeout_s: float = Field(default=20.0, gt=0)
+    connections_max: int = Field(default=4_096, gt=0)
+    requests_in_flight_max: int = Field(default=4_096, gt=0)
+
+    # Each API key may ask so often, and so much more at once.
+    rate_per_s_max: float = Field(default=0.0, ge=0)
+    rate_burst_max: int = Field(default=200, gt=0)
+
+    # How long a key may go unchecked: a revoked one is refused after this at the latest.
+    key_age_s_max: float = Field(default=1.0, gt=0)
+    pool_size_max: int = Field(default=8, gt=0)

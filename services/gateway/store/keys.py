@@ -1,0 +1,38 @@
+"""API keys, as access.keys holds them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from services.gateway.store.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKey:
+    """A live key. `hash` is the SHA-256 of what the client sends."""
+
+    id: str
+    hash: bytes
+    principal: str
+    scopes: Sequence[str]
+
+
+READ_LIVE_KEYS = (
+    "SELECT id, hash, principal, scopes FROM access.keys WHERE hash = ANY($1::bytea[]) AND revoked_at IS NULL"
+)
+
+
+async def read_live_keys(database: Database, hashes: Iterable[bytes]) -> list[StoredKey]:
+    """Those of the keys that are there and not revoked. Raises DatabaseUnavailable."""
+    rows = await database.rows(READ_LIVE_KEYS, list(hashes))
+    return [StoredKey(str(row["id"]), bytes(row["hash"]), str(row["principal"]), list(row["scopes"])) for row in rows]
+
+
+NOTE_KEYS_USED = """
+UPDATE access.keys SET last_used_at = clock_timestamp()
+ WHERE id = ANY($1::text[]) AND (last_used_at IS NULL OR last_used_at < clock_timestamp() - interval '10 seconds')
+"""
+
+
+async def note_keys_used(database: Database, ids: Iterable[str]) -> None:
+    """Writes down that the keys were used just now. Raises DatabaseUnavailable."""
+    await database.execute(NOTE_KEYS_USED, list(ids))

@@ -1,0 +1,42 @@
+"""Operations: the outcome of a command as the journal holds it."""
+
+from dataclasses import dataclass
+
+from services.gateway.store.database import Database
+
+ANY_CONTENT = "0" * 32  # the fingerprint of a cancelled operation: whatever is sent under its id is a repeat
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedOperation:
+    """`outcome` is posted, rejected or started. Instants in microseconds since 1970 UTC."""
+
+    id: str
+    kind: str
+    principal: str
+    fingerprint: str
+    outcome: str
+    code: str | None
+    detail: str | None
+    postings: str | None
+    subject: str | None
+    metadata: str | None
+    recorded_at_us: int
+
+    def holds(self, fingerprint: str) -> bool:
+        """Whether it is the outcome of a command with this content."""
+        return self.fingerprint in {fingerprint, ANY_CONTENT}
+
+
+READ_OPERATION = """
+SELECT o.kind, o.principal, encode(o.fingerprint, 'hex') AS fingerprint, o.outcome, o.code, o.detail, o.postings,
+       o.subject, o.metadata, ledger.us(b.recorded_at) AS recorded_at_us
+  FROM ledger.operations o JOIN ledger.batches b ON b.partition = o.partition AND b.batch = o.batch
+ WHERE o.id = $1::text::uuid
+"""
+
+
+async def read_operation(database: Database, operation: str) -> RecordedOperation | None:
+    """The operation, once it has an outcome. `operation` is the text of a UUID. Raises DatabaseUnavailable."""
+    row = await database.row(READ_OPERATION, operation)
+    return None if row is None else RecordedOperation(id=operation, **row)

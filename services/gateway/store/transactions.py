@@ -1,0 +1,146 @@
+"""Transactions: operations that moved money, with what they did to the accounts that the caller may read."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, cast
+
+import asyncpg
+
+from services.gateway.store.database import Database
+from shared.ids import AccountId, partition_of
+
+
+@dataclass(frozen=True, slots=True)
+class PostingFacts:
+    """`amount` in minor units."""
+
+    source: str
+    destination: str
+    amount: int
+    asset: str
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionFacts:
+    """Balances in minor units after it; metadata is JSON text. `returns` is the transaction that it gives back."""
+
+    id: str
+    kind: str
+    postings: Sequence[PostingFacts]
+    balances: Mapping[str, int]
+    settled: bool
+    reference: str | None
+    metadata: str | None
+    recorded_at_us: int
+    returns: str | None = None
+
+    @property
+    def accounts(self) -> frozenset[str]:
+        """Every account named by a posting."""
+        return frozenset(each for posting in self.postings for each in (posting.source, posting.destination))
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """On whose behalf the journal is read. An admin sees everything."""
+
+    principal: str
+    admin: bool
+    partitions: int
+
+
+# A credit that could not land: its own transaction, back to the source.
+RETURN_KIND: Final = "return.v1"
+
+COLUMNS: Final = """
+o.id::text AS id, o.kind, o.principal, o.partition, o.batch, o.line, o.postings, o.reference, o.metadata, o.subject,
+       ledger.us(b.recorded_at) AS recorded_at_us"""
+
+READ_TRANSACTION = f"""
+SELECT {COLUMNS}
+  FROM ledger.operations o JOIN ledger.batches b ON b.partition = o.partition AND b.batch = o.batch
+ WHERE o.id = $1::text::uuid AND o.outcome = 'posted' AND o.postings IS NOT NULL
+"""  # noqa: S608 - a constant of this file
+
+
+async def read_transaction(database: Database, reader: Reader, transaction: str) -> TransactionFacts | None:
+    """The transaction, if the reader sent it or owns one of its accounts. Raises DatabaseUnavailable."""
+    row = await database.row(READ_TRANSACTION, transaction)
+    if row is None:
+        return None
+    read = (await with_effects(database, reader, [row]))[0]
+    is_seen = reader.admin or row["principal"] == reader.principal or bool(read.balances)
+    return read if is_seen or await _owns_one(database, reader, read) else None
+
+
+OWNS_ONE = "SELECT 1 FROM ledger.accounts WHERE id = ANY($1::text[]) AND owner = $2 LIMIT 1"
+
+
+async def _owns_one(database: Database, reader: Reader, read: TransactionFacts) -> bool:
+    return await database.row(OWNS_ONE, sorted(read.accounts), reader.principal) is not None
+
+
+# For each operation and account: has its credit landed, and what was the balance then. The entry is found by searching
+# the account's sequence for the batch that it stands in: the operation's own, or the one that settled it.
+READ_EFFECTS = """
+SELECT w.operation, w.account, p.batch IS NOT NULL AS landed, e.balance_after
+  FROM unnest($1::text[], $2::text[], $3::integer[], $4::bigint[], $5::integer[])
+       AS w(operation, account, source_partition, source_batch, partition)
+  LEFT JOIN ledger.settlements s
+    ON s.source = w.source_partition AND s.source_batch = w.source_batch AND s.destination = w.partition
+ CROSS JOIN LATERAL (SELECT CASE WHEN w.partition = w.source_partition THEN w.source_batch ELSE s.batch END AS batch) p
+  LEFT JOIN ledger.accounts a ON a.id = w.account AND ($6 OR a.owner = $7)
+  LEFT JOIN LATERAL (
+       SELECT balance_after FROM ledger.entries
+        WHERE account_id = a.id AND operation_id = w.operation::uuid
+          AND seq > ledger.seq_until(a.id, p.batch - 1) AND seq <= ledger.seq_until(a.id, p.batch)
+        ORDER BY seq DESC LIMIT 1) e ON true
+"""
+
+
+async def with_effects(database: Database, reader: Reader, rows: Sequence[asyncpg.Record]) -> list[TransactionFacts]:
+    """Completes rows of COLUMNS by balances and settlement. Raises DatabaseUnavailable."""
+    postings = {str(row["id"]): parse_postings(str(row["postings"])) for row in rows}
+    wanted = [
+        (
+            str(row["id"]),
+            account,
+            int(row["partition"]),
+            int(row["batch"]),
+            partition_of(AccountId(account), reader.partitions),
+        )
+        for row in rows
+        for account in dict.fromkeys(each for p in postings[str(row["id"])] for each in (p.source, p.destination))
+    ]
+    if not wanted:
+        return []
+    columns = [list(column) for column in zip(*wanted, strict=True)]
+    effects = await database.rows(READ_EFFECTS, *columns, reader.admin, reader.principal)
+    balances: dict[str, dict[str, int]] = {}
+    unsettled: set[str] = set()
+    for effect in effects:
+        if effect["balance_after"] is not None:
+            balances.setdefault(str(effect["operation"]), {})[str(effect["account"])] = int(effect["balance_after"])
+        if not effect["landed"]:
+            unsettled.add(str(effect["operation"]))
+    return [
+        TransactionFacts(
+            str(row["id"]),
+            str(row["kind"]),
+            postings[str(row["id"])],
+            balances.get(str(row["id"]), {}),
+            str(row["id"]) not in unsettled,
+            row["reference"],
+            row["metadata"],
+            int(row["recorded_at_us"]),
+            returns=row["subject"] if row["kind"] == RETURN_KIND else None,
+        )
+        for row in rows
+    ]
+
+
+def parse_postings(text: str) -> list[PostingFacts]:
+    """The journal's JSON: [[source, destination, minor units as text, asset], …]."""
+    postings = cast("list[list[str]]", json.loads(text))
+    return [PostingFacts(source, destination, int(amount), asset) for source, destination, amount, asset in postings]

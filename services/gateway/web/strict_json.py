@@ -1,0 +1,84 @@
+"""JSON as RFC 8259 means it: one meaning for every body, or none. What parsers disagree about is refused."""
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from typing import Final, cast
+
+DEPTH_MAX: Final = 32
+BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]')
+# Escapes that a parser takes but that no database text or UTF-8 can hold: NUL and lone surrogates.
+SUSPICIOUS: Final = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
+
+
+class NotStrictJson(ValueError):
+    """The bytes are not one JSON value with one meaning."""
+
+
+def parse(body: bytes) -> object:
+    """The value. Raises NotStrictJson: not UTF-8, not JSON, duplicate keys, NaN, too deep, numbers beyond a double."""
+    if body.count(b"{") + body.count(b"[") > DEPTH_MAX:
+        _check_depth(body)
+    try:
+        text = body.decode()
+        value: object = _DECODER.decode(text)
+        if SUSPICIOUS.search(text):
+            _check_text(value)
+    except UnicodeError as error:
+        raise NotStrictJson("the body is not UTF-8 text") from error
+    except json.JSONDecodeError as error:
+        raise NotStrictJson(f"the body is not JSON: {error.msg} at character {error.pos}") from error
+    except RecursionError as error:
+        raise NotStrictJson(f"the body nests deeper than {DEPTH_MAX}") from error
+    except ValueError as error:
+        detail = str(error) if isinstance(error, NotStrictJson) else "a number has too many digits"
+        raise NotStrictJson(detail) from error
+    return value
+
+
+def _check_depth(body: bytes) -> None:
+    depth = 0
+    for match in BRACKETS.finditer(body):
+        token = match[0]
+        if token in {b"[", b"{"}:
+            depth += 1
+            if depth > DEPTH_MAX:
+                raise NotStrictJson(f"the body nests deeper than {DEPTH_MAX}")
+        elif token in {b"]", b"}"}:
+            depth -= 1
+
+
+def _check_text(value: object) -> None:
+    if isinstance(value, str):
+        if "\0" in value:
+            raise NotStrictJson("a text holds the character NUL")
+        value.encode()
+    elif isinstance(value, dict):
+        for key, item in cast("dict[str, object]", value).items():
+            _check_text(key)
+            _check_text(item)
+    elif isinstance(value, list):
+        for item in cast("list[object]", value):
+            _check_text(item)
+
+
+def _unique(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
+    mapping = dict(pairs)
+    if len(mapping) != len(pairs):
+        raise NotStrictJson("an object has a key twice")
+    return mapping
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise NotStrictJson("a number is beyond the range of a double")
+    return number
+
+
+def _no_constant(name: str) -> object:
+    raise NotStrictJson(f"{name} is not JSON")
+
+
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_float=_finite, parse_constant=_no_constant)
