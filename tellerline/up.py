@@ -17,15 +17,17 @@ from tellerline.supervisor.run import Supervisor
 
 PORT_MAX = 65_535
 COPIES_MAX = 64
-ADMIN_KEY_CHARS_MAX = 255
-ADMIN_KEY = re.compile(rf"[!-~]{{1,{ADMIN_KEY_CHARS_MAX}}}")
+ADMIN_KEY_CHARS_MIN, ADMIN_KEY_CHARS_MAX = 16, 255  # the gateway takes no shorter one
+ADMIN_KEY = re.compile(rf"[!-~]{{{ADMIN_KEY_CHARS_MIN},{ADMIN_KEY_CHARS_MAX}}}")
 
 
 def checked_admin_key(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
     """A key that fits into a header. Raises click.BadParameter."""
     if value is None or ADMIN_KEY.fullmatch(value):
         return value
-    raise click.BadParameter(f"1 to {ADMIN_KEY_CHARS_MAX} printable ASCII characters without a space")
+    raise click.BadParameter(
+        f"a key has {ADMIN_KEY_CHARS_MIN} to {ADMIN_KEY_CHARS_MAX} printable ASCII characters and no space"
+    )
 
 
 @click.command("up")

@@ -63,7 +63,8 @@ class Keeper:
                 await need.ready.wait()
             begun = loop.time()
             if why := await self._start():
-                self._say(f"{self.part.name}: {why}")
+                # Its log says more; the last failure, which ends the start, shows it.
+                self._say(f"{why.splitlines()[0]}; trying again in {backoff_s(self._failures):.1f} s")
             else:
                 self._say(f"{self.part.name} is ready ({loop.time() - begun:.1f} s)")
                 begun = loop.time()
@@ -87,7 +88,7 @@ class Keeper:
             hopeless = isinstance(error, NotInstalled) or self._failures >= FIRST_STARTS_MAX
             if hopeless and not self._was_ready:
                 raise StartFailed(str(error)) from error
-            return str(error)
+            return str(error) if isinstance(error, StartFailed) else f"{self.part.name}: {error}"
         self._was_ready = True
         self.ready.set()
         self._changed()

@@ -59,8 +59,9 @@ def test_migrate_without_a_stack_says_what_is_missing(tmp_path: Path, monkeypatc
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("--admin-key", "two words"),
-        ("--admin-key", "schlüssel"),
+        ("--admin-key", "two words of a sentence"),
+        ("--admin-key", "ein-langer-schlüssel"),
+        ("--admin-key", "short"),
         ("--workers", "0"),
         ("--port", "65536"),
         ("--port", "x"),
