@@ -10,7 +10,7 @@ from tests.system.client import Client, client_of, prove
 from tests.system.stack import Stack
 
 
-@pytest.fixture(scope="session", params=[1, 3], ids=lambda count: f"workers={count}")
+@pytest.fixture(scope="session", params=[1, 3], ids=["one_worker", "three_workers"])
 def running_stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Generator[Stack]:
     """One stack for all tests with so many workers."""
     stack = Stack.up(tmp_path_factory.mktemp("stack"), workers=cast("int", request.param))

@@ -34,7 +34,7 @@ async def running(stack: Stack, seen: Load, more: int = 50) -> None:
 
 
 async def sound(client: Client, accounts: Sequence[str], seen: Load) -> None:
-    """Repeats were answered like their originals, and no coin was made or lost. The fixture `client` proves the rest."""
+    """Repeats were answered like their originals, and no coin was made or lost. `client` proves the rest."""
     assert seen.posted > 0
     assert seen.repeated > 0
     assert seen.unlike == 0
