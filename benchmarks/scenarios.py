@@ -1,0 +1,83 @@
+"""What is measured, for how long, and what the figures are to reach."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from benchmarks.load import Load
+
+ACCOUNTS: Final = 10_000
+ASSET: Final = "USD"
+SCALE: Final = 2
+FUNDS_MINOR: Final = 100_000_000  # more than any run can move at 0.01 a transfer
+POOLS: Final = (8, 16, 64)
+FORMS: Final = ("function", "row locks")
+OURS: Final = "Tellerline"
+
+
+def account_ids() -> list[str]:
+    """All of one length, as the load's script wants them."""
+    return [f"bench-{number:05d}" for number in range(ACCOUNTS)]
+
+
+HOT: Final = "bench-00000"
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One row of the table."""
+
+    name: str
+    title: str
+    load: Load
+
+
+UNIFORM: Final = f"uniform over {ACCOUNTS:,} accounts"
+SCENARIOS: Final = (
+    Scenario("one", f"1 connection, {UNIFORM}", Load(1)),
+    Scenario("many", f"64 connections, {UNIFORM}", Load(64)),
+    Scenario("most", f"256 connections, {UNIFORM}", Load(256)),
+    Scenario("hot", f"64 connections, one hot account ({HOT}: debited and credited in turn)", Load(64, HOT)),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How long all of it takes. Each run is preceded by a warm-up; each form of the baseline tries every pool first."""
+
+    rounds: int
+    run_s: float
+    warm_s: float
+    pool_s: float
+    idle_s: float
+
+
+FULL: Final = Plan(rounds=5, run_s=6, warm_s=1, pool_s=3, idle_s=10)
+QUICK: Final = Plan(rounds=3, run_s=3, warm_s=1, pool_s=2, idle_s=10)
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """A ratio of two sides in one scenario, or of one side in two. `at_most`: less is better, else more is."""
+
+    text: str
+    figure: str
+    scenario: str
+    side: str
+    other_scenario: str
+    other_side: str
+    bound: float
+    beyond: float | None = None
+    at_most: bool = False
+
+
+GOALS: Final = (
+    Goal("64 connections: throughput / function baseline", "per_s", "many", OURS, "many", "function", 1.5, 2),
+    Goal("64 connections: throughput / row locks", "per_s", "many", OURS, "many", "row locks", 2.5, 4),
+    Goal("256 connections: throughput / function baseline", "per_s", "most", OURS, "most", "function", 2, 3),
+    Goal("hot account: throughput / our own uniform at 64", "per_s", "hot", OURS, "many", OURS, 0.95),
+    Goal("hot account: throughput / function baseline's hot", "per_s", "hot", OURS, "hot", "function", 2, 4),
+    Goal("hot account: throughput / row locks' hot", "per_s", "hot", OURS, "hot", "row locks", 4, 8),
+    Goal("1 connection: p50 / function baseline's", "p50_ms", "one", OURS, "one", "function", 4, 2.5, at_most=True),
+)
+IDLE_CPU_SHARE_MAX: Final = 0.02
+IDLE_MEMORY_MB_MAX: Final = 400.0

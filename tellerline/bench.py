@@ -1,0 +1,64 @@
+"""`tellerline bench`: transfers per second beside the baseline service, in one run on one machine."""
+
+import asyncio
+import contextlib
+import json
+import sys
+import tempfile
+from collections.abc import Generator
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+
+from benchmarks.load import NoLoadGenerator
+from benchmarks.report import as_object, as_table
+from benchmarks.run import Bencher
+from benchmarks.scenarios import FULL, QUICK
+from benchmarks.stack import Stack, StackFailed, stack_of
+from tellerline.stack_options import json_option, say
+
+
+@click.command("bench")
+@click.option("--quick", is_flag=True, help="Fewer and shorter rounds: some 4 minutes instead of 11.")
+@json_option
+@click.option("--url", metavar="URL", help="A gateway that runs; else a stack of its own is started and stopped.")
+@click.option("--admin-key", envvar="TELLERLINE_ADMIN_KEY", help="For --url.")
+@click.option(
+    "--postgres",
+    metavar="DSN",
+    envvar="TELLERLINE_DATABASE_URL",
+    help="For --url: the owner's, for baseline and verify.",
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The stack that runs there, or where to start one; else a temporary one.",
+)
+def command(
+    *, quick: bool, as_json: bool, url: str | None, admin_key: str | None, postgres: str | None, data_dir: Path | None
+) -> None:
+    """Measure transfers at 1, 64 and 256 connections and on one hot account, beside the baseline service.
+
+    It opens 10,000 accounts on the stack. Read benchmarks/README.md for what the figures mean.
+    """
+    try:
+        with ExitStack() as stay:
+            folder = Path(stay.enter_context(tempfile.TemporaryDirectory(prefix="tellerline-bench-")))
+            stack = stay.enter_context(_stack(url, admin_key, postgres, data_dir or folder / "stack"))
+            found = asyncio.run(Bencher(stack, QUICK if quick else FULL, folder, say).bench())
+    except (NoLoadGenerator, StackFailed) as failure:
+        say(f"tellerline bench: {failure}")
+        sys.exit(1)
+    click.echo(json.dumps(as_object(found), indent=2) if as_json else as_table(found))
+
+
+@contextlib.contextmanager
+def _stack(url: str | None, admin_key: str | None, postgres: str | None, data_dir: Path) -> Generator[Stack]:
+    if url is None:
+        with stack_of(data_dir) as stack:
+            yield stack
+        return
+    if admin_key is None:
+        raise click.UsageError("--url needs --admin-key, or TELLERLINE_ADMIN_KEY")
+    yield Stack(url.rstrip("/"), admin_key, postgres)
