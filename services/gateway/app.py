@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 from aiohttp import web
 
-from services.gateway import accounts, assets, docs, entries, health, operations, transactions, transfers
+from services.gateway import accounts, assets, docs, entries, health, mixes, operations, transactions, transfers
 from services.gateway.auth import Keychain
 from services.gateway.context import Assets, Gateway, Ledger
 from services.gateway.dispatch import Dispatcher
@@ -37,6 +37,7 @@ ROUTES: Final = (
     *transfers.ROUTES,
     *transactions.ROUTES,
     *operations.ROUTES,
+    *mixes.ROUTES,
     *health.ROUTES,
     *docs.ROUTES,
 )

@@ -7,7 +7,7 @@ import asyncio
 import json
 import re
 from dataclasses import dataclass
-from typing import Final, NotRequired
+from typing import Final, NotRequired, cast
 
 import structlog
 from pydantic import TypeAdapter
@@ -22,7 +22,7 @@ from shared.amqp import NotSent, Refused, SendUnknown, Unroutable
 from shared.ids import CommandId, Partition
 from shared.ledger_client import Answer as LedgerAnswer
 from shared.ledger_client import Sent
-from shared.messages import Command, Outcome, Settled
+from shared.messages import Command, MixCancel, MixCreate, MixOrder, Outcome, Settled
 from shared.money import format_amount
 from shared.rejections import Rejection
 
@@ -34,6 +34,8 @@ WAIT: Final = re.compile(r"wait\s*=\s*\"?([0-9]{1,9})\"?", re.ASCII)
 KEY: Final = re.compile(r"[\x20-\x7e]{1,255}", re.ASCII)
 # A stop of the gateway outlasts shorter waits; it ends longer ones.
 WAIT_S_LONG: Final = 5.0
+# Refusals of which a replay carries less than the first outcome did.
+DETAILED: Final = frozenset({Rejection.INSUFFICIENT_FUNDS, Rejection.ADDRESS_REFUSED})
 
 
 class AcceptedBody(TypedDict):
@@ -97,19 +99,22 @@ class Posted:
         return Answer(status, body, _headers(self.id, replayed=self.replayed))
 
 
-async def submit(call: Call, command: Command, partition: Partition, *, scale: int = 0) -> Posted | Answer:
+async def submit(
+    call: Call, command: Command | MixOrder, partition: Partition | None, *, scale: int = 0
+) -> Posted | Answer:
     """Sends the command and waits. Posted, or the answer 202. `scale` is that of amounts in refusals.
 
-    Raises Refusal (rejected; 503: it had no effect; 504: that is not known) or DatabaseUnavailable.
+    A command without a partition is an order for the mixer. Raises DatabaseUnavailable, or Refusal: rejected, 503 where it
+    had no effect, 504 where that is not known.
     """
     gateway, seconds = call.gateway, wait_s(call)
     sent, answer = await _send(call, command, partition, seconds)
-    joined = sent.command is not command
     outcome = None if answer is None else answer.outcome
-    replayed = joined or (outcome is not None and outcome.replayed)
+    is_repeat = isinstance(command, MixCreate | MixCancel) or command.repeat
+    replayed = sent.command is not command or (is_repeat if outcome is None else outcome.replayed)
     kind = command.kind.removesuffix(".v1")
-    if outcome is None or (outcome.replayed and outcome.code is Rejection.INSUFFICIENT_FUNDS):
-        recorded = None if seconds == 0 and not command.repeat else await read_operation(gateway.database, command.id)
+    if outcome is None or (outcome.replayed and outcome.code in DETAILED):
+        recorded = None if seconds == 0 and not is_repeat else await read_operation(gateway.database, command.id)
         if recorded is None or recorded.outcome == "started":
             gateway.metrics.undecided.inc()
             return accepted(command.id, kind, command.fingerprint)
@@ -129,10 +134,17 @@ async def submit(call: Call, command: Command, partition: Partition, *, scale: i
     return Posted(command.id, outcome, answer.settled, replayed)
 
 
-async def _send(call: Call, command: Command, partition: Partition, seconds: float) -> tuple[Sent, LedgerAnswer | None]:
+async def _send(
+    call: Call, command: Command | MixOrder, partition: Partition | None, seconds: float
+) -> tuple[Sent, LedgerAnswer | None]:
     ledger = call.gateway.ledger
     try:
-        sent = ledger.send(command, partition)
+        if isinstance(command, MixCreate | MixCancel):
+            sent = ledger.send_order(command)
+        elif partition is not None:
+            sent = ledger.send(command, partition)
+        else:
+            raise ValueError("a command of the ledger goes to a partition")
         return sent, await wait_for(call.gateway, sent, seconds)
     except (NotSent, Unroutable) as fault:
         log.warning("command.not_sent", operation_id=command.id, partition=partition, fault=repr(fault))
@@ -148,7 +160,7 @@ async def _send(call: Call, command: Command, partition: Partition, seconds: flo
             Fault.OUTCOME_UNKNOWN,
             "the command may or may not take effect: ask the operation, or repeat with the same key",
             headers={"Operation-Id": command.id, "Location": location},
-            links={"operation": location, "cancel": f"/v1/operations/{command.id}/cancel"},
+            links={"operation": location, "cancel": cancel_link(command.id, command.kind)},
         ) from fault
 
 
@@ -178,7 +190,7 @@ def accepted(command: CommandId, kind: str, fingerprint: str) -> Answer:
             "id": command,
             "kind": kind,
             "status": "pending",
-            "links": {"self": location, "cancel": f"/v1/operations/{command}/cancel"},
+            "links": {"self": location, "cancel": cancel_link(command, kind)},
         }
     )
     return Answer(202, body, {"Operation-Id": command, "Location": location})
@@ -187,6 +199,11 @@ def accepted(command: CommandId, kind: str, fingerprint: str) -> Answer:
 def location_of(command: CommandId, fingerprint: str) -> str:
     """Where the operation is asked for, bound to the content that was sent."""
     return f"/v1/operations/{command}?of={fingerprint}"
+
+
+def cancel_link(command: CommandId, kind: str) -> str:
+    """Where an unknown is ended. A mix says that it is one, since the mixer decides it."""
+    return f"/v1/operations/{command}/cancel" + ("?kind=mix" if kind.startswith("mix.") else "")
 
 
 def rejected(code: str, available: str | None, required: str | None, scale: int) -> Refusal:
@@ -201,8 +218,13 @@ def recorded_rejection(recorded: RecordedOperation, scale: int) -> Refusal:
     """The rejection that the journal holds. Raises ValueError when it holds none."""
     if recorded.code is None:
         raise ValueError(f"operation {recorded.id} was not rejected")
-    detail: dict[str, str] = json.loads(recorded.detail) if recorded.detail else {}
-    return rejected(recorded.code, detail.get("available"), detail.get("required"), scale)
+    detail: object = json.loads(recorded.detail) if recorded.detail else {}
+    if isinstance(detail, list):
+        refusal = Refusal(Rejection(recorded.code))
+        refusal.errors = [{"field": name, "message": why} for name, why in cast("list[list[str]]", detail)]
+        return refusal
+    funds = cast("dict[str, str]", detail)
+    return rejected(recorded.code, funds.get("available"), funds.get("required"), scale)
 
 
 def _recorded_refusal(recorded: RecordedOperation, fingerprint: str, scale: int) -> Refusal | None:
@@ -216,7 +238,9 @@ def _refusal(outcome: Outcome, scale: int) -> Refusal | None:
         return None
     funds = (outcome.available, outcome.required)
     available, required = (None if amount is None else str(amount) for amount in funds)
-    return rejected(outcome.code, available, required, scale)
+    refusal = rejected(outcome.code, available, required, scale)
+    refusal.errors = [{"field": error.field, "message": error.message} for error in outcome.errors]
+    return refusal
 
 
 def _headers(command: CommandId, *, replayed: bool) -> dict[str, str]:

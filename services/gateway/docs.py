@@ -89,7 +89,7 @@ async def problem(call: Call) -> Answer:
     """What a problem's `type` points to."""
     try:
         code = code_named(call.path["code"])
-    except ValueError as error:
+    except KeyError as error:
         raise not_found("problem") from error
     kind = problem_of(code)
     body: ProblemKind = {"type": f"/problems/{code}", "code": code.value, "status": kind.status, "title": kind.title}

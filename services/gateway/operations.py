@@ -1,6 +1,7 @@
 """/v1/operations: what became of a write, and how an unknown ends for good."""
 
 import asyncio
+import contextlib
 import time
 import zlib
 from typing import Annotated, Final, Literal, NotRequired
@@ -9,7 +10,7 @@ from pydantic import Field, StringConstraints, TypeAdapter
 from typing_extensions import TypedDict
 
 from services.gateway.auth import Scope
-from services.gateway.commands import WAIT_S_MAX, accepted, recorded_rejection, submit
+from services.gateway.commands import WAIT_S_MAX, recorded_rejection, submit, wait_for
 from services.gateway.context import not_found
 from services.gateway.fields import fingerprint
 from services.gateway.problems import Refusal
@@ -19,12 +20,14 @@ from services.gateway.store.transactions import parse_postings
 from services.gateway.transactions import TransactionBody, read_body_of
 from services.gateway.web.answers import Answer, instant_text
 from services.gateway.web.queries import Digits, Query
+from shared.amqp import BusError
 from shared.ids import UUID_TEXT, CommandId, Partition
-from shared.messages import OperationCancel
+from shared.messages import MixCancel, OperationCancel
 from shared.rejections import Rejection
 
 POLL_S_MIN: Final = 0.05
 POLL_S_MAX: Final = 0.5
+MIXER_WAIT_S: Final = 0.5
 
 
 class OperationBody(TypedDict):
@@ -51,6 +54,12 @@ class OperationQuery(Query):
     wait: Annotated[Digits, Field(ge=0, le=WAIT_S_MAX)] = 0
 
 
+class CancelQuery(Query):
+    """`kind=mix` for what was sent to /v1/mixes: the mixer decides it, not the ledger."""
+
+    kind: Literal["mix"] | None = None
+
+
 async def show(call: Call) -> Answer:
     """The operation, once it has an outcome or the wait is over."""
     query = call.query(OperationQuery)
@@ -71,29 +80,40 @@ async def cancel(call: Call) -> Answer:
     """Ends an unknown: writes the id as rejected `cancelled`, or shows the outcome that it already has."""
     if not call.caller.scopes & {Scope.WRITE, Scope.PAYOUT}:
         call.caller.require(Scope.WRITE)
+    kind = call.query(CancelQuery).kind
     operation = _issued(call)
-    recorded = await _read(call, operation)
-    if recorded is None:
+    if await _read(call, operation) is None:
         content = fingerprint("POST /v1/operations/{id}/cancel", operation)
+        order = MixCancel(id=operation, principal=call.caller.principal, fingerprint=content)
         command = OperationCancel(
-            id=operation,
-            principal=call.caller.principal,
-            admin=call.caller.admin,
-            fingerprint=content,
-            repeat=True,
+            id=operation, principal=call.caller.principal, admin=call.caller.admin, fingerprint=content, repeat=True
         )
         # Any partition can cancel an id: its outcome's primary key arbitrates.
         partition = Partition(zlib.crc32(operation.encode()) % call.gateway.partitions)
-        try:
-            posted = await submit(call, command, partition)
-            if isinstance(posted, Answer):
-                return accepted(operation, "operation.cancel", content)
-        except Refusal as refusal:
-            if not isinstance(refusal.code, Rejection):
-                raise
-        recorded = await _read(call, operation)
-    answer = await _answer(call, operation, recorded)
+        pending = await _end(call, order, None) if kind == "mix" else await _end(call, command, partition)
+        if pending is not None:
+            return pending
+        if kind is None:
+            await _tell_mixer(call, order)
+    answer = await _answer(call, operation, await _read(call, operation))
     return Answer(answer.status, answer.body, {"Operation-Id": operation})
+
+
+async def _end(call: Call, command: OperationCancel | MixCancel, partition: Partition | None) -> Answer | None:
+    """202 while it is not decided; None once the journal can tell. Raises Refusal when it could not be sent."""
+    try:
+        posted = await submit(call, command, partition)
+    except Refusal as refusal:
+        if not isinstance(refusal.code, Rejection):
+            raise
+        return None
+    return posted if isinstance(posted, Answer) else None
+
+
+async def _tell_mixer(call: Call, order: MixCancel) -> None:
+    """Who does not say that it was a mix: the mixer is told too, but does not hold up the answer of a transfer."""
+    with contextlib.suppress(BusError):
+        await wait_for(call.gateway, call.gateway.ledger.send_order(order), MIXER_WAIT_S)
 
 
 def _issued(call: Call) -> CommandId:
@@ -143,8 +163,10 @@ async def _answer(call: Call, operation: CommandId, recorded: RecordedOperation 
         if transaction is not None:
             body["transaction"] = transaction
             body["links"]["transaction"] = f"/v1/transactions/{operation}"
-    elif recorded.kind.startswith("account.") and recorded.subject is not None:
-        body["links"]["account"] = f"/v1/accounts/{recorded.subject}"
+    elif recorded.subject is not None:
+        noun, collection = ("mix", "mixes") if recorded.kind.startswith("mix.") else ("account", "accounts")
+        if recorded.kind.startswith(noun):
+            body["links"][noun] = f"/v1/{collection}/{recorded.subject}"
     return Answer(200, OPERATION.dump_json(body))
 
 
@@ -171,6 +193,7 @@ ROUTES: Final = (
         path="/v1/operations/{id}/cancel",
         handler=cancel,
         scope=Scope.READ,
+        query=CancelQuery,
         answers={200: OperationBody},
         summary="End an operation without an outcome for good",
         writes=True,

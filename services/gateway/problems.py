@@ -32,7 +32,6 @@ class Fault(StrEnum):
     UNAVAILABLE = "unavailable"
     OUTCOME_UNKNOWN = "outcome_unknown"
     HTTP_VERSION_NOT_SUPPORTED = "http_version_not_supported"
-    ADDRESS_REFUSED = "address_refused"
 
 
 PROBLEM_OF_FAULT: Mapping[Fault, Problem] = MappingProxyType(
@@ -54,11 +53,11 @@ PROBLEM_OF_FAULT: Mapping[Fault, Problem] = MappingProxyType(
         Fault.UNAVAILABLE: Problem(503, "A part of the service is not reachable"),
         Fault.OUTCOME_UNKNOWN: Problem(504, "The outcome is not known yet"),
         Fault.HTTP_VERSION_NOT_SUPPORTED: Problem(505, "HTTP/1.0 and HTTP/1.1 are spoken here"),
-        Fault.ADDRESS_REFUSED: Problem(422, "An address cannot be paid to"),
     }
 )
 
 Code: TypeAlias = Fault | Rejection
+_CODES: Mapping[str, Code] = MappingProxyType({code.value: code for code in (*Fault, *Rejection)})
 
 
 def problem_of(code: Code) -> Problem:
@@ -67,8 +66,8 @@ def problem_of(code: Code) -> Problem:
 
 
 def code_named(name: str) -> Code:
-    """The code with this name. Raises ValueError when there is none."""
-    return Rejection(name) if name in Rejection else Fault(name)
+    """The code with this name. Raises KeyError when there is none."""
+    return _CODES[name]
 
 
 class FieldError(TypedDict):

@@ -97,7 +97,11 @@ def transaction_body(facts: TransactionFacts, scales: Mapping[str, int]) -> Tran
             }
             for p in facts.postings
         ],
-        "balances": {each: format_amount(balance, scale_of[each]) for each, balance in facts.balances.items()},
+        "balances": {
+            each: format_amount(facts.balances[each], scale)
+            for each, scale in scale_of.items()
+            if each in facts.balances
+        },
         "reference": facts.reference,
         "metadata": None if facts.metadata is None else json.loads(facts.metadata),
         "recorded_at": instant_text(facts.recorded_at_us),

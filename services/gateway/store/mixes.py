@@ -1,0 +1,106 @@
+"""Mixes and their payouts, as poller and distributor have written them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import asyncpg
+
+from services.gateway.store.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class PayoutFacts:
+    """One increment. `amount` in minor units of JOB."""
+
+    destination: str
+    amount: int
+    due_at_us: int
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class MixFacts:
+    """Amounts in minor units of JOB; instants in microseconds since 1970 UTC."""
+
+    id: str
+    operation_id: str
+    owner: str
+    deposit_address: str
+    destinations: Sequence[str]
+    fee_ppm: int
+    status: str
+    received: int
+    fee: int
+    paid: int
+    remaining: int
+    next_due_at_us: int | None
+    created_at: datetime
+    created_at_us: int
+    payouts: Sequence[PayoutFacts]
+
+
+READ_MIX = """
+SELECT id::text AS id, operation_id::text AS operation_id, owner, deposit_address, destinations, fee_ppm, status,
+       received, fee, paid, remaining, ledger.us(next_due_at) AS next_due_at_us, created_at,
+       ledger.us(created_at) AS created_at_us
+  FROM mixer.mix_heads WHERE id = $1::text::uuid
+"""
+
+
+async def read_mix(database: Database, mix: str) -> MixFacts | None:
+    """The mix with its payouts. `mix` is the text of a UUID. Raises DatabaseUnavailable."""
+    row = await database.row(READ_MIX, mix)
+    return None if row is None else (await _with_payouts(database, [row]))[0]
+
+
+LIST_MIXES = """
+SELECT id::text AS id, operation_id::text AS operation_id, owner, deposit_address, destinations, fee_ppm, status,
+       received, fee, paid, remaining, ledger.us(next_due_at) AS next_due_at_us, created_at,
+       ledger.us(created_at) AS created_at_us
+  FROM mixer.mix_heads
+ WHERE ($1::text IS NULL OR owner = $1) AND ($2::text IS NULL OR status = $2)
+   AND created_at <= $3 AND (created_at, id) < ($3, $4::text::uuid)
+ ORDER BY created_at DESC, mix_heads.id DESC LIMIT $5
+"""
+
+
+async def list_mixes(
+    database: Database, *, owner: str | None, status: str | None, created_at: datetime, mix: str, limit: int
+) -> list[MixFacts]:
+    """Mixes created before that place, newest first. Raises DatabaseUnavailable."""
+    return await _with_payouts(database, await database.rows(LIST_MIXES, owner, status, created_at, mix, limit))
+
+
+LIST_PAYOUTS = """
+SELECT mix_id::text AS mix_id, destination, amount, ledger.us(due_at) AS due_at_us, status
+  FROM payouts.payout_heads WHERE mix_id = ANY($1::text[]::uuid[]) ORDER BY due_at, id
+"""
+
+
+async def _with_payouts(database: Database, rows: Sequence[asyncpg.Record]) -> list[MixFacts]:
+    payouts: dict[str, list[PayoutFacts]] = {}
+    for row in await database.rows(LIST_PAYOUTS, [str(row["id"]) for row in rows]) if rows else ():
+        payout = PayoutFacts(str(row["destination"]), int(row["amount"]), int(row["due_at_us"]), str(row["status"]))
+        payouts.setdefault(str(row["mix_id"]), []).append(payout)
+    return [_facts(row, payouts.get(str(row["id"]), [])) for row in rows]
+
+
+def _facts(row: asyncpg.Record, payouts: Sequence[PayoutFacts]) -> MixFacts:
+    return MixFacts(
+        id=str(row["id"]),
+        operation_id=str(row["operation_id"]),
+        owner=str(row["owner"]),
+        deposit_address=str(row["deposit_address"]),
+        destinations=list(row["destinations"]),
+        fee_ppm=int(row["fee_ppm"]),
+        status=str(row["status"]),
+        received=int(row["received"]),
+        fee=int(row["fee"]),
+        paid=int(row["paid"]),
+        remaining=int(row["remaining"]),
+        next_due_at_us=row["next_due_at_us"],
+        created_at=row["created_at"],
+        created_at_us=int(row["created_at_us"]),
+        payouts=payouts,
+    )
