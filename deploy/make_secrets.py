@@ -1,0 +1,76 @@
+"""Makes what a composed stack must keep secret, once, and gives each service the files that it needs and no others.
+
+`make_secrets.py FOLDER`: below it lies one volume for each reader. Run again, it only writes what is missing.
+"""
+
+import json
+import os
+import secrets
+import sys
+from pathlib import Path
+
+ROLES = ("gateway", "worker", "poller", "distributor", "verify")
+DATABASE = "postgres:5432/tellerline"
+BROKER = "rabbitmq:5672/"
+OWNER = BROKER_USER = "tellerline"
+
+
+def kept_state(path: Path) -> dict[str, str]:
+    """Every secret by name, made at the first run. An admin key in the environment replaces the kept one."""
+    state: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    for name in ("owner", "broker", "secret", "admin_key", *(f"role_{role}" for role in ROLES)):
+        state.setdefault(name, secrets.token_urlsafe(32))
+    if given := os.environ.get("TELLERLINE_ADMIN_KEY"):
+        state["admin_key"] = given
+    write(path, json.dumps(state), 0o600)
+    return state
+
+
+def write(path: Path, text: str, mode: int) -> None:
+    """Replaces the file in one step."""
+    new = path.with_name(f".{path.name}.new")
+    new.unlink(missing_ok=True)
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as file:
+        os.fchmod(file.fileno(), mode)
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
+
+
+def dsn(user: str, password: str) -> str:
+    """Where the ledger is, as that user."""
+    return f"postgresql://{user}:{password}@{DATABASE}"
+
+
+def files_of(state: dict[str, str]) -> dict[str, dict[str, str]]:
+    """Reader → name of a file → what it holds."""
+    amqp = {"amqp_url": f"amqp://{BROKER_USER}:{state['broker']}@{BROKER}"}
+
+    def service(role: str, **more: str) -> dict[str, str]:
+        return {"database_url": dsn(f"tellerline_{role}", state[f"role_{role}"])} | amqp | more
+
+    return {
+        "gateway": service("gateway", secret=state["secret"], admin_key=state["admin_key"]),
+        "worker": service("worker", secret=state["secret"]),
+        "poller": service("poller", secret=state["secret"]),
+        "distributor": service("distributor", secret=state["secret"]),
+        "operator": service("verify"),
+        "migrate": {"database_url": dsn(OWNER, state["owner"])}
+        | amqp
+        | {f"role_password_{role}": state[f"role_{role}"] for role in ROLES},
+        "postgres": {"password": state["owner"]},
+        "rabbitmq": {"password": state["broker"]},
+    }
+
+
+def main() -> None:
+    """Writes every file. PostgreSQL and RabbitMQ run as users whose number is not known here: theirs are readable."""
+    folder = Path(sys.argv[1])
+    for reader, files in files_of(kept_state(folder / "state" / "state.json")).items():
+        for name, text in files.items():
+            write(folder / reader / name, text, 0o444 if reader in {"postgres", "rabbitmq"} else 0o400)
+
+
+if __name__ == "__main__":
+    main()
