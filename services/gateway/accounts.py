@@ -6,7 +6,6 @@ from typing import Final, Literal
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
-from services.gateway.auth import Scope
 from services.gateway.commands import identify, submit
 from services.gateway.context import not_found
 from services.gateway.fields import (
@@ -27,6 +26,7 @@ from services.gateway.transfers import refuse_system_names
 from services.gateway.web.answers import Answer, instant_text
 from services.gateway.web.bodies import Body
 from services.gateway.web.queries import ListQuery
+from shared.api_keys import Scope
 from shared.ids import PARTITIONED_PREFIXES, AccountId, derived_id, partition_of
 from shared.messages import AccountClose, AccountCreate, AccountUpdate
 from shared.money import format_amount

@@ -5,7 +5,6 @@ from typing import Annotated, Final
 from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict
 
-from services.gateway.auth import Scope
 from services.gateway.commands import identify, submit
 from services.gateway.context import not_found
 from services.gateway.fields import AssetName, fingerprint
@@ -15,6 +14,7 @@ from services.gateway.store.assets import AssetFacts, list_assets
 from services.gateway.web.answers import Answer
 from services.gateway.web.bodies import Body
 from services.gateway.web.queries import ListQuery
+from shared.api_keys import Scope
 from shared.ids import Partition
 from shared.messages import AssetCreate
 from shared.money import SCALE_MAX

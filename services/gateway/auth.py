@@ -5,12 +5,10 @@ checks it in the background, so that no request waits for it and a revoked key i
 """
 
 import asyncio
-import hashlib
 import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import StrEnum
 from itertools import islice
 from typing import Final, NoReturn
 
@@ -19,6 +17,7 @@ import structlog
 from services.gateway.problems import Fault, Refusal
 from services.gateway.store.database import Database, DatabaseUnavailable
 from services.gateway.store.keys import StoredKey, note_keys_used, read_live_keys
+from shared.api_keys import Scope, hash_of_key
 from shared.ids import Principal
 
 log = structlog.get_logger()
@@ -26,15 +25,6 @@ log = structlog.get_logger()
 KEYS_KNOWN_MAX: Final = 10_000
 KEY_TEXT: Final = re.compile(r"[\x21-\x7e]{16,200}", re.ASCII)
 ADMIN: Final = Principal("admin")
-
-
-class Scope(StrEnum):
-    """What a key may do. `admin` may do everything."""
-
-    READ = "read"
-    WRITE = "write"
-    PAYOUT = "payout"
-    ADMIN = "admin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +73,7 @@ class Keychain:
     def __post_init__(self) -> None:
         if self.admin_key is not None:
             caller = Caller("admin", ADMIN, frozenset({Scope.ADMIN}))
-            self.known[_hash(self.admin_key)] = self._made(caller, float("inf"))
+            self.known[hash_of_key(self.admin_key)] = self._made(caller, float("inf"))
 
     async def authenticate(self, authorizations: list[str]) -> Caller:
         """The caller with this Authorization header. Raises Refusal or DatabaseUnavailable."""
@@ -92,7 +82,7 @@ class Keychain:
         scheme, _, text = authorizations[0].partition(" ")
         if scheme.lower() != "bearer" or not KEY_TEXT.fullmatch(text):
             _refuse("the Authorization header is: Bearer <API key>")
-        digest = _hash(text)
+        digest = hash_of_key(text)
         now = self.clock()
         known = self.known.get(digest)
         if known is None or now - known.checked_s > self.age_s_max:
@@ -156,10 +146,6 @@ class Keychain:
 
     def _made(self, caller: Caller | None, checked_s: float) -> _Known:
         return _Known(caller, checked_s, float(self.rate_burst_max), self.clock())
-
-
-def _hash(text: str) -> bytes:
-    return hashlib.sha256(text.encode()).digest()
 
 
 def _caller(key: StoredKey) -> Caller:

@@ -104,8 +104,8 @@ async def submit(
 ) -> Posted | Answer:
     """Sends the command and waits. Posted, or the answer 202. `scale` is that of amounts in refusals.
 
-    A command without a partition is an order for the mixer. Raises DatabaseUnavailable, or Refusal: rejected, 503 where it
-    had no effect, 504 where that is not known.
+    Without a partition it is an order for the mixer. Raises DatabaseUnavailable, or Refusal: rejected, 503 where it had
+    no effect, 504 where that is not known.
     """
     gateway, seconds = call.gateway, wait_s(call)
     sent, answer = await _send(call, command, partition, seconds)

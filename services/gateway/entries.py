@@ -7,7 +7,6 @@ from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
 from services.gateway.accounts import readable_account
-from services.gateway.auth import Scope
 from services.gateway.pages import cursor_after, position_of
 from services.gateway.routes import Call, Route
 from services.gateway.store.accounts import EntryFacts, EntryFilter, list_entries, read_balance_at
@@ -15,6 +14,7 @@ from services.gateway.store.transactions import parse_postings
 from services.gateway.transactions import SEQ_MAX
 from services.gateway.web.answers import Answer, instant_text, microseconds_of
 from services.gateway.web.queries import Instant, ListQuery, Query
+from shared.api_keys import Scope
 from shared.money import format_amount
 
 

@@ -7,7 +7,6 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, Field, TypeAdapter, WithJsonSchema
 from typing_extensions import TypedDict
 
-from services.gateway.auth import Scope
 from services.gateway.commands import identify, submit
 from services.gateway.context import not_found
 from services.gateway.fields import fingerprint
@@ -20,6 +19,7 @@ from services.gateway.store.transaction_lists import END_OF_TIME
 from services.gateway.web.answers import AWARE_EPOCH, Answer, instant_text
 from services.gateway.web.bodies import Body
 from services.gateway.web.queries import ListQuery
+from shared.api_keys import Scope
 from shared.ids import UUID_TEXT
 from shared.messages import MixCreate
 from shared.messages.mixer import (

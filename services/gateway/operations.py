@@ -9,7 +9,6 @@ from typing import Annotated, Final, Literal, NotRequired
 from pydantic import Field, StringConstraints, TypeAdapter
 from typing_extensions import TypedDict
 
-from services.gateway.auth import Scope
 from services.gateway.commands import WAIT_S_MAX, recorded_rejection, submit, wait_for
 from services.gateway.context import not_found
 from services.gateway.fields import fingerprint
@@ -21,6 +20,7 @@ from services.gateway.transactions import TransactionBody, read_body_of
 from services.gateway.web.answers import Answer, instant_text
 from services.gateway.web.queries import Digits, Query
 from shared.amqp import BusError
+from shared.api_keys import Scope
 from shared.ids import UUID_TEXT, CommandId, Partition
 from shared.messages import MixCancel, OperationCancel
 from shared.rejections import Rejection

@@ -8,13 +8,14 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
-from services.gateway.auth import Caller, Scope
+from services.gateway.auth import Caller
 from services.gateway.context import Gateway
 from services.gateway.problems import Fault, Refusal
 from services.gateway.store.transactions import Reader
 from services.gateway.web.answers import Answer
 from services.gateway.web.bodies import Body, Model, read_body
 from services.gateway.web.queries import Query, QueryModel, parse_query
+from shared.api_keys import Scope
 from shared.ids import Principal
 
 NOBODY: Final = Caller("", Principal(""), frozenset())

@@ -8,7 +8,6 @@ from typing import Final, Literal, NotRequired
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
-from services.gateway.auth import Scope
 from services.gateway.context import Assets, not_found
 from services.gateway.fields import AccountName, AssetName
 from services.gateway.pages import cursor_after, position_of
@@ -26,6 +25,7 @@ from services.gateway.store.transaction_lists import (
 from services.gateway.store.transactions import TransactionFacts, read_transaction
 from services.gateway.web.answers import AWARE_EPOCH, Answer, instant_text, microseconds_of
 from services.gateway.web.queries import Instant, ListQuery
+from shared.api_keys import Scope
 from shared.ids import UUID_TEXT
 from shared.money import format_amount
 

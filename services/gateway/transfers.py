@@ -2,7 +2,7 @@
 
 from typing import Final, Literal
 
-from services.gateway.auth import Caller, Scope
+from services.gateway.auth import Caller
 from services.gateway.commands import Posted, identify, submit
 from services.gateway.context import not_found
 from services.gateway.fields import (
@@ -21,6 +21,7 @@ from services.gateway.store.transactions import PostingFacts, TransactionFacts
 from services.gateway.transactions import TRANSACTION, TransactionBody, read_body_of, transaction_body
 from services.gateway.web.answers import Answer
 from services.gateway.web.bodies import Body
+from shared.api_keys import Scope
 from shared.ids import SYSTEM_PREFIXES, AccountId, partition_of, system_account
 from shared.messages import Move
 
