@@ -61,7 +61,7 @@ def test_migrate_without_a_stack_says_what_is_missing(tmp_path: Path, monkeypatc
     [
         ("--admin-key", "two words of a sentence"),
         ("--admin-key", "ein-langer-schlüssel"),
-        ("--admin-key", "short"),
+        ("--admin-key", "has space"),
         ("--workers", "0"),
         ("--port", "65536"),
         ("--port", "x"),
