@@ -101,7 +101,8 @@ def list_command(*, principal: str | None, database_url: str | None, data_dir: P
         return
     for key in keys:
         state = f"revoked {_day(key['revoked_at'])}" if key["revoked_at"] else f"used {_day(key['last_used_at'])}"
-        shown = (key["id"], key["principal"], key["scopes"], f"made {_day(key['created_at'])}", state, key["label"] or "")
+        made = f"made {_day(key['created_at'])}"
+        shown = (key["id"], key["principal"], key["scopes"], made, state, key["label"] or "")
         click.echo("  ".join(map(str, shown)))
     click.echo(f"{len(keys)} keys")
 
