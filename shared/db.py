@@ -22,6 +22,15 @@ CONNECTION_FAULTS: Final = (
     asyncpg.TooManyConnectionsError,
     _ssl.SSLError,
 )
+# What may go better at the next try: the above, a lock, a deadlock, a time-out, a full disk.
+TRANSIENT_FAULTS: Final = (
+    *CONNECTION_FAULTS,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.OperatorInterventionError,
+)
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"

@@ -28,7 +28,7 @@ class ServiceSettings(BaseSettings):
 
     @classmethod
     def load(cls) -> Self:
-        """Reads the environment. Raises SettingsError, one line that names what is missing or wrong and never a value."""
+        """Reads the environment. Raises SettingsError: one line that names what is wrong, and never a value."""
         read_secret_files()
         try:
             return cls()

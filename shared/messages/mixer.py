@@ -1,4 +1,4 @@
-"""Orders for the mixer: what the gateway asks the deposit poller for. Answers are `Reply` messages, as the ledger's are."""
+"""Orders for the mixer: what the gateway asks the deposit poller for. The answer is a `Reply`, as the ledger's is."""
 
 from typing import Annotated, Final, Literal
 

@@ -1,0 +1,132 @@
+"""`python -m services.deposit_poller`: make mixes and bring deposits home until SIGTERM."""
+
+import asyncio
+from typing import Final
+
+import structlog
+
+from services.deposit_poller import metrics
+from services.deposit_poller.bus import OrderBus
+from services.deposit_poller.core.deposits import Deposit, DepositState
+from services.deposit_poller.follower import Follower
+from services.deposit_poller.orders import AccountUndecided, OrderDesk
+from services.deposit_poller.settings import PollerSettings
+from services.deposit_poller.store.deposits import DepositStore
+from services.deposit_poller.store.mixes import MixStore
+from services.deposit_poller.sweeper import Sweeper
+from shared import db
+from shared.durability import read_ledger_constants
+from shared.ids import CommandIds
+from shared.jobcoin import JobcoinNetwork, NetworkUnavailable
+from shared.jobcoin_rows import Address
+from shared.ledger_client import LedgerClient
+from shared.logs import configure_logs
+from shared.mixer_ledger import MixerLedger
+from shared.run import run_service, serve_metrics, until_stop
+from shared.work import WorkLoop
+
+log = structlog.get_logger()
+
+APPLICATION: Final = "deposit_poller"
+UPKEEP_S: Final = 5.0
+UNOPENED_MAX: Final = 100
+
+
+class Poller:
+    """One poller's parts, wired together."""
+
+    def __init__(self, settings: PollerSettings, pool: db.Pool, network: JobcoinNetwork, client: LedgerClient) -> None:
+        url, secret = settings.amqp_url.get_secret_value(), settings.secret.get_secret_value()
+        self.pool = pool
+        self.client = client
+        self.mixes = MixStore(pool)
+        self.deposits = DepositStore(pool, network.instance)
+        ledger = MixerLedger(client, CommandIds(secret), pool)
+        sweeper = Sweeper(network, ledger, self.mixes, self.deposits, settings)
+        claim_s = settings.claim_s
+        self.sweeping = WorkLoop[Deposit](
+            "sweeping",
+            claim=lambda deposits_max: self.deposits.claim(deposits_max, claim_s),
+            do=sweeper.advance,
+            claim_s=claim_s,
+        )
+        self.follower = Follower(network, self.mixes, self.deposits, settings, self.sweeping.wake)
+        self.desk = OrderDesk(network, ledger, self.mixes, Address(settings.house_address), self.follower.wake)
+        later = (NetworkUnavailable, AccountUndecided, *db.TRANSIENT_FAULTS)
+        self.bus = OrderBus(url, secret, APPLICATION, decide=self.desk.decide, later=later)
+        metrics.POLL_LAG_SECONDS.set_function(self.follower.lag_s)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Works until `stop`; what is half done then is taken up again from its rows."""
+        async with until_stop(stop) as group:
+            group.create_task(self.client.run(), name="ledger client")
+            group.create_task(self.bus.run(), name="orders")
+            group.create_task(self.follower.run(), name="follower")
+            group.create_task(self.sweeping.run(), name="sweeping")
+            group.create_task(self._keep_up(), name="upkeep")
+
+    async def missing(self) -> dict[str, str]:
+        """What is not ready, and why."""
+        missing: dict[str, str] = {}
+        if not (self.bus.is_ready() and self.client.is_ready()):
+            missing["broker"] = "not connected"
+        try:
+            await self.deposits.cursor()
+        except db.TRANSIENT_FAULTS as fault:
+            missing["database"] = repr(fault)
+        if self.follower.is_late():
+            missing["network"] = f"the list was last read {self.follower.lag_s():.0f} s ago"
+        return missing
+
+    async def _keep_up(self) -> None:
+        """Accounts of mixes whose poller died in between, and the gauges."""
+        while True:
+            try:
+                for mix in await self.mixes.unopened(UNOPENED_MAX):
+                    await self.desk.open_account(mix)
+                counts, open_sweeps = await self.deposits.counts()
+                for state in DepositState:
+                    metrics.DEPOSITS.labels(state.value).set(counts.get(state.value, 0))
+                metrics.UNKNOWN_OPEN.set(open_sweeps)
+            except (AccountUndecided, *db.TRANSIENT_FAULTS) as fault:
+                log.warning("upkeep.failed", fault=repr(fault))
+            await asyncio.sleep(UPKEEP_S)
+
+
+async def serve(settings: PollerSettings, stop: asyncio.Event) -> None:
+    """Connects, then runs until `stop`."""
+    dsn = settings.database_url.get_secret_value()
+    partitions = await read_ledger_constants(dsn, application=APPLICATION)
+    client = LedgerClient(
+        settings.amqp_url.get_secret_value(),
+        partitions=partitions,
+        secret=settings.secret.get_secret_value(),
+        name=APPLICATION,
+    )
+    network = JobcoinNetwork(
+        settings.jobcoin_url, timeout_s=settings.network_timeout_s, bytes_max=settings.list_bytes_max
+    )
+    pool = await db.open_pool(dsn, application=APPLICATION)
+    try:
+        async with network:
+            poller = Poller(settings, pool, network, client)
+            runner = await serve_metrics(settings.host, settings.metrics_port, poller.missing)
+            log.info("poller.started", instance=network.instance, house=settings.house_address)
+            try:
+                await poller.run(stop)
+            finally:
+                await runner.cleanup()
+    finally:
+        pool.terminate()
+    log.info("poller.stopped")
+
+
+def main() -> None:
+    """Reads the environment and serves."""
+    settings = PollerSettings.load_or_exit()
+    configure_logs(APPLICATION, settings.log_format, settings.log_level)
+    run_service(lambda stop: serve(settings, stop))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The poller's rules, pure: no I/O, no clock, no randomness."""

@@ -1,0 +1,244 @@
+-- The mixer (DESIGN §7): mixes and deposits are the poller's rows, payouts the distributor's. Money stands in the journal;
+-- these rows say what of it has been done on a network that knows no ids, and every transfer there has its intent row first.
+
+CREATE SCHEMA mixer;
+
+-- The same columns as ledger.operations: mixes are made under the same rules for keys.
+CREATE TABLE mixer.operations (
+    id uuid PRIMARY KEY,
+    kind text NOT NULL,
+    principal text NOT NULL,
+    fingerprint bytea NOT NULL CONSTRAINT operations_fingerprint CHECK (length(fingerprint) = 16),
+    outcome text NOT NULL CONSTRAINT operations_outcome CHECK (outcome IN ('posted', 'rejected')),
+    code text CONSTRAINT operations_code CHECK ((outcome = 'rejected') = (code IS NOT NULL)),
+    -- JSON array of {"field", "message"}, with address_refused.
+    detail text,
+    -- The mix that it made.
+    subject uuid,
+    recorded_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE INDEX operations_principal ON mixer.operations (principal, recorded_at);
+
+CREATE TABLE mixer.mixes (
+    id uuid PRIMARY KEY,
+    operation_id uuid NOT NULL UNIQUE REFERENCES mixer.operations,
+    owner text NOT NULL,
+    deposit_address text NOT NULL UNIQUE,
+    destinations text[] NOT NULL CONSTRAINT mixes_destinations CHECK (cardinality(destinations) BETWEEN 1 AND 20),
+    fee_ppm integer NOT NULL CONSTRAINT mixes_fee_ppm CHECK (fee_ppm BETWEEN 0 AND 1000000),
+    delay_ms_min bigint NOT NULL CONSTRAINT mixes_delay_ms_min CHECK (delay_ms_min >= 0),
+    delay_ms_max bigint NOT NULL CONSTRAINT mixes_delay_ms_max CHECK (delay_ms_max >= delay_ms_min),
+    -- Its ledger account is mix:<id>; false until the ledger has said that it is there.
+    account_opened boolean NOT NULL DEFAULT false,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE INDEX mixes_owner ON mixer.mixes (owner, created_at, id);
+CREATE INDEX mixes_created_at ON mixer.mixes (created_at, id);
+CREATE INDEX mixes_unopened ON mixer.mixes (created_at) WHERE NOT account_opened;
+
+-- How far the network's list has been read: a start for the next reading, and proof that what was read has not changed.
+CREATE TABLE mixer.list_cursors (
+    instance text PRIMARY KEY,
+    position bigint NOT NULL CONSTRAINT list_cursors_position CHECK (position >= 0),
+    prefix_hash bytea NOT NULL,
+    read_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- A listed transaction has no id: it is known by all its fields and its number among equal ones. `id` is a hash of those.
+-- Units are 10^-40 of a coin, minor units 10^-18: what is finer than the ledger's scale is kept as rest_units.
+CREATE TABLE mixer.deposits (
+    id uuid PRIMARY KEY,
+    mix_id uuid NOT NULL REFERENCES mixer.mixes,
+    instance text NOT NULL,
+    listed_at text NOT NULL,
+    occurred_at timestamptz NOT NULL,
+    sender text NOT NULL,
+    address text NOT NULL,
+    occurrence integer NOT NULL CONSTRAINT deposits_occurrence CHECK (occurrence >= 1),
+    amount_units numeric NOT NULL CONSTRAINT deposits_amount_units CHECK (amount_units > 0 AND amount_units < 1e80),
+    amount_minor numeric NOT NULL CONSTRAINT deposits_amount_minor CHECK (amount_minor >= 0 AND amount_minor < 1e58),
+    rest_units numeric NOT NULL CONSTRAINT deposits_rest_units CHECK (rest_units >= 0 AND rest_units < 1e22),
+    CONSTRAINT deposits_exact CHECK (amount_units = amount_minor * 1e22 + rest_units),
+    state text NOT NULL DEFAULT 'seen'
+        CONSTRAINT deposits_state CHECK (state IN ('seen', 'sweeping', 'swept', 'credited', 'stuck')),
+    stuck_in text,
+    reason text,
+    CONSTRAINT deposits_stuck CHECK ((state = 'stuck') = (stuck_in IS NOT NULL)),
+    -- Times that this step was tried in vain; and the attempt of the command that credits it.
+    rounds integer NOT NULL DEFAULT 0,
+    credit_attempt integer NOT NULL DEFAULT 1,
+    credit_operation_id uuid,
+    seen_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    credited_at timestamptz,
+    -- Who works on it until when: a copy of the poller whose claim has run out is fenced by the number.
+    next_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    claim bigint NOT NULL DEFAULT 0,
+    claimed_until timestamptz NOT NULL DEFAULT '-infinity',
+    UNIQUE (instance, listed_at, sender, address, amount_units, occurrence)
+);
+CREATE INDEX deposits_mix ON mixer.deposits (mix_id);
+CREATE INDEX deposits_due ON mixer.deposits (next_at) WHERE state IN ('seen', 'sweeping', 'swept');
+
+-- What is about to be sent, committed before it is sent. Never deleted; `ended` says what the network's list showed.
+CREATE TABLE mixer.sweeps (
+    id uuid PRIMARY KEY,
+    deposit_id uuid NOT NULL REFERENCES mixer.deposits,
+    attempt integer NOT NULL CONSTRAINT sweeps_attempt CHECK (attempt >= 1),
+    source text NOT NULL,
+    destination text NOT NULL,
+    amount_units numeric NOT NULL CONSTRAINT sweeps_amount_units CHECK (amount_units > 0 AND amount_units < 1e80),
+    opened_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- A reading that began after this and does not show it proves that it was not applied.
+    settles_at timestamptz NOT NULL,
+    ended text CONSTRAINT sweeps_ended CHECK (ended IN ('seen', 'absent', 'refused')),
+    -- The listed transaction that it was; no two sweeps are the same one.
+    seen_row uuid UNIQUE,
+    CONSTRAINT sweeps_seen CHECK (coalesce(ended = 'seen', false) = (seen_row IS NOT NULL)),
+    UNIQUE (deposit_id, attempt)
+);
+-- Equal transfers cannot be told apart, so at most one of them is under way.
+CREATE UNIQUE INDEX sweeps_open ON mixer.sweeps (source, destination, amount_units) WHERE ended IS NULL;
+
+CREATE SCHEMA payouts;
+
+-- How far the distributor has read the journal.
+CREATE TABLE payouts.cursors (
+    partition smallint PRIMARY KEY,
+    batch bigint NOT NULL CONSTRAINT cursors_batch CHECK (batch >= 0)
+);
+
+-- Credits of mixes, as the journal tells of them: what must be paid on, less the fee.
+CREATE TABLE payouts.credits (
+    operation_id uuid PRIMARY KEY,
+    mix_id uuid NOT NULL REFERENCES mixer.mixes,
+    amount ledger.amount NOT NULL,
+    fee ledger.balance CONSTRAINT credits_fee CHECK (fee >= 0 AND fee <= amount),
+    state text NOT NULL DEFAULT 'new' CONSTRAINT credits_state CHECK (state IN ('new', 'planned', 'stuck')),
+    stuck_in text,
+    reason text,
+    CONSTRAINT credits_stuck CHECK ((state = 'stuck') = (stuck_in IS NOT NULL)),
+    CONSTRAINT credits_planned CHECK (state <> 'planned' OR fee IS NOT NULL),
+    rounds integer NOT NULL DEFAULT 0,
+    fee_attempt integer NOT NULL DEFAULT 1,
+    credited_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    next_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    claim bigint NOT NULL DEFAULT 0,
+    claimed_until timestamptz NOT NULL DEFAULT '-infinity'
+);
+CREATE INDEX credits_mix ON payouts.credits (mix_id);
+CREATE INDEX credits_due ON payouts.credits (next_at) WHERE state = 'new';
+
+-- Increments. A payout goes house → one-shot address → destination: from an address that holds its amount once, the network
+-- itself pays once. A credit's payouts are written together, and only if they add up (payouts.check_plan).
+CREATE TABLE payouts.payouts (
+    id uuid PRIMARY KEY,
+    credit_id uuid NOT NULL REFERENCES payouts.credits,
+    mix_id uuid NOT NULL REFERENCES mixer.mixes,
+    number integer NOT NULL CONSTRAINT payouts_number CHECK (number >= 1),
+    destination text NOT NULL,
+    amount ledger.amount NOT NULL,
+    due_at timestamptz NOT NULL,
+    state text NOT NULL DEFAULT 'planned' CONSTRAINT payouts_state
+        CHECK (state IN ('planned', 'held', 'funding', 'funded', 'sending', 'sent', 'paid', 'stuck')),
+    stuck_in text,
+    reason text,
+    CONSTRAINT payouts_stuck CHECK ((state = 'stuck') = (stuck_in IS NOT NULL)),
+    -- The ledger's hold, once placed; the one-shot address of the last funding.
+    hold_id uuid,
+    address text,
+    rounds integer NOT NULL DEFAULT 0,
+    hold_attempt integer NOT NULL DEFAULT 1,
+    capture_attempt integer NOT NULL DEFAULT 1,
+    paid_at timestamptz,
+    next_at timestamptz NOT NULL,
+    claim bigint NOT NULL DEFAULT 0,
+    claimed_until timestamptz NOT NULL DEFAULT '-infinity',
+    UNIQUE (credit_id, number)
+);
+CREATE INDEX payouts_mix ON payouts.payouts (mix_id);
+CREATE INDEX payouts_due ON payouts.payouts (next_at) WHERE state NOT IN ('paid', 'stuck');
+
+CREATE TABLE payouts.intents (
+    id uuid PRIMARY KEY,
+    payout_id uuid NOT NULL REFERENCES payouts.payouts,
+    leg text NOT NULL CONSTRAINT intents_leg CHECK (leg IN ('fund', 'pay')),
+    attempt integer NOT NULL CONSTRAINT intents_attempt CHECK (attempt >= 1),
+    source text NOT NULL,
+    destination text NOT NULL,
+    amount ledger.amount NOT NULL,
+    opened_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    settles_at timestamptz NOT NULL,
+    ended text CONSTRAINT intents_ended CHECK (ended IN ('seen', 'absent', 'refused')),
+    seen_row uuid UNIQUE,
+    CONSTRAINT intents_seen CHECK (coalesce(ended = 'seen', false) = (seen_row IS NOT NULL)),
+    UNIQUE (payout_id, leg, attempt)
+);
+CREATE UNIQUE INDEX intents_open ON payouts.intents (source, destination, amount) WHERE ended IS NULL;
+
+-- The parts of a plan are the whole, or the commit fails: checked at its end, when all rows are there.
+CREATE FUNCTION payouts.check_plan() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    planned numeric;
+BEGIN
+    SELECT coalesce(sum(amount), 0) INTO planned FROM payouts.payouts WHERE credit_id = NEW.operation_id;
+    IF planned <> NEW.amount - NEW.fee THEN
+        RAISE EXCEPTION 'payouts of credit % add up to %, not %', NEW.operation_id, planned, NEW.amount - NEW.fee
+            USING ERRCODE = 'TL002';
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER credits_plan AFTER UPDATE OF state ON payouts.credits DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW WHEN (NEW.state = 'planned') EXECUTE FUNCTION payouts.check_plan();
+
+-- What the API shows of a mix; amounts are minor units of JOB. Coins count as received as soon as the list shows them.
+CREATE VIEW mixer.mix_heads AS
+    SELECT m.id, m.operation_id, m.owner, m.deposit_address, m.destinations, m.fee_ppm, m.delay_ms_min, m.delay_ms_max,
+           m.created_at, d.received, c.fee, p.paid, d.received - c.fee - p.paid AS remaining, p.next_due_at,
+           CASE WHEN d.stuck OR c.stuck OR p.stuck THEN 'stuck'
+                WHEN d.open THEN 'sweeping'
+                WHEN p.open OR c.open OR d.credited > c.count THEN 'paying'
+                WHEN d.received > 0 THEN 'completed'
+                ELSE 'waiting' END AS status
+      FROM mixer.mixes m
+      CROSS JOIN LATERAL (
+          SELECT coalesce(sum(amount_minor), 0) AS received, coalesce(bool_or(state = 'stuck'), false) AS stuck,
+                 coalesce(bool_or(state IN ('seen', 'sweeping', 'swept')), false) AS open,
+                 count(*) FILTER (WHERE credit_operation_id IS NOT NULL) AS credited
+            FROM mixer.deposits WHERE mix_id = m.id) d
+      CROSS JOIN LATERAL (
+          SELECT coalesce(sum(fee), 0) AS fee, coalesce(bool_or(state = 'stuck'), false) AS stuck,
+                 coalesce(bool_or(state = 'new'), false) AS open, count(*) AS count
+            FROM payouts.credits WHERE mix_id = m.id) c
+      CROSS JOIN LATERAL (
+          SELECT coalesce(sum(amount) FILTER (WHERE state IN ('sent', 'paid')), 0) AS paid,
+                 coalesce(bool_or(state = 'stuck'), false) AS stuck,
+                 coalesce(bool_or(state NOT IN ('paid', 'stuck')), false) AS open,
+                 min(due_at) FILTER (WHERE state IN ('planned', 'held')) AS next_due_at
+            FROM payouts.payouts WHERE mix_id = m.id) p;
+
+-- A payout as the API shows it.
+CREATE VIEW payouts.payout_heads AS
+    SELECT id, mix_id, destination, amount, due_at, paid_at,
+           CASE state WHEN 'planned' THEN 'planned' WHEN 'held' THEN 'planned' WHEN 'stuck' THEN 'stuck'
+                      WHEN 'sent' THEN 'paid' WHEN 'paid' THEN 'paid' ELSE 'sending' END AS status
+      FROM payouts.payouts;
+
+-- The distributor finds the credits of mixes in the journal without reading everybody else's operations.
+CREATE INDEX operations_mixer ON ledger.operations (partition, batch, line)
+    WHERE principal = 'tellerline:mixer' AND kind = 'deposit.v1';
+
+GRANT USAGE ON SCHEMA mixer, payouts TO tellerline_gateway, tellerline_poller, tellerline_distributor, tellerline_verify;
+GRANT SELECT ON ALL TABLES IN SCHEMA mixer, payouts TO tellerline_gateway, tellerline_poller, tellerline_distributor, tellerline_verify;
+GRANT INSERT ON mixer.operations, mixer.mixes, mixer.list_cursors, mixer.deposits, mixer.sweeps TO tellerline_poller;
+GRANT UPDATE (account_opened) ON mixer.mixes TO tellerline_poller;
+GRANT UPDATE (position, prefix_hash, read_at) ON mixer.list_cursors TO tellerline_poller;
+GRANT UPDATE (state, stuck_in, reason, rounds, credit_attempt, credit_operation_id, credited_at, next_at, claim, claimed_until)
+    ON mixer.deposits TO tellerline_poller;
+GRANT UPDATE (ended, seen_row) ON mixer.sweeps TO tellerline_poller;
+GRANT INSERT ON payouts.cursors, payouts.credits, payouts.payouts, payouts.intents TO tellerline_distributor;
+GRANT UPDATE (batch) ON payouts.cursors TO tellerline_distributor;
+GRANT UPDATE (fee, state, stuck_in, reason, rounds, fee_attempt, next_at, claim, claimed_until)
+    ON payouts.credits TO tellerline_distributor;
+GRANT UPDATE (state, stuck_in, reason, hold_id, address, rounds, hold_attempt, capture_attempt, paid_at, next_at, claim, claimed_until)
+    ON payouts.payouts TO tellerline_distributor;
+GRANT UPDATE (ended, seen_row) ON payouts.intents TO tellerline_distributor;
