@@ -1,21 +1,22 @@
-"""The way to RabbitMQ: links that reconnect, publishes whose end is known or said to be unknown, consumers without surprises.
+"""The way to RabbitMQ: links that reconnect, and publishes whose end is known or said to be unknown.
 
-aiormq is used where every message counts, since it can publish without holding its lock across the drain (facts: 250 µs a
-message instead of 400); aio-pika, which is built on it, where comfort counts. Nothing here resumes consuming by itself.
+aiormq is used where every message counts, since it can publish without holding its lock across the drain (facts: 250
+µs a message instead of 400); aio-pika, which is built on it, where comfort counts. Nothing here resumes consuming by
+itself.
 """
 
 import asyncio
 import contextlib
 import random
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, cast
 
 import aio_pika
 import aiormq
 import structlog
-from aiormq.abc import AbstractChannel, AbstractConnection, DeliveredMessage
+from aiormq.abc import AbstractConnection, DeliveredMessage
 from aiormq.exceptions import AMQPError, ChannelInvalidStateError, DeliveryError, PublishError
 from pamqp.commands import Basic
 from yarl import URL
@@ -30,10 +31,10 @@ BACKOFF_MS_MAX: Final = 5_000
 LINK_FAULTS: Final = (AMQPError, ConnectionError, OSError, TimeoutError, ChannelInvalidStateError, RuntimeError)
 
 Delivery = DeliveredMessage
-Channel = AbstractChannel
+Channel = aiormq.Channel
 Connection = AbstractConnection
 # Makes the channels of a new connection and returns those whose loss ends the link's session.
-Opened = Callable[[AbstractConnection], Awaitable[Sequence[AbstractChannel]]]
+Opened = Callable[[AbstractConnection], Awaitable[Sequence[Channel]]]
 
 
 class BusError(Exception):
@@ -69,11 +70,19 @@ async def connect(url: str, *, name: str, heartbeat_s: int = HEARTBEAT_S) -> Abs
 
 
 class Link:
-    """One connection kept open: on each (re)connect `opened` makes its channels; when it is lost they are gone with it."""
+    """One connection kept open: on each (re)connect `opened` makes its channels.
+
+    When it is lost they are gone with it.
+    """
 
     def __init__(
-        self, url: str, *, name: str, opened: Opened,
-        lost: Callable[[], None] = lambda: None, heartbeat_s: int = HEARTBEAT_S,
+        self,
+        url: str,
+        *,
+        name: str,
+        opened: Opened,
+        lost: Callable[[], None] = lambda: None,
+        heartbeat_s: int = HEARTBEAT_S,
     ) -> None:
         self._url = url
         self._name = name
@@ -96,13 +105,14 @@ class Link:
             attempt += 1
 
     @contextlib.asynccontextmanager
-    async def _session(self) -> AsyncIterator[list[asyncio.Future[None]]]:
+    async def _session(self) -> AsyncGenerator[list["asyncio.Future[Any]"]]:
         connection = await connect(self._url, name=self._name, heartbeat_s=self._heartbeat_s)
         try:
             channels = await self._opened(connection)
             self.connection = connection
             log.info("amqp.link_open", link=self._name)
-            yield [connection.closing, *(channel.closing for channel in channels)]
+            # aiormq leaves the type of these futures open.
+            yield [cast("asyncio.Future[Any]", link.closing) for link in (connection, *channels)]  # pyright: ignore[reportUnknownMemberType]
         finally:
             self.connection = None
             self._lost()
@@ -155,9 +165,15 @@ class Outgoing:
         )
 
 
+async def open_channel(connection: AbstractConnection, *, confirmed: bool) -> Channel:
+    """A channel of the concrete class, which alone can publish and acknowledge without waiting for the drain."""
+    channel = await connection.channel(publisher_confirms=confirmed, on_return_raises=confirmed)
+    return cast("Channel", channel)
+
+
 async def open_confirmed(connection: AbstractConnection) -> Channel:
     """A channel whose publishes are confirmed and whose returns raise."""
-    return await connection.channel(publisher_confirms=True, on_return_raises=True)
+    return await open_channel(connection, confirmed=True)
 
 
 async def publish(channel: Channel | None, message: Outgoing, *, timeout_s: float = CONFIRM_TIMEOUT_S) -> None:
@@ -169,8 +185,12 @@ async def publish(channel: Channel | None, message: Outgoing, *, timeout_s: floa
     try:
         async with asyncio.timeout(timeout_s):
             await channel.basic_publish(
-                message.body, exchange=message.exchange, routing_key=message.key,
-                properties=message.properties(), mandatory=message.mandatory, wait=False,
+                message.body,
+                exchange=message.exchange,
+                routing_key=message.key,
+                properties=message.properties(),
+                mandatory=message.mandatory,
+                wait=False,
             )
     except PublishError as error:
         raise Unroutable(message.key) from error
@@ -183,14 +203,21 @@ async def publish(channel: Channel | None, message: Outgoing, *, timeout_s: floa
 async def publish_unconfirmed(channel: Channel, message: Outgoing) -> None:
     """For a channel without confirms: replies and nudges, whose loss is harmless. Raises what is in LINK_FAULTS."""
     await channel.basic_publish(
-        message.body, exchange=message.exchange, routing_key=message.key,
-        properties=message.properties(), mandatory=False, wait=False,
+        message.body,
+        exchange=message.exchange,
+        routing_key=message.key,
+        properties=message.properties(),
+        mandatory=False,
+        wait=False,
     )
 
 
 async def open_reply_queue(connection: AbstractConnection, on_message: Callable[[bytes], None]) -> tuple[Channel, str]:
-    """An exclusive queue with a name from the broker (never a fixed one: the re-declare race); returns channel and name."""
-    channel = await connection.channel(publisher_confirms=False)
+    """An exclusive queue with a name from the broker (never a fixed one: the re-declare race).
+
+    Returns channel and name.
+    """
+    channel = await open_channel(connection, confirmed=False)
     declared = await channel.queue_declare("", exclusive=True, auto_delete=True)
 
     async def deliver(message: DeliveredMessage) -> None:
@@ -204,4 +231,6 @@ async def open_reply_queue(connection: AbstractConnection, on_message: Callable[
 
 async def connect_comfortably(url: str, *, name: str) -> aio_pika.abc.AbstractConnection:
     """An aio-pika connection, for topology, parking and other work off the hot path."""
-    return await aio_pika.connect(URL(url).update_query(heartbeat=str(HEARTBEAT_S), name=name), timeout=CONNECT_TIMEOUT_S)
+    return await aio_pika.connect(
+        URL(url).update_query(heartbeat=str(HEARTBEAT_S), name=name), timeout=CONNECT_TIMEOUT_S
+    )

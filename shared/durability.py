@@ -1,4 +1,4 @@
-"""What a service asks of the database before it works with it: the schema it knows, and settings that keep what is acknowledged."""
+"""What a service asks of a database before it works with it: the schema that it knows, and durable commits."""
 
 from typing import Final
 
@@ -6,7 +6,10 @@ from shared import db
 from shared.migrate import check_schema
 
 PARTITIONS = "SELECT partitions FROM ledger.constants"
-DURABILITY = "SELECT name, setting FROM pg_settings WHERE name IN ('fsync', 'synchronous_commit', 'full_page_writes') ORDER BY name"
+DURABILITY = """
+SELECT name, setting FROM pg_settings
+ WHERE name IN ('fsync', 'synchronous_commit', 'full_page_writes') ORDER BY name
+"""
 UNSAFE: Final = "off"
 
 
@@ -21,7 +24,10 @@ async def unsafe_settings(connection: db.Connection) -> dict[str, str]:
 
 
 async def read_ledger_constants(dsn: str, *, application: str) -> int:
-    """P, once schema and durability are as they must be. Raises MigrationError, NotDurable or a fault of the connection."""
+    """P, once schema and durability are as they must be.
+
+    Raises MigrationError, NotDurable or a fault of the connection.
+    """
     connection = await db.connect(dsn, application=application)
     try:
         await check_schema(connection)

@@ -1,10 +1,12 @@
 """Named points at which tests let a process die, stop or fail (FoundationDB's buggify, in small).
 
-Every point is declared here, so that a test can enumerate them and fail when one is never reached. Nothing happens unless
-TELLERLINE_FAULT is set: `point:n[:action]`, the n-th passage (1 is the first) and an action: kill (default), stop or raise.
-A kill and a stop print `fault.hit <point>` first, so that a test sees between which two lines it landed.
+Every point is declared here, so that a test can enumerate them and fail when one is never reached. Nothing happens
+unless TELLERLINE_FAULT is set: `point:n[:action]`, the n-th passage (1 is the first) and an action: kill (default),
+stop or raise. A kill and a stop print `fault.hit <point>` first, so that a test sees between which two lines it
+landed.
 """
 
+import itertools
 import os
 import signal
 import sys
@@ -44,7 +46,7 @@ def _parse(text: str) -> tuple[FaultPoint, int, str] | None:
 
 
 _armed = _parse(os.environ.get("TELLERLINE_FAULT", ""))
-_passages = 0
+_passages = itertools.count(1)
 
 
 def fault_point(point: FaultPoint) -> None:
@@ -54,9 +56,7 @@ def fault_point(point: FaultPoint) -> None:
 
 
 def _passed(point: FaultPoint, wanted: int, action: str) -> None:
-    global _passages
-    _passages += 1
-    if _passages != wanted:
+    if next(_passages) != wanted:
         return
     sys.stderr.write(f"fault.hit {point} {action}\n")
     sys.stderr.flush()

@@ -17,7 +17,10 @@ Principal = NewType("Principal", str)
 
 ACCOUNT_ID = re.compile(r"[a-z0-9][a-z0-9._:-]{0,63}", re.ASCII)
 ASSET_CODE = re.compile(r"[A-Z][A-Z0-9._-]{0,15}", re.ASCII)
-SYSTEM_ACCOUNT_ID = re.compile(r"(?:world|house|fees|fx|suspense):[A-Z][A-Z0-9._-]{0,15}:[0-9]{1,3}|transit:[A-Z][A-Z0-9._-]{0,15}:[0-9]{1,3}:(?:in|out):[0-9]{1,3}", re.ASCII)
+SYSTEM_ACCOUNT_ID = re.compile(
+    r"(?:world|house|fees|fx|suspense):[A-Z][A-Z0-9._-]{0,15}:[0-9]{1,3}|transit:[A-Z][A-Z0-9._-]{0,15}:[0-9]{1,3}:(?:in|out):[0-9]{1,3}",
+    re.ASCII,
+)
 UUID_TEXT = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII)
 # Accounts of the ledger itself carry their partition as the last part of their name.
 PARTITIONED_PREFIXES = ("world:", "house:", "fees:", "fx:", "suspense:", "transit:")
@@ -31,7 +34,12 @@ def partition_of(account: AccountId, partitions: int) -> Partition:
     """The partition 0 … P-1 that owns the account: fixed for ever, the same in every process (DESIGN §4.2)."""
     if account.startswith(PARTITIONED_PREFIXES):
         suffix = account.rpartition(":")[2]
-        if suffix.isdecimal() and suffix.isascii() and len(suffix) <= len(str(PARTITIONS_MAX)) and int(suffix) < partitions:
+        if (
+            suffix.isdecimal()
+            and suffix.isascii()
+            and len(suffix) <= len(str(PARTITIONS_MAX))
+            and int(suffix) < partitions
+        ):
             return Partition(int(suffix))
     return Partition(zlib.crc32(account.encode()) % partitions)
 

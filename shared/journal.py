@@ -1,7 +1,9 @@
-"""The canonical form of what a batch writes: lines of PostgreSQL's COPY text format, and the hash over them (DESIGN §4.1).
+"""The canonical form of what a batch writes: lines of PostgreSQL's COPY text format.
 
-The worker sends these very lines to the database and hashes them; `verify` gets them back with COPY TO and hashes them again.
-The format escapes tab, newline and backslash, so two different batches never have the same bytes.
+And the hash over them (DESIGN §4.1).
+
+The worker sends these very lines to the database and hashes them; `verify` gets them back with COPY TO and hashes
+them again. The format escapes tab, newline and backslash, so two different batches never have the same bytes.
 """
 
 import hashlib
@@ -14,16 +16,49 @@ from typing import Final
 HASHED_COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "accounts": ("id", "asset", "owner", "partition", "batch"),
     "operations": (
-        "id", "partition", "batch", "line", "kind", "principal", "fingerprint", "outcome", "code", "detail", "postings",
-        "subject", "reference", "metadata",
+        "id",
+        "partition",
+        "batch",
+        "line",
+        "kind",
+        "principal",
+        "fingerprint",
+        "outcome",
+        "code",
+        "detail",
+        "postings",
+        "subject",
+        "reference",
+        "metadata",
     ),
     "entries": (
-        "account_id", "seq", "operation_id", "asset", "delta", "held_delta", "balance_after", "held_after", "limit_after",
-        "status_after", "partition", "batch", "line",
+        "account_id",
+        "seq",
+        "operation_id",
+        "asset",
+        "delta",
+        "held_delta",
+        "balance_after",
+        "held_after",
+        "limit_after",
+        "status_after",
+        "partition",
+        "batch",
+        "line",
     ),
     "transit": ("source", "batch", "destination", "credits"),
     "settlements": ("source", "source_batch", "destination", "batch"),
-    "holds": ("id", "account_id", "asset", "amount", "destination", "operation_id", "expires_at_us", "partition", "batch"),
+    "holds": (
+        "id",
+        "account_id",
+        "asset",
+        "amount",
+        "destination",
+        "operation_id",
+        "expires_at_us",
+        "partition",
+        "batch",
+    ),
     "hold_ends": ("hold_id", "ended", "operation_id", "partition", "batch"),
 }
 # The order of a table's lines within one batch. Text compares by its bytes (COLLATE "C").
@@ -43,9 +78,17 @@ PLACE: Final[Mapping[str, tuple[str, str]]] = {
 }
 GENESIS_HASH: Final = bytes(32)
 
-_ESCAPES: Final = str.maketrans({
-    "\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v",
-})
+_ESCAPES: Final = str.maketrans(
+    {
+        "\\": "\\\\",
+        "\b": "\\b",
+        "\f": "\\f",
+        "\n": "\\n",
+        "\r": "\\r",
+        "\t": "\\t",
+        "\v": "\\v",
+    }
+)
 NULL: Final = "\\N"
 
 
@@ -71,7 +114,10 @@ def _unescape(match: re.Match[str]) -> str:
 
 
 def content_hash(lines_of: Mapping[str, Sequence[str]]) -> bytes:
-    """SHA-256 over a batch's lines: for each table that has any, its name on a line, then its lines, each with its newline."""
+    """SHA-256 over a batch's lines: for each table that has any, its name on a line, then its lines.
+
+    Each with its newline.
+    """
     digest = hashlib.sha256()
     for table in HASHED_COLUMNS:
         lines = lines_of.get(table)

@@ -1,7 +1,8 @@
 """Brings schema and broker topology to what this version knows: `python -m shared.migrate`, or `tellerline migrate`.
 
-Migrations are numbered `.sql` files, applied once each, forward only, each in its own transaction, with a checksum: a file
-that changed after it was applied is an error. One process does this at a time (advisory lock); running it again is harmless.
+Migrations are numbered `.sql` files, applied once each, forward only, each in its own transaction, with a checksum: a
+file that changed after it was applied is an error. One process does this at a time (advisory lock); running it again
+is harmless.
 """
 
 import asyncio
@@ -15,12 +16,11 @@ from typing import Final
 import aio_pika
 import structlog
 from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared import amqp, db, topology
 from shared.ids import PARTITIONS_MAX, Partition
 from shared.logs import configure_logs
-from shared.settings import PREFIX, read_secret_files
+from shared.settings import ServiceSettings
 
 log = structlog.get_logger()
 
@@ -35,10 +35,8 @@ class MigrationError(Exception):
     """The database cannot be brought to the schema that this version knows."""
 
 
-class MigrateSettings(BaseSettings):
+class MigrateSettings(ServiceSettings):
     """The owner's DSN, the broker, P for a new ledger, and the passwords of the login roles."""
-
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
 
     database_url: SecretStr
     amqp_url: SecretStr | None = None
@@ -71,7 +69,10 @@ class Migration:
 
 def known_migrations() -> list[Migration]:
     """Every migration, in order of its number. Raises MigrationError when numbers have a gap or a twin."""
-    found = [Migration(int(path.name[:4]), path.stem, path.read_text(encoding="utf-8")) for path in sorted(MIGRATIONS.glob("*.sql"))]
+    found = [
+        Migration(int(path.name[:4]), path.stem, path.read_text(encoding="utf-8"))
+        for path in sorted(MIGRATIONS.glob("*.sql"))
+    ]
     if [migration.version for migration in found] != list(range(1, len(found) + 1)):
         raise MigrationError(f"migration numbers are not 1 … n: {[migration.name for migration in found]}")
     return found
@@ -105,7 +106,10 @@ ROLE_SETTINGS: Final[Mapping[str, str]] = {
 
 
 async def migrate_database(dsn: str, *, partitions: int, passwords: Mapping[str, str]) -> int:
-    """Roles, migrations, P. Returns P as the ledger holds it. Raises MigrationError, or what is in db.CONNECTION_FAULTS."""
+    """Roles, migrations, P. Returns P as the ledger holds it.
+
+    Raises MigrationError, or what is in db.CONNECTION_FAULTS.
+    """
     connection = await db.connect(dsn, application="tellerline migrate", command_timeout_s=600.0)
     try:
         await connection.execute("SELECT pg_advisory_lock($1)", LOCK_KEY)
@@ -131,7 +135,9 @@ async def _write_roles(connection: db.Connection, passwords: Mapping[str, str]) 
             for setting, value in ROLE_SETTINGS.items():
                 await connection.execute(f"ALTER ROLE {name} SET {setting} = '{value}'")
         if role in passwords:
-            statement = await connection.fetchval(f"SELECT format('ALTER ROLE {name} PASSWORD %L', $1::text)", passwords[role])
+            statement = await connection.fetchval(
+                f"SELECT format('ALTER ROLE {name} PASSWORD %L', $1::text)", passwords[role]
+            )
             await connection.execute(str(statement))
     # `verify` reads the whole journal.
     await connection.execute("ALTER ROLE tellerline_verify SET statement_timeout = 0")
@@ -157,7 +163,9 @@ async def check_schema(connection: db.Connection) -> None:
     applied = [int(row["version"]) for row in await connection.fetch(READ_VERSIONS)]
     known = [migration.version for migration in known_migrations()]
     if applied != known:
-        raise MigrationError(f"the database has schema {applied[-1:]}, this version needs {known[-1:]}: run `tellerline migrate`")
+        raise MigrationError(
+            f"the database has schema {applied[-1:]}, this version needs {known[-1:]}: run `tellerline migrate`"
+        )
 
 
 async def declare_topology(amqp_url: str, *, partitions: int) -> None:
@@ -183,7 +191,12 @@ async def _declare_queues(connection: aio_pika.abc.AbstractConnection, partition
         (topology.PARKING_QUEUE, topology.PARKING_QUEUE_ARGUMENTS, topology.DEAD_LETTERS, topology.PARKING_KEY),
         (topology.MIX_QUEUE, topology.MIX_QUEUE_ARGUMENTS, topology.MIXER, topology.MIX_KEY),
         *(
-            (topology.partition_queue(p), topology.PARTITION_QUEUE_ARGUMENTS, topology.COMMANDS, topology.partition_key(p))
+            (
+                topology.partition_queue(p),
+                topology.PARTITION_QUEUE_ARGUMENTS,
+                topology.COMMANDS,
+                topology.partition_key(p),
+            )
             for p in map(Partition, range(partitions))
         ),
     ]
@@ -208,7 +221,9 @@ async def _exists(connection: aio_pika.abc.AbstractConnection, queue: str) -> bo
 async def migrate(settings: MigrateSettings) -> None:
     """Schema, then topology when a broker is given."""
     partitions = await migrate_database(
-        settings.database_url.get_secret_value(), partitions=settings.partitions, passwords=settings.passwords(),
+        settings.database_url.get_secret_value(),
+        partitions=settings.partitions,
+        passwords=settings.passwords(),
     )
     if settings.amqp_url is not None:
         await declare_topology(settings.amqp_url.get_secret_value(), partitions=partitions)
@@ -217,10 +232,10 @@ async def migrate(settings: MigrateSettings) -> None:
 
 def main() -> None:
     """Entry point of `python -m shared.migrate`."""
-    configure_logs("migrate", "auto", "info")
-    read_secret_files()
+    settings = MigrateSettings.load_or_exit()
+    configure_logs("migrate", settings.log_format, settings.log_level)
     try:
-        asyncio.run(migrate(MigrateSettings()))
+        asyncio.run(migrate(settings))
     except (MigrationError, *db.CONNECTION_FAULTS, *amqp.LINK_FAULTS) as error:
         log.critical("migrate.failed", error=str(error) or repr(error))
         sys.exit(1)

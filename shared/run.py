@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import cast
 
 import structlog
 import uvloop
@@ -20,17 +21,20 @@ Readiness = Callable[[], Awaitable[dict[str, str]]]
 
 
 def run_service(service: Service) -> None:
-    """Runs `service(stop)` until it returns; SIGTERM and SIGINT set `stop`. A fault ends the process with exit code 1."""
+    """Runs `service(stop)` until it returns; SIGTERM and SIGINT set `stop`.
+
+    A fault ends the process with exit code 1.
+    """
     try:
         uvloop.run(_until_stopped(service))
-    except Exception as fault:  # noqa: BLE001 - the last frame of the process: the fault is logged and becomes its exit code
+    except Exception as fault:
         log.critical("service.failed", faults=[repr(leaf) for leaf in _leaves(fault)], exc_info=fault)
         sys.exit(1)
 
 
 def _leaves(fault: BaseException) -> list[BaseException]:
     if isinstance(fault, BaseExceptionGroup):
-        group: BaseExceptionGroup[BaseException] = fault
+        group = cast("BaseExceptionGroup[BaseException]", fault)
         return [leaf for inner in group.exceptions for leaf in _leaves(inner)]
     return [fault]
 
@@ -40,18 +44,21 @@ async def _until_stopped(service: Service) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    running = asyncio.ensure_future(service(stop))
-    stopping = asyncio.ensure_future(stop.wait())
-    await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    if not running.done():
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(running), STOP_GRACE_S)
-        if not running.done():
-            log.warning("service.stop_overdue", grace_s=STOP_GRACE_S)
-            running.cancel()
-    stopping.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await running
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(_serve(service, stop), name="service")
+        cutting = group.create_task(_cut_off(stop, running), name="stop grace")
+        running.add_done_callback(lambda _: cutting.cancel())
+
+
+async def _serve(service: Service, stop: asyncio.Event) -> None:
+    await service(stop)
+
+
+async def _cut_off(stop: asyncio.Event, running: asyncio.Task[None]) -> None:
+    await stop.wait()
+    await asyncio.sleep(STOP_GRACE_S)
+    log.warning("service.stop_overdue", grace_s=STOP_GRACE_S)
+    running.cancel()
 
 
 class Stopped(Exception):
@@ -59,8 +66,11 @@ class Stopped(Exception):
 
 
 @contextlib.asynccontextmanager
-async def until_stop(stop: asyncio.Event) -> AsyncIterator[asyncio.TaskGroup]:
-    """A TaskGroup whose tasks are cancelled when `stop` is set. The first fault of a task ends the others and is raised."""
+async def until_stop(stop: asyncio.Event) -> AsyncGenerator[asyncio.TaskGroup]:
+    """A TaskGroup whose tasks are cancelled when `stop` is set.
+
+    The first fault of a task ends the others and is raised.
+    """
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(_raise_when(stop), name="stop")
@@ -79,12 +89,15 @@ async def serve_metrics(host: str, port: int, readiness: Readiness) -> web.AppRu
 
     `readiness` names what is not ready and why; an empty answer is 200, anything else 503.
     """
+
     async def livez(_: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})
 
     async def readyz(_: web.Request) -> web.Response:
         missing = await readiness()
-        return web.json_response({"status": "unavailable" if missing else "ok", "missing": missing}, status=503 if missing else 200)
+        return web.json_response(
+            {"status": "unavailable" if missing else "ok", "missing": missing}, status=503 if missing else 200
+        )
 
     async def metrics(_: web.Request) -> web.Response:
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})

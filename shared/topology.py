@@ -19,7 +19,8 @@ EXCHANGES: Final[Mapping[str, str]] = {COMMANDS: "direct", EVENTS: "topic", DEAD
 _QUORUM: Final = {"x-queue-type": "quorum", "x-queue-leader-locator": "balanced"}
 _COMMAND_QUEUE: Final = {
     **_QUORUM,
-    # 4.x defaults to 20, which a crash loop would spend on a whole prefetch window; never -1, which loses messages on 3.10.
+    # 4.x defaults to 20, which a crash loop would spend on a whole prefetch window; never -1, which loses messages on
+    # 3.10.
     "x-delivery-limit": 100,
     "x-overflow": "reject-publish",
     "x-max-length": 20_000,

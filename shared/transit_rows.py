@@ -16,7 +16,10 @@ class TransitRowError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Credit:
-    """One credit on its way. `operation` is the one that debited `source`, or the return of a credit that could not land."""
+    """One credit on its way.
+
+    `operation` is the one that debited `source`, or the return of a credit that could not land.
+    """
 
     operation: str
     account: AccountId
@@ -35,10 +38,19 @@ def encode_credits(credits: Sequence[Credit]) -> str:
     rows: list[list[str | int]] = []
     for credit in credits:
         reply = -1 if credit.reply_to is None else replies.setdefault(credit.reply_to, len(replies))
-        rows.append([
-            credit.operation, credit.account, credit.asset, str(credit.amount), credit.source, credit.kind,
-            credit.principal, int(credit.admin), reply,
-        ])
+        rows.append(
+            [
+                credit.operation,
+                credit.account,
+                credit.asset,
+                str(credit.amount),
+                credit.source,
+                credit.kind,
+                credit.principal,
+                int(credit.admin),
+                reply,
+            ]
+        )
     return json.dumps({"v": VERSION, "replies": list(replies), "credits": rows}, separators=(",", ":"))
 
 
@@ -51,8 +63,15 @@ def decode_credits(text: str) -> list[Credit]:
         replies = row["replies"]
         return [
             Credit(
-                str(operation), AccountId(account), AssetCode(asset), int(amount), AccountId(source), kind, str(principal),
-                bool(admin), None if reply < 0 else str(replies[reply]),
+                str(operation),
+                AccountId(account),
+                AssetCode(asset),
+                int(amount),
+                AccountId(source),
+                kind,
+                str(principal),
+                bool(admin),
+                None if reply < 0 else str(replies[reply]),
             )
             for operation, account, asset, amount, source, kind, principal, admin, reply in row["credits"]
         ]

@@ -173,7 +173,7 @@ class RabbitBus:
         connection = self._consuming.connection
         if connection is None:
             return  # _open_consuming sets the event again
-        channel = await connection.channel(publisher_confirms=False)
+        channel = await amqp.open_channel(connection, confirmed=False)
         await channel.basic_qos(prefetch_count=PREFETCH_ENVELOPES)
 
         async def received(message: amqp.Delivery) -> None:
@@ -218,7 +218,7 @@ class RabbitBus:
             self._lost(partition)
 
     async def _open_publishing(self, connection: amqp.Connection) -> Sequence[amqp.Channel]:
-        self._unconfirmed = await connection.channel(publisher_confirms=False)
+        self._unconfirmed = await amqp.open_channel(connection, confirmed=False)
         self._confirmed = await amqp.open_confirmed(connection)
         return [self._unconfirmed, self._confirmed]
 

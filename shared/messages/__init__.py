@@ -1,4 +1,7 @@
-"""What travels over RabbitMQ: frozen, closed, versioned pydantic models. JSON Schemas of them stand in docs/messages/."""
+"""What travels over RabbitMQ: frozen, closed, versioned pydantic models.
+
+JSON Schemas of them stand in docs/messages/.
+"""
 
 from shared.messages.commands import (
     AccountClose,

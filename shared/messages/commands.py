@@ -4,7 +4,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from shared.messages.base import COMMANDS_PER_ENVELOPE_MAX, Account, Amount, Asset, Hold, Id, Limit, Message, Owner, Text
+from shared.messages.base import (
+    COMMANDS_PER_ENVELOPE_MAX,
+    Account,
+    Amount,
+    Asset,
+    Hold,
+    Id,
+    Limit,
+    Message,
+    Owner,
+    Text,
+)
 
 
 class _Command(Message):
@@ -21,7 +32,10 @@ class _Command(Message):
 
 
 class Move(_Command):
-    """One posting. Deposits and withdrawals are moves from and to the `world` (or `house`) account of the same partition."""
+    """One posting.
+
+    Deposits and withdrawals are moves from and to the `world` (or `house`) account of the same partition.
+    """
 
     kind: Literal["deposit.v1", "withdrawal.v1", "transfer.v1"]
     source: Account
@@ -101,7 +115,15 @@ class OperationCancel(_Command):
 
 
 Command = Annotated[
-    Move | AccountCreate | AccountUpdate | AccountClose | AssetCreate | HoldPlace | HoldCapture | HoldVoid | OperationCancel,
+    Move
+    | AccountCreate
+    | AccountUpdate
+    | AccountClose
+    | AssetCreate
+    | HoldPlace
+    | HoldCapture
+    | HoldVoid
+    | OperationCancel,
     Field(discriminator="kind"),
 ]
 

@@ -26,7 +26,7 @@ class BatchEvent(Message):
 
 
 class EventMessage(Message):
-    """One or more consecutive batches of one partition; routing key `p00` …"""
+    """One or more consecutive batches of one partition; the routing key is `p00` and so on."""
 
     v: Literal[1] = 1
     partition: Annotated[int, Field(ge=0, lt=256)]
@@ -34,7 +34,7 @@ class EventMessage(Message):
 
 
 class Nudge(Message):
-    """Tells a partition's owner that transit rows of `source` wait for it; routing key `nudge.p00` …"""
+    """Tells a partition's owner that transit rows of `source` wait; the routing key is `nudge.p00` and so on."""
 
     v: Literal[1] = 1
     source: int

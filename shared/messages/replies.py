@@ -18,8 +18,9 @@ class FieldError(Message):
 class Outcome(Message):
     """The decision on one command, after the commit that holds everything it was decided on.
 
-    `balances` are minor units after the operation, for local accounts that the principal may read. `legs` are the partitions
-    whose credit is still on its way. `replayed`: decided earlier; the details are in the journal and not repeated here.
+    `balances` are minor units after the operation, for local accounts that the principal may read. `legs` are the
+    partitions whose credit is still on its way. `replayed`: decided earlier; the details are in the journal and not
+    repeated here.
     """
 
     id: str
@@ -28,7 +29,7 @@ class Outcome(Message):
     code: Rejection | None = None
     replayed: bool = False
     recorded_at_us: int = 0  # microseconds since 1970 UTC
-    balances: dict[str, int] = {}
+    balances: dict[str, int] = Field(default_factory=dict)
     legs: tuple[int, ...] = ()
     available: int | None = None  # minor units, with insufficient_funds
     required: int | None = None
