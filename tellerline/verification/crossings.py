@@ -97,7 +97,7 @@ class Crossings:
 
     def _land(self, credit: Credit, expected: Moves, found: Moves) -> None:
         """A credit is on its account, or on its way back; a return may be on suspense."""
-        back = self.returned.pop(derived_id(CommandId(credit.operation), f"return:{self.partition}"), None)
+        back = self._returned(credit) if self.returned else None
         if back is not None:
             posting = Posting(credit.account, credit.source, credit.amount, credit.asset)
             if back != posting:
@@ -108,6 +108,9 @@ class Crossings:
         if credit.kind == "return" and place not in found and suspense in found:
             place = suspense
         expected[place] = expected.get(place, 0) + credit.amount
+
+    def _returned(self, credit: Credit) -> Posting | None:
+        return self.returned.pop(derived_id(CommandId(credit.operation), f"return:{self.partition}"), None)
 
     def check_transit_rows(self, lines: Iterable[str]) -> None:
         """Every transit row of the batch holds the credits that its operations send, no other. Raises Violated."""

@@ -139,7 +139,7 @@ class _Run:
         """Every batch of every partition, in order."""
         for table in ("batches", *(table for table in HASHED_COLUMNS if table not in {"accounts", "entries"})):
             counted[table] = 0
-        batches = _Batches(self._connection, counted)
+        batches = _Batches(self._connection, counted, await store.read_batch_entries_max(self._connection))
         for partition in range(self._partitions):
             chain = Chain(partition, self._partitions)
             async for batch in batches.read(partition):
@@ -173,11 +173,15 @@ class _Run:
 class _Batches:
     """Reads batches with all their rows, a window at a time."""
 
-    def __init__(self, connection: store.Connection, counted: Counted) -> None:
+    def __init__(self, connection: store.Connection, counted: Counted, batch_entries_max: int) -> None:
         self._connection = connection
         self._counted = counted
         self._merged = {table: store.Merged(connection, store.merged_query(table)) for table in store.MERGED}
-        self._entries = store.Merged(connection, store.READ_ENTRIES, store.CURSOR_BATCHES)
+        self._entries = store.Merged(
+            connection,
+            store.READ_ENTRIES,
+            max(1, min(store.CURSOR_ROWS, store.WINDOW_ROWS_MAX // max(1, batch_entries_max))),
+        )
         self._folded = store.Merged(connection, store.READ_FOLDED)
         self._ended = store.Merged(connection, store.READ_ENDED)
 
@@ -212,12 +216,15 @@ class _Batches:
     async def _merge(self, batch: Batch) -> None:
         place = batch.row.partition, batch.row.batch
         for table, merged in self._merged.items():
-            if rows := await merged.take(*place):
+            if merged.reaches(place) and (rows := await merged.take(place)):
                 batch.lines_of[table] = [store.merged_line(row) for row in rows]
-        for row in await self._entries.take(*place):
-            batch.lines_of["entries"] = str(row[2]).split("\n")
-        batch.folded = [store.folded_row(row) for row in await self._folded.take(*place)]
-        batch.ended = [store.ended_hold(row) for row in await self._ended.take(*place)]
+        if self._entries.reaches(place):
+            for row in await self._entries.take(place):
+                batch.lines_of["entries"] = str(row[2]).split("\n")
+        if self._folded.reaches(place):
+            batch.folded = [store.folded_row(row) for row in await self._folded.take(place)]
+        if self._ended.reaches(place):
+            batch.ended = [store.ended_hold(row) for row in await self._ended.take(place)]
 
 
 def _check_asset(

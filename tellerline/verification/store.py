@@ -19,12 +19,15 @@ DATABASE_FAULTS: Final = (*db.CONNECTION_FAULTS, asyncpg.PostgresError)
 # No statement here has a time-out: a journal may take hours.
 STATEMENT_MAX_S: Final = 30 * 86_400.0
 CURSOR_ROWS: Final = 2_000
-CURSOR_BATCHES: Final = 20
 WINDOW_BATCHES_MAX: Final = 1_000
 WINDOW_ROWS_MAX: Final = 20_000
 # Tables with an index that finds a window of batches; the others are sorted once and read by a cursor.
 COPIED: Final = ("operations", "transit")
 MERGED: Final = ("accounts", "settlements", "holds", "hold_ends")
+# Partition and batch.
+Place = tuple[int, int]
+_BEFORE_ALL: Final[Place] = (-(2**15) - 1, 0)
+_AFTER_ALL: Final[Place] = (2**15, 0)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 Lines = Callable[[list[str]], None]
@@ -179,11 +182,20 @@ def merged_query(table: str) -> str:
     return f"SELECT {where} AS place, {batch} AS number, {columns} FROM ledger.{table} t ORDER BY {', '.join((where, batch, *order))}"  # noqa: E501,S608 - names of shared.journal
 
 
+READ_BATCH_ENTRIES_MAX: Final = "SELECT coalesce(max(entries), 0) FROM ledger.batches"
+
+
+async def read_batch_entries_max(connection: Connection) -> int:
+    """How many entries the largest batch says that it has."""
+    return int(await connection.fetchval(READ_BATCH_ENTRIES_MAX))
+
+
 # One row for each batch. No field is escaped: by now every account, asset and status is known to be the ledger's.
 READ_ENTRIES: Final = """
 SELECT partition, batch, string_agg(
            concat_ws(E'\\t', account_id, seq, coalesce(operation_id::text, '\\N'), asset, delta, held_delta,
-                     balance_after, held_after, limit_after, status_after, partition, batch, line), E'\\n' ORDER BY line)
+                     balance_after, held_after, limit_after, status_after, partition, batch, line),
+           E'\\n' ORDER BY line)
   FROM ledger.entries GROUP BY partition, batch ORDER BY partition, batch
 """
 READ_FOLDED: Final = """
@@ -218,22 +230,21 @@ class Merged:
     def __init__(self, connection: Connection, query: str, prefetch: int = CURSOR_ROWS) -> None:
         self._rows = aiter(connection.cursor(query, prefetch=prefetch))
         self._next: asyncpg.Record | None = None
-        self._begun = False
+        self._place: Place = _BEFORE_ALL
 
-    async def take(self, partition: int, batch: int) -> list[asyncpg.Record]:
+    def reaches(self, place: Place) -> bool:
+        """Whether `take` has anything to do. Asked first, since most batches have rows in few tables."""
+        return self._place <= place
+
+    async def take(self, place: Place) -> list[asyncpg.Record]:
         """The rows of this batch. Rows of batches before it are passed over: `read_orphan` names them."""
-        if not self._begun:
-            self._begun = True
-            await self._advance()
         found: list[asyncpg.Record] = []
-        while self._next is not None and (self._next[0], self._next[1]) <= (partition, batch):
-            if (self._next[0], self._next[1]) == (partition, batch):
+        while self._place <= place:
+            if self._next is not None and self._place == place:
                 found.append(self._next)
-            await self._advance()
+            self._next = await anext(self._rows, None)
+            self._place = _AFTER_ALL if self._next is None else (self._next[0], self._next[1])
         return found
-
-    async def _advance(self) -> None:
-        self._next = await anext(self._rows, None)
 
 
 def merged_line(row: asyncpg.Record) -> str:
