@@ -13,7 +13,7 @@ from typing import Final
 
 import structlog
 
-
+from services.ledger_worker import metrics
 from services.ledger_worker.ports import Inbound
 from shared import amqp, topology
 from shared.amqp import Outgoing
@@ -88,7 +88,8 @@ class RabbitBus:
             with contextlib.suppress(*amqp.LINK_FAULTS):
                 async with asyncio.timeout(CLOSE_TIMEOUT_S):
                     await channel.close()
-        await self._bind_nudges(partition, bind=False)
+        if partition not in self._wanted:
+            await self._bind_nudges(partition, bind=False)
 
     async def acknowledge(self, last: Inbound) -> None:
         """See ports.Bus."""
@@ -152,6 +153,7 @@ class RabbitBus:
                 message.model_dump_json(exclude_defaults=True).encode(), EVENT_KIND, mandatory=False,
             ))
         except amqp.BusError as fault:
+            metrics.EVENTS_LOST.inc()
             log.info("event.lost", partition=message.partition, fault=repr(fault))
 
     async def _keep_channels(self) -> None:
@@ -159,15 +161,18 @@ class RabbitBus:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            try:
-                for partition in sorted(self._wanted - self._channels.keys()):
+            failed = False
+            for partition in sorted(self._wanted - self._channels.keys()):
+                try:
                     await self._consume(partition)
-                attempt = 0
-            except amqp.LINK_FAULTS as fault:
-                log.warning("channel.failed", fault=repr(fault), attempt=attempt)
+                except amqp.LINK_FAULTS as fault:
+                    # A queue that is gone keeps no other partition waiting.
+                    log.warning("channel.failed", partition=partition, fault=repr(fault), attempt=attempt)
+                    failed = True
+            if failed:
                 await asyncio.sleep(amqp.backoff_s(attempt))
-                attempt += 1
                 self._changed.set()
+            attempt = attempt + 1 if failed else 0
 
     async def _consume(self, partition: Partition) -> None:
         connection = self._consuming.connection
@@ -187,14 +192,17 @@ class RabbitBus:
             await channel.basic_consume(topology.partition_queue(partition), received, no_ack=False)
             await self._bind_nudges(partition, bind=True)
         except BaseException:
-            self._channels.pop(partition, None)
+            self._forget_channel(partition, channel)
             raise
         log.info("partition.consuming", partition=partition)
 
-    def _channel_closed(self, partition: Partition, channel: amqp.Channel) -> None:
+    def _forget_channel(self, partition: Partition, channel: amqp.Channel) -> None:
         if self._channels.get(partition) is channel:
             del self._channels[partition]
             self._lost(partition)
+
+    def _channel_closed(self, partition: Partition, channel: amqp.Channel) -> None:
+        self._forget_channel(partition, channel)
         if partition in self._wanted:
             self._changed.set()
 

@@ -17,7 +17,8 @@ from services.ledger_worker.core.transit import (
 )
 from services.ledger_worker.group import Group
 from services.ledger_worker.loading import Loading
-from services.ledger_worker.ports import Store, TransitRow
+from services.ledger_worker.owned import Owned
+from services.ledger_worker.ports import Redo, Store, TransitRow
 from shared.ids import Partition, system_account
 from shared.transit_rows import Credit, TransitRowError, decode_credits
 
@@ -31,26 +32,48 @@ class Folding:
     """A pair (source, destination) is caught up when every committed row of it is folded: only then may a fresh row, one of
     the commit in the making, be folded without passing through the journal first, since rows must be folded in order."""
 
-    def __init__(self, store: Store, loading: Loading, lines: Mapping[Partition, Line], draining: AbstractSet[Partition]) -> None:
+    def __init__(self, store: Store, loading: Loading, owned: Owned) -> None:
         self._store = store
         self._loading = loading
-        self._lines = lines
+        self._lines: Mapping[Partition, Line] = owned.lines
         # Lines being given back fold nothing more: their next owner will.
-        self._draining = draining
+        self._draining: AbstractSet[Partition] = owned.draining
         self._caught_up: set[tuple[Partition, Partition]] = set()
+        self._rows_max = ROWS_PER_COMMIT_MAX
+        # Rows that made the worker raise, or that the database refused to see landed.
+        self._aside: set[TransitRow] = set()
         self.due = False
+        self.is_suspect = False
 
     def forget(self, partition: Partition) -> None:
         """A line begins anew: what waits for it and from it is not known."""
         self._caught_up = {pair for pair in self._caught_up if partition not in pair}
         self.due = True
 
+    def suspect(self, rows: Sequence[TransitRow], *, alone: bool) -> None:
+        """The commit that folded these rows was refused. Until one goes well, rows are folded without commands.
+
+        `alone`: no command was with them, so one of the rows is at fault.
+        """
+        self.is_suspect = True
+        if alone and len(rows) == 1:
+            self._aside.add(rows[0])
+        elif alone:
+            self._rows_max = max(1, len(rows) // 4)
+
+    def ease(self) -> None:
+        """A group was committed."""
+        self._rows_max = min(ROWS_PER_COMMIT_MAX, self._rows_max * 2)
+        self.is_suspect = self._rows_max < ROWS_PER_COMMIT_MAX
+
     async def fold(self, group: Group) -> None:
         """Folds into the open drafts. No commit may be in flight: every row of ours before this group is in the journal."""
         if self.due and self._lines:
             await self._fold_waiting(group)
+        if not group.folded:
+            self.is_suspect = False
         await self._fold_fresh(group)
-        for line in self._lines.values():
+        for line in list(self._lines.values()):
             await self._loading.accounts(line, transit_accounts(line))
 
     async def _fold_waiting(self, group: Group) -> None:
@@ -60,7 +83,7 @@ class Folding:
             (line.partition, Partition(source), line.cursors.get(Partition(source), 0))
             for line in lines for source in range(line.world.partitions) if source != line.partition
         ]
-        rows = await self._store.pending_transit(cursors, ROWS_PER_COMMIT_MAX)
+        rows = await self._store.pending_transit(cursors, self._rows_max)
         credits = 0
         for folded, row in enumerate(rows):
             if credits >= CREDITS_PER_COMMIT_MAX:
@@ -68,7 +91,7 @@ class Folding:
                 self.due = True
                 break
             credits += await self._fold_row(group, row)
-        if len(rows) >= ROWS_PER_COMMIT_MAX:
+        if len(rows) >= self._rows_max:
             self.due = True
         if not self.due:
             self._caught_up = {(source, line.partition) for line in lines for source in self._lines}
@@ -77,7 +100,10 @@ class Folding:
         line = self._lines.get(row.destination)
         if line is None:
             return 0
+        group.folded.append(row)
         try:
+            if row in self._aside:
+                raise TransitRowError("it was set aside")
             credits = decode_credits(row.credits)
             await self._loading.accounts(line, landing_accounts(line, credits))
             self._check(line, credits)
@@ -88,13 +114,24 @@ class Folding:
             fold_to_suspense(line, row.source, row.batch, totals)
             metrics.PARKED.labels("transit").inc()
             return 1
-        self._land(group, line, row.source, row.batch, credits, "journal")
+        try:
+            self._land(group, line, row.source, row.batch, credits, "journal")
+        except InvariantBroken:
+            raise
+        except Exception as error:
+            # The line may be half changed: forget it, and fold again with this row set aside.
+            self._aside.add(row)
+            log.error("transit.poisoned", source=row.source, batch=row.batch, destination=row.destination, exc_info=error)
+            raise Redo("a transit row made the core raise") from error
         return len(credits)
 
     def _check(self, line: Line, credits: Sequence[Credit]) -> None:
         for credit in credits:
-            if line.account(credit.account) is None:
+            account = line.account(credit.account)
+            if account is None:
                 raise InvariantBroken(f"credit to {credit.account}, which does not exist in partition {line.partition}")
+            if account.asset != credit.asset or credit.amount <= 0:
+                raise InvariantBroken(f"credit of {credit.amount} {credit.asset} to {credit.account}")
 
     async def _fold_fresh(self, group: Group) -> None:
         for source in list(self._lines.values()):

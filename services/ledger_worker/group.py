@@ -1,12 +1,13 @@
 """One group commit: what was taken, what it was decided to be, and what must be told once it is in the journal."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from services.ledger_worker.core.decide import Decision
 from services.ledger_worker.core.draft import OperationRow
 from services.ledger_worker.core.transit import Landed
 from services.ledger_worker.intake import Opened
-from services.ledger_worker.ports import Sealed
+from services.ledger_worker.ports import Sealed, TransitRow
 from shared.ids import Partition
 from shared.messages import BatchEvent, Outcome, Reply, Settled
 from shared.messages.events import EventOutcome
@@ -20,6 +21,7 @@ class Group:
     # Decisions with their sender and the partition that decided; landed credits with the partition they landed in.
     decisions: list[tuple[str | None, Partition, Decision]] = field(default_factory=list)
     landed: list[tuple[Partition, Landed]] = field(default_factory=list)
+    folded: list[TransitRow] = field(default_factory=list)  # from the journal
     sealed: list[Sealed] = field(default_factory=list)
     rows: dict[Partition, list[OperationRow]] = field(default_factory=dict)
     # Transit rows that this commit writes and does not fold itself: source and destination.
@@ -36,7 +38,7 @@ class Group:
         """Whose line the group touches."""
         return {opened.inbound.partition for opened in self.deliveries} | {sealed.partition for sealed in self.sealed}
 
-    def replies(self, recorded_at_us: dict[Partition, int], worker: str) -> dict[str, Reply]:
+    def replies(self, recorded_at_us: Mapping[Partition, int], worker: str) -> dict[str, Reply]:
         """One reply for each sender."""
         outcomes: dict[str, list[Outcome]] = {}
         settled: dict[str, list[Settled]] = {}
@@ -56,7 +58,7 @@ class Group:
             for reply_to in outcomes.keys() | settled.keys()
         }
 
-    def events(self, recorded_at_us: dict[Partition, int]) -> list[tuple[Partition, BatchEvent]]:
+    def events(self, recorded_at_us: Mapping[Partition, int]) -> list[tuple[Partition, BatchEvent]]:
         """One event for each batch."""
         return [
             (sealed.partition, BatchEvent.model_construct(
@@ -70,7 +72,7 @@ class Group:
 def _outcome(decision: Decision, recorded_at_us: int) -> Outcome:
     return Outcome.model_construct(
         id=decision.id, fingerprint=decision.fingerprint, status="posted" if decision.code is None else "rejected",
-        code=decision.code, replayed=decision.replayed, recorded_at_us=recorded_at_us, balances=dict(decision.balances),
+        code=decision.code, replayed=decision.replayed, recorded_at_us=0 if decision.replayed else recorded_at_us, balances=dict(decision.balances),
         legs=decision.legs, available=decision.available, required=decision.required,
     )
 

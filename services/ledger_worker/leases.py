@@ -39,6 +39,7 @@ class LeaseKeeper:
         self._ttl_s = ttl_s
         self._renew_s = renew_s
         self._valid_until_s: dict[Partition, float] = {}
+        self._consumed_s: dict[Partition, float] = {}  # when the partition was last seen to be consumed
         self.last_tick_s: float | None = None
 
     async def run(self) -> None:
@@ -49,8 +50,9 @@ class LeaseKeeper:
 
     async def stop(self) -> None:
         """Gives everything back cleanly: finish, acknowledge, close, release, leave."""
-        for lease in self._teller.leases():
-            await self._give_back(lease)
+        async with asyncio.TaskGroup() as group:
+            for lease in self._teller.leases():
+                group.create_task(self._give_back(lease), name=f"give back {lease.partition}")
         try:
             await self._store.leave(self._owner)
         except StoreFault as fault:
@@ -68,13 +70,17 @@ class LeaseKeeper:
     async def _watch_for_ever(self) -> None:
         while True:
             now = self._clock.monotonic_s()
-            for partition in [partition for partition, until in self._valid_until_s.items() if until <= now]:
-                await self._lose(partition, "expired")
+            async with asyncio.TaskGroup() as group:
+                # All at once: each has a channel to close, and a broker may take its time.
+                for partition in [partition for partition, until in self._valid_until_s.items() if until <= now]:
+                    group.create_task(self._lose(partition, "expired"), name=f"lose {partition}")
             await self._clock.sleep(self._renew_s / 4)
 
     async def _tick(self) -> None:
         alive = await self._store.heartbeat(self._owner, self._ttl_s * ALIVE_FACTOR)
         await self._renew()
+        if len(alive) > 1:
+            await self._give_back_what_is_not_consumed()
         share = fair_share(self._owner, alive, self._partitions)
         held = self._teller.leases()
         for lease in held[share:]:
@@ -100,19 +106,35 @@ class LeaseKeeper:
         renewed = await self._store.renew(self._owner, leases, self._ttl_s)
         held = {lease.partition: lease for lease in self._teller.leases()}
         for lease in leases:
-            if lease.partition in renewed:
+            if lease.partition in renewed and lease.partition in held:
                 self._valid_until_s[lease.partition] = began + self._ttl_s
             # An epoch raised meanwhile by the teller is no loss: the next renewal carries it.
             elif held.get(lease.partition) == lease:
                 await self._lose(lease.partition, "taken")
+
+    async def _give_back_what_is_not_consumed(self) -> None:
+        """A worker that cannot hear a partition leaves it to one that perhaps can."""
+        now = self._clock.monotonic_s()
+        for lease in self._teller.leases():
+            if self._teller.consumes(lease.partition):
+                self._consumed_s[lease.partition] = now
+            elif now - self._consumed_s.get(lease.partition, now) > self._ttl_s:
+                log.warning("lease.not_consumed", partition=lease.partition)
+                await self._give_back(lease)
 
     async def _acquire(self) -> bool:
         began = self._clock.monotonic_s()
         lease = await self._store.acquire(self._owner, self._ttl_s)
         if lease is None:
             return False
+        try:
+            await self._teller.add(lease)
+        except StoreFault:
+            # Nobody would serve it until the lease runs out.
+            await self._store.release(self._owner, [lease])
+            raise
         self._valid_until_s[lease.partition] = began + self._ttl_s
-        await self._teller.add(lease)
+        self._consumed_s[lease.partition] = began
         metrics.LEASE_CHANGES.labels("taken").inc()
         log.info("lease.taken", partition=lease.partition, epoch=lease.epoch)
         return True

@@ -1,6 +1,8 @@
 """Brings into memory what the next decisions need: accounts, facts of accounts elsewhere, holds, assets, known operations."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 import structlog
 
@@ -9,28 +11,35 @@ from services.ledger_worker.core.accounts import AccountFacts, is_system_name
 from services.ledger_worker.core.decide import needed_accounts
 from services.ledger_worker.core.line import Line, World
 from services.ledger_worker.intake import Opened
-from services.ledger_worker.ports import Store
+from services.ledger_worker.ports import Clock, Store
 from shared.ids import AccountId, HoldId, Partition
-from shared.messages import AssetCreate, Command, HoldCapture, HoldPlace, HoldVoid, Move, AccountCreate
+from shared.messages import AccountCreate, AssetCreate, Command, HoldCapture, HoldPlace, HoldVoid, Move
 
 log = structlog.get_logger()
+
+# For this long after a repeat was found by its key, ids are looked up before they are decided.
+LOOK_UP_AFTER_REPEAT_S: Final = 5.0
 
 
 class Loading:
     """One query for all accounts that are missing; a miss is never remembered."""
 
-    def __init__(self, store: Store, world: World, lines: Mapping[Partition, Line]) -> None:
+    def __init__(self, store: Store, world: World, lines: Mapping[Partition, Line], clock: Clock) -> None:
         self._store = store
         self._world = world
         self._lines = lines
-        # Until this instant (monotonic) ids are looked up before they are decided.
-        self.lookup_until_s = 0.0
+        self._clock = clock
+        self._look_up_until_s = -math.inf
+
+    def look_up(self) -> None:
+        """For some seconds every id is looked up before it is decided."""
+        self._look_up_until_s = self._clock.monotonic_s() + LOOK_UP_AFTER_REPEAT_S
 
     async def assets(self) -> None:
         """Reads the assets anew."""
         self._world.assets = await self._store.assets()
 
-    async def for_commands(self, taken: Sequence[Opened], *, lookup: bool) -> None:
+    async def for_commands(self, taken: Sequence[Opened]) -> None:
         """Everything that the commands taken will ask for. Raises StoreUnavailable."""
         wanted: dict[AccountId, Partition] = {}
         holds: dict[HoldId, Partition] = {}
@@ -44,7 +53,7 @@ class Loading:
                 unknown_asset = unknown_asset or self._asks_unknown_asset(command)
         if unknown_asset:
             await self.assets()
-        await self._known(taken, everything=lookup)
+        await self._known(taken, everything=self._clock.monotonic_s() < self._look_up_until_s)
         await self._load(wanted)
         if holds:
             await self._load_holds(holds)
@@ -63,7 +72,7 @@ class Loading:
                     wanted[account] = partition
             elif account not in self._world.facts and not is_system_name(account):
                 wanted[account] = partition
-        if isinstance(command, HoldCapture | HoldVoid) and command.hold not in line.holds:
+        if isinstance(command, HoldPlace | HoldCapture | HoldVoid) and command.hold not in line.holds:
             holds[command.hold] = line.partition
 
     def _asks_unknown_asset(self, command: Command) -> bool:

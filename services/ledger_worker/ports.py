@@ -38,6 +38,10 @@ class RowRefused(StoreFault):
     """The database refuses a value of the batch (SQLSTATE 22…, 23…): one command of it is at fault."""
 
 
+class Redo(StoreFault):
+    """What was decided and not committed must be decided again; the database is not at fault."""
+
+
 @dataclass(frozen=True, slots=True)
 class Head:
     """Where a partition's journal ends: its last batch, and its cursors over the others' transit rows."""
@@ -165,8 +169,15 @@ class Bus(Protocol):
         """Starts consuming the partition's queue on a channel of its own; keeps trying until `close`."""
         ...
 
+    def consumes(self, partition: Partition) -> bool:
+        """Whether that channel is open with its consumer. Another worker's may be the active one."""
+        ...
+
     async def close(self, partition: Partition) -> None:
-        """Closes the channel: what is not acknowledged goes back to the head of the queue, in order."""
+        """Closes the channel: what is not acknowledged goes back to the head of the queue, in order.
+
+        Nothing of that channel is delivered from this call on, however much of it was on its way.
+        """
         ...
 
     async def acknowledge(self, last: Inbound) -> None:
@@ -207,6 +218,6 @@ class Clock(Protocol):
 
 
 __all__ = [
-    "AccountFacts", "Bus", "Clock", "CommitUnknown", "Fenced", "Head", "Inbound", "Lease", "PictureStale", "RepeatFound",
-    "RowRefused", "Sealed", "Store", "StoreFault", "StoreUnavailable", "TransitRow",
+    "AccountFacts", "Bus", "Clock", "CommitUnknown", "Fenced", "Head", "Inbound", "Lease", "PictureStale", "Redo",
+    "RepeatFound", "RowRefused", "Sealed", "Store", "StoreFault", "StoreUnavailable", "TransitRow",
 ]

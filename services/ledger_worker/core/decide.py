@@ -289,6 +289,8 @@ def _create_asset(line: Line, command: AssetCreate, _: Asking) -> Decision | Ref
 def _place_hold(line: Line, command: HoldPlace, asking: Asking) -> Decision | Refusal:
     if command.asset not in line.world.assets:
         return Refusal(Rejection.UNKNOWN_ASSET)
+    if command.hold in line.holds:
+        return Refusal(Rejection.ALREADY_EXISTS)
     if command.account == command.destination:
         return Refusal(Rejection.SAME_ACCOUNT)
     account = line.account(command.account)
@@ -400,11 +402,15 @@ def _row(
 
 
 def poisoned(line: Line, command: Command) -> Decision:
-    """Writes a command that breaks the core or the database as rejected `internal_error`; its neighbours go on."""
+    """Writes a command that breaks the core or the database as rejected `internal_error`; its neighbours go on.
+
+    Without what the client wrote freely, which may be what the database refuses; the parked copy has it.
+    """
     known = line.world.recent.get(command.id)
     if known is not None:
         raise InvariantBroken(f"{command.id} has an outcome and cannot break anything")
-    return refuse(line, command, Refusal(Rejection.INTERNAL_ERROR))
+    bare = command.model_copy(update={"reference": None, "metadata": None})
+    return refuse(line, bare, Refusal(Rejection.INTERNAL_ERROR))
 
 
 _ROADS: Final[Mapping[type[Any], Callable[..., Decision | Refusal]]] = {

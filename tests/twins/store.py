@@ -1,0 +1,286 @@
+"""ports.Store in memory: one Journal shared by many workers' stores, with seams for every fault that a database has."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from enum import Enum, auto
+
+from services.ledger_worker.core.accounts import LEDGER, Account, Hold, Status
+from services.ledger_worker.core.line import Known, read_cursors
+from services.ledger_worker.ports import CommitUnknown, Head, Lease, Sealed, StoreUnavailable, TransitRow
+from shared.ids import AccountId, AssetCode, CommandId, HoldId, Partition, Principal, transit_account
+from shared.rejections import Rejection
+from tests.twins.journal import Backend, Journal
+
+LOCK_TIMEOUT_S = 2.0
+LOCK_POLL_S = 0.001
+
+
+class Fault(Enum):
+    """What may happen to one call. The last four only at `commit`."""
+
+    UNAVAILABLE = auto()
+    LOST_BEFORE = auto()  # the connection is lost, nothing was written: CommitUnknown
+    LOST_AFTER = auto()  # written, then the connection is lost: CommitUnknown
+    LATE = auto()  # the connection is lost, and the server goes on with what it was sent: CommitUnknown
+    STUCK = auto()  # as LATE, and it holds its locks until it is ended
+
+
+Faults = Callable[[str], Fault | None]
+Delay = Callable[[], float]
+
+
+class MemoryStore:
+    """What one worker sees of the journal. `faults` is asked at each call; `script` goes before it."""
+
+    def __init__(
+        self, journal: Journal, owner: str, *, faults: Faults = lambda _: None, delay: Delay = lambda: 0.0,
+    ) -> None:
+        self.journal = journal
+        self.owner = owner
+        self.faults = faults
+        self.delay = delay
+        self.script: dict[str, deque[Fault]] = {}
+        self.commits: list[Sequence[Sealed]] = []
+        self.looked_up: list[str] = []
+        self.is_dead = False
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self._backend = Backend(owner)
+        self._servers: set[asyncio.Task[None]] = set()
+
+    async def assets(self) -> dict[AssetCode, int]:
+        await self._call("assets")
+        return {AssetCode(code): scale for code, (scale, _, _) in self.journal.assets.items()}
+
+    async def accounts(self, wanted: Sequence[AccountId]) -> list[tuple[Account, Partition]]:
+        await self._call("accounts")
+        return [self._account(account) for account in wanted if account in self.journal.accounts]
+
+    def _account(self, account: AccountId) -> tuple[Account, Partition]:
+        row = self.journal.accounts[account]
+        last = self.journal.entries.get(account, [{}])[-1]
+        owner = Principal(str(row["owner"]))
+        return Account(
+            account, AssetCode(str(row["asset"])), owner, Status(str(row["status"])), int(last.get("seq") or 0),
+            int(last.get("balance_after") or 0), int(last.get("held_after") or 0), int(last.get("limit_after") or 0),
+            is_system=owner == LEDGER,
+        ), Partition(int(row["partition"] or 0))
+
+    async def holds(self, wanted: Sequence[HoldId]) -> list[Hold]:
+        await self._call("holds")
+        found = [(hold, self.journal.holds[hold]) for hold in wanted if hold in self.journal.holds]
+        return [
+            Hold(
+                hold, AccountId(str(row["account_id"])), AssetCode(str(row["asset"])), int(row["amount"] or 0),
+                None if row["destination"] is None else AccountId(row["destination"]),
+                CommandId(str(row["operation_id"])), self.journal.hold_ends.get(hold, {}).get("ended"),
+            )
+            for hold, row in found
+        ]
+
+    async def known(self, wanted: Sequence[str]) -> dict[str, Known]:
+        await self._call("known")
+        self.looked_up.extend(wanted)
+        found = {each: self.journal.operations[each] for each in wanted if each in self.journal.operations}
+        return {
+            each: Known(str(row["fingerprint"])[2:], None if row["code"] is None else Rejection(row["code"]))
+            for each, row in found.items()
+        }
+
+    async def heads(self, partitions: Sequence[Partition]) -> dict[Partition, Head]:
+        await self._call("heads")
+        last = {partition: self.journal.batches[partition][-1:] for partition in partitions}
+        return {
+            partition: Head(row[0].batch, read_cursors(row[0].cursors)) if row else Head(0, {})
+            for partition, row in last.items()
+        }
+
+    async def pending_transit(
+        self, cursors: Sequence[tuple[Partition, Partition, int]], rows_max: int,
+    ) -> list[TransitRow]:
+        await self._call("pending_transit")
+        after = {(destination, source): batch for destination, source, batch in cursors}
+        rows = [
+            TransitRow(Partition(source), batch, Partition(destination), credits)
+            for (source, batch, destination), credits in self.journal.transit.items()
+            if (destination, source) in after and batch > after[Partition(destination), Partition(source)]
+        ]
+        return sorted(rows, key=lambda row: (row.destination, row.source, row.batch))[:rows_max]
+
+    async def transit_totals(self, row: TransitRow) -> list[tuple[AssetCode, int]]:
+        await self._call("transit_totals")
+        found: list[tuple[AssetCode, int]] = []
+        for code in sorted(self.journal.assets):
+            account = transit_account(AssetCode(code), row.destination, "out", row.source)
+            found.extend(
+                (AssetCode(code), int(entry["delta"] or 0)) for entry in self.journal.entries.get(account, [])
+                if entry["batch"] == str(row.batch)
+            )
+        return found
+
+    async def commit(self, owner: str, batches: Sequence[Sealed]) -> dict[Partition, int]:
+        fault = self._fault("commit")
+        await self._pass()
+        self.commits.append(batches)
+        match fault:
+            case Fault.UNAVAILABLE:
+                raise StoreUnavailable("injected")
+            case Fault.LOST_BEFORE:
+                self._reconnect()
+                raise CommitUnknown("injected, nothing written")
+            case Fault.LATE | Fault.STUCK:
+                backend, self._backend = self._backend, Backend(owner)
+                server = asyncio.get_running_loop().create_task(
+                    self._go_on(owner, batches, backend, is_stuck=fault is Fault.STUCK)
+                )
+                self._servers.add(server)
+                server.add_done_callback(self._servers.discard)
+                await self._pass()
+                raise CommitUnknown("injected, the server goes on")
+            case Fault.LOST_AFTER | None:
+                recorded = await self._write(owner, batches, self._backend)
+        await self._pass()
+        if fault is Fault.LOST_AFTER:
+            self._reconnect()
+            raise CommitUnknown("injected, written")
+        return recorded
+
+    async def _write(self, owner: str, batches: Sequence[Sealed], backend: Backend) -> dict[Partition, int]:
+        partitions = [sealed.partition for sealed in batches]
+        await self._unlocked(partitions)
+        with self.journal.locked(partitions, backend):
+            self.journal.fence(owner, [Lease(sealed.partition, sealed.epoch) for sealed in batches])
+            await asyncio.sleep(self.delay())
+            if backend.is_ended or self.is_dead:
+                self._reconnect()
+                raise CommitUnknown("the backend was ended")
+            return self.journal.append(owner, batches)
+
+    async def _go_on(self, owner: str, batches: Sequence[Sealed], backend: Backend, *, is_stuck: bool) -> None:
+        await asyncio.sleep(10 * self.delay())
+        partitions = [sealed.partition for sealed in batches]
+        try:
+            await self._unlocked(partitions)
+            with self.journal.locked(partitions, backend):
+                self.journal.fence(owner, [Lease(sealed.partition, sealed.epoch) for sealed in batches])
+                while is_stuck and not backend.is_ended:
+                    await asyncio.sleep(LOCK_POLL_S)
+                if not backend.is_ended:
+                    self.journal.append(owner, batches)
+        except Exception:  # noqa: BLE001 - nobody hears what a server says to a lost connection
+            return
+
+    async def heartbeat(self, owner: str, alive_s: float) -> list[str]:
+        await self._call("heartbeat")
+        now = self.journal.now_us()
+        self.journal.workers[owner] = now
+        return sorted(worker for worker, seen in self.journal.workers.items() if seen > now - alive_s * 1e6)
+
+    async def renew(self, owner: str, leases: Iterable[Lease], ttl_s: float) -> set[Partition]:
+        await self._call("renew")
+        wanted = list(leases)
+        await self._unlocked([lease.partition for lease in wanted])
+        renewed: set[Partition] = set()
+        for lease in wanted:
+            row = self.journal.owners[lease.partition]
+            if row.owner == owner and row.epoch == lease.epoch:
+                row.expires_us = self._after(ttl_s)
+                renewed.add(lease.partition)
+        return renewed
+
+    async def acquire(self, owner: str, ttl_s: float) -> Lease | None:
+        await self._call("acquire")
+        for partition, row in enumerate(self.journal.owners):
+            is_free = row.owner is None or row.expires_us < self.journal.now_us()
+            if is_free and partition not in self.journal.locks:
+                row.owner, row.epoch, row.backend = owner, row.epoch + 1, self._backend
+                row.expires_us = self._after(ttl_s)
+                return Lease(Partition(partition), row.epoch)
+        return None
+
+    async def free_stuck(self) -> int:
+        await self._call("free_stuck")
+        expired = [row for row in self.journal.owners if row.owner and row.expires_us < self.journal.now_us()]
+        owners = {row.owner for row in expired}
+        ended = {backend for backend in self.journal.locks.values() if backend.owner in owners and not backend.is_ended}
+        for backend in ended:
+            backend.is_ended = True
+        return len(ended)
+
+    async def release(self, owner: str, leases: Iterable[Lease]) -> None:
+        await self._call("release")
+        wanted = list(leases)
+        await self._unlocked([lease.partition for lease in wanted])
+        for lease in wanted:
+            row = self.journal.owners[lease.partition]
+            if row.owner == owner and row.epoch == lease.epoch:
+                row.owner, row.backend, row.expires_us = None, None, -(2**62)
+
+    async def raise_epochs(self, owner: str, leases: Iterable[Lease]) -> list[Lease]:
+        await self._call("raise_epochs")
+        wanted = list(leases)
+        await self._unlocked([lease.partition for lease in wanted])
+        raised: list[Lease] = []
+        for lease in wanted:
+            row = self.journal.owners[lease.partition]
+            if row.owner == owner and row.epoch >= lease.epoch:
+                row.epoch += 1
+                row.backend = self._backend
+                raised.append(Lease(lease.partition, row.epoch))
+        if self._fault("raise_epochs.after"):
+            raise StoreUnavailable("injected after the epochs were raised")
+        return raised
+
+    async def leave(self, owner: str) -> None:
+        await self._call("leave")
+        self.journal.workers.pop(owner, None)
+
+    # Seams.
+
+    def fail_next(self, method: str, *faults: Fault) -> None:
+        """The next calls of `method` fail so, one after the other."""
+        self.script.setdefault(method, deque()).extend(faults)
+
+    def kill(self) -> None:
+        """The worker's process has died: nothing more reaches the server, and what is under way is rolled back."""
+        self.is_dead = True
+        self._backend.is_ended = True
+
+    def freeze(self) -> None:
+        """The worker's process is stopped: no call of it goes on until `thaw`. The server's side does."""
+        self.gate.clear()
+
+    def thaw(self) -> None:
+        """It goes on."""
+        self.gate.set()
+
+    def _after(self, seconds: float) -> int:
+        return self.journal.now_us() + int(seconds * 1e6)
+
+    def _reconnect(self) -> None:
+        self._backend = Backend(self.owner)
+
+    def _fault(self, method: str) -> Fault | None:
+        scripted = self.script.get(method)
+        return scripted.popleft() if scripted else self.faults(method)
+
+    async def _pass(self) -> None:
+        await asyncio.sleep(self.delay())
+        await self.gate.wait()
+        if self.is_dead:
+            await asyncio.get_running_loop().create_future()  # the process is no more: it never hears an answer
+
+    async def _call(self, method: str) -> None:
+        fault = self._fault(method)
+        await self._pass()
+        if fault is not None:
+            raise StoreUnavailable("injected")
+
+    async def _unlocked(self, partitions: Sequence[int]) -> None:
+        waited_s = 0.0
+        while any(partition in self.journal.locks for partition in partitions):
+            await asyncio.sleep(LOCK_POLL_S)
+            waited_s += LOCK_POLL_S
+            if waited_s > LOCK_TIMEOUT_S:
+                raise StoreUnavailable("55P03: lock timeout")
