@@ -176,12 +176,12 @@ class Client:
 
 
 @asynccontextmanager
-async def client_of(stack: Stack, *, api_key: str | None = None, told: Ledger | None = None) -> AsyncGenerator[Client]:
-    """A client of the stack's gateway, as its admin unless another key is given."""
+async def client_of(stack: Stack, *, base: str | None = None, api_key: str | None = None) -> AsyncGenerator[Client]:
+    """A client of the stack's first gateway, as its admin, unless others are given."""
     connector = aiohttp.TCPConnector(limit=0)
     timeout = aiohttp.ClientTimeout(total=ANSWER_MAX_S)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
-        yield Client(session, stack.facts.gateway, api_key or stack.facts.admin_key, told or Ledger())
+        yield Client(session, base or stack.facts.gateway, api_key or stack.facts.admin_key)
 
 
 COUNT_OUTCOMES = (

@@ -7,6 +7,7 @@ import pytest
 import pytest_asyncio
 
 from tests.system.client import Client, client_of, prove
+from tests.system.load import ACCOUNTS, FUNDS
 from tests.system.stack import Stack
 
 
@@ -35,6 +36,12 @@ async def client(stack: Stack) -> AsyncGenerator[Client]:
         yield client
         stack.resume_all()
         await prove(stack, client.told)
+
+
+@pytest_asyncio.fixture
+async def accounts(client: Client) -> list[str]:
+    """Accounts with funds, spread over all partitions."""
+    return await client.accounts(ACCOUNTS, funds=str(FUNDS))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -5,9 +5,12 @@ import random
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 
 from tests.system.client import UNDECIDED, Answer, Client, fresh_key
+from tests.system.stack import Stack
 
+ACCOUNTS, FUNDS = 24, Decimal(100)
 AMOUNT = "0.01"
 RETRY_S = 0.2
 REPEATS_EVERY = 10
@@ -70,3 +73,25 @@ async def _until_decided(client: Client, source: str, destination: str, key: str
         seen.sent_again += 1
         await asyncio.sleep(RETRY_S)
     return answer
+
+
+async def total(client: Client, accounts: Sequence[str]) -> Decimal:
+    return sum([Decimal(await client.balance(account)) for account in accounts], Decimal(0))
+
+
+async def running(stack: Stack, seen: Load, more: int = 50) -> None:
+    """Waits until the load has had `more` further outcomes: whatever was broken works again."""
+    wanted = seen.posted + more
+
+    async def has_more() -> bool:
+        return seen.posted >= wanted
+
+    await stack.wait_until(has_more, within_s=90)
+
+
+async def sound(client: Client, accounts: Sequence[str], seen: Load) -> None:
+    """Repeats were answered like their originals, and no coin was made or lost. `client` proves the rest."""
+    assert seen.posted > 0
+    assert seen.repeated > 0
+    assert seen.unlike == 0
+    assert await total(client, accounts) == FUNDS * ACCOUNTS

@@ -9,8 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -85,7 +84,7 @@ class Stack:
     gateways: int
     facts: Facts
     stopped: set[int] = field(default_factory=set[int])
-    # Workers beside those of the supervisor: name → the URL of its /metrics.
+    # Processes beside those of the supervisor: name → the URL of its /metrics.
     added: dict[str, str] = field(default_factory=dict[str, str])
 
     @classmethod
@@ -166,36 +165,6 @@ class Stack:
         if name in self.metrics:
             await self.wait_until(functools.partial(self.is_ready, name), within_s=within_s)
         return self.facts.pids[name]
-
-    @asynccontextmanager
-    async def more_workers(self, count: int, *, within_s: float = 30) -> AsyncGenerator[list[str]]:
-        """So many workers more, as another machine would start them; told to stop afterwards, which they do cleanly."""
-        environment = psutil.Process(self.status().pids["ledger_worker-1"]).environ()
-        environment.pop("TELLERLINE_FAULT", None)
-        processes: dict[str, subprocess.Popen[bytes]] = {}
-        try:
-            for number in range(self.workers + 1, self.workers + count + 1):
-                name, port = f"ledger_worker-{number}", free_port()
-                with (self.data_dir / "log" / f"{name}.log").open("ab") as log:
-                    processes[name] = subprocess.Popen(
-                        [sys.executable, "-m", "services.ledger_worker"],
-                        cwd=ROOT,
-                        env={**environment, "TELLERLINE_METRICS_PORT": str(port)},
-                        stdout=log,
-                        stderr=log,
-                    )
-                self.added[name] = f"http://127.0.0.1:{port}/metrics"
-            for name in processes:
-                await self.wait_until(functools.partial(self.is_ready, name), within_s=within_s)
-            yield list(processes)
-        finally:
-            for process in processes.values():
-                process.terminate()
-            codes = [await asyncio.to_thread(process.wait, within_s) for process in processes.values()]
-            for name in processes:
-                del self.added[name]
-        if any(codes):
-            raise RuntimeError(f"the added workers ended with {codes}, not with 0")
 
     @property
     def metrics(self) -> Mapping[str, str]:

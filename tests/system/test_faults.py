@@ -2,43 +2,13 @@
 
 import asyncio
 import signal
-from collections.abc import Sequence
-from decimal import Decimal
 
 import pytest
 
+from tests.system.beside import beside
 from tests.system.client import Client
-from tests.system.load import Load, load
+from tests.system.load import load, running, sound
 from tests.system.stack import Stack
-
-ACCOUNTS, FUNDS = 24, Decimal(100)
-
-
-@pytest.fixture
-async def accounts(client: Client) -> list[str]:
-    return await client.accounts(ACCOUNTS, funds=str(FUNDS))
-
-
-async def total(client: Client, accounts: Sequence[str]) -> Decimal:
-    return sum([Decimal(await client.balance(account)) for account in accounts], Decimal(0))
-
-
-async def running(stack: Stack, seen: Load, more: int = 50) -> None:
-    """Waits until the load has had `more` further outcomes: whatever was broken works again."""
-    wanted = seen.posted + more
-
-    async def has_more() -> bool:
-        return seen.posted >= wanted
-
-    await stack.wait_until(has_more, within_s=90)
-
-
-async def sound(client: Client, accounts: Sequence[str], seen: Load) -> None:
-    """Repeats were answered like their originals, and no coin was made or lost. `client` proves the rest."""
-    assert seen.posted > 0
-    assert seen.repeated > 0
-    assert seen.unlike == 0
-    assert await total(client, accounts) == FUNDS * ACCOUNTS
 
 
 async def test_a_worker_that_is_killed_under_load_loses_nothing(
@@ -65,8 +35,9 @@ async def test_a_worker_stopped_for_thirty_seconds_is_replaced_and_its_late_comm
         stack.cont("ledger_worker-1")
         await running(stack, seen)
     await sound(client, accounts, seen)
-    changes = await stack.metric("ledger_worker-1", "ledger_lease_changes_total")
-    assert changes > 0
+    lost = await stack.metric("ledger_worker-1", "ledger_lease_changes_total", change="lost")
+    fenced = await stack.metric("ledger_worker-1", "ledger_fenced_total")
+    assert lost + fenced > 0
 
 
 async def test_a_killed_broker_comes_back_with_every_confirmed_command(
@@ -96,8 +67,8 @@ async def test_workers_come_and_go_under_load_and_share_the_partitions_fairly(
 ) -> None:
     async with load(client, accounts) as seen:
         await running(stack, seen)
-        async with stack.more_workers(2) as added:
-            names = [*stack.worker_names, *added]
+        async with beside(stack, "ledger_worker", 2) as added:
+            names = [*stack.worker_names, *(each.name for each in added)]
 
             async def is_fair() -> bool:
                 owned = [await stack.metric(name, "ledger_partitions_owned") for name in names]
