@@ -150,7 +150,7 @@ def network(method: str, path: str, body: Mapping[str, object] | None = None) ->
 def check_mix() -> None:
     """Coins sent to a deposit address come out at two others, less the fee."""
     destinations = [f"{RUN}-out-{number}" for number in (1, 2)]
-    mix = {"destinations": destinations, "delay_s": {"min": 0, "max": 2}}
+    mix = {"destinations": destinations, "fee_percent": "2", "delay_s": {"min": 0, "max": 2}}
     answer = decided("POST", "/v1/mixes", mix, "mix")
     expect(answer.status == 201, "a mix is opened", answer)
     sent = {"fromAddress": "Alice", "toAddress": answer.body["deposit_address"], "amount": MIX_AMOUNT}
@@ -163,6 +163,7 @@ def check_mix() -> None:
         (Decimal(str(network("GET", f"/addresses/{each}").body["balance"])) for each in destinations), Decimal(0)
     )
     expect(paid == Decimal(str(now.body["paid"])) > 0, "the network shows what was paid", (paid, now))
+    expect(Decimal(str(now.body["fee"])) == Decimal(MIX_AMOUNT) / 50, "the fee is 2 %", now)
     whole = Decimal(str(now.body["paid"])) + Decimal(str(now.body["fee"]))
     expect(whole == Decimal(MIX_AMOUNT), "paid and fee are what was received", now)
     print(f"      a mix of {MIX_AMOUNT} JOB paid {paid} to {len(destinations)} addresses, fee {now.body['fee']}")
