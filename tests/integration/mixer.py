@@ -1,0 +1,334 @@
+"""The mixer's processes on a database and a broker of their own, and the proof that every coin is accounted for."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+
+from shared import db
+from shared.ids import CommandIds, Principal
+from shared.jobcoin_rows import UNITS_PER_MINOR, Row, coins_text, read_rows, read_units
+from shared.ledger_client import LedgerClient
+from shared.messages import MixCreate, MixOrder, Outcome
+from shared.messages.mixer import deposit_address, mix_id
+from tests.backends.databases import Database
+from tests.builders import SECRET, fingerprint
+from tests.integration.jobcoin import NetworkProcess
+from tests.tree import ROOT
+
+API = "/tellerline/api"
+HOUSE = "tellerline-house"
+CUSTOMER = Principal("customer")
+START_MAX_S = 30
+STOP_MAX_S = 15
+KILLED = -signal.SIGKILL
+ROLES = {"ledger_worker": "worker", "deposit_poller": "poller", "distributor": "distributor"}
+HOUSE_BALANCE = "SELECT coalesce(sum(balance), 0) FROM ledger.account_heads WHERE id LIKE 'house:JOB:%'"
+CREDITED = """
+SELECT coalesce(sum((o.postings::json -> 0 ->> 2)::numeric), 0) FROM ledger.operations o
+ WHERE kind = 'deposit.v1' AND principal = 'tellerline:mixer' AND outcome = 'posted'
+"""
+CAPTURED = """
+SELECT coalesce(sum(h.amount), 0) FROM ledger.holds h
+  JOIN ledger.hold_ends e ON e.hold_id = h.id AND e.ended = 'captured' WHERE h.account_id LIKE 'mix:%'
+"""
+DOUBLED = """
+SELECT count(*) FROM (SELECT payout_id FROM payouts.intents WHERE leg = 'pay' AND ended = 'seen'
+                       GROUP BY payout_id HAVING count(*) > 1) AS twice
+"""
+# Quick where only patience is at stake; the settle time still exceeds the time-out of a call.
+QUICK = {
+    "TELLERLINE_POLL_MS_OPEN": "100",
+    "TELLERLINE_POLL_MS_IDLE": "200",
+    "TELLERLINE_POLL_MS_CONFIRM": "20",
+    "TELLERLINE_NETWORK_TIMEOUT_S": "1",
+    "TELLERLINE_SETTLE_S": "1.5",
+    "TELLERLINE_CLAIM_S": "3",
+    "TELLERLINE_JOURNAL_READ_S": "0.2",
+    "TELLERLINE_LEASE_TTL_S": "2",
+    "TELLERLINE_LEASE_RENEW_S": "0.4",
+}
+
+
+@dataclass(slots=True)
+class Process:
+    """A service, its log and the address of its metrics."""
+
+    name: str
+    popen: subprocess.Popen[bytes]
+    log: Path
+
+    def text(self) -> str:
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    def wait_ready(self) -> None:
+        deadline = time.monotonic() + START_MAX_S
+        while time.monotonic() < deadline:
+            assert self.popen.poll() is None, f"{self.name} ended: {self.text()[-3000:]}"
+            url = next((self._url(line) for line in self.text().splitlines() if "metrics.listening" in line), None)
+            if url is not None and ready(url):
+                return
+            time.sleep(0.05)
+        raise AssertionError(f"{self.name} is not ready: {self.text()[-3000:]}")
+
+    def wait_killed(self, within_s: float = 60) -> None:
+        """Until it died at its fault point."""
+        code = self.popen.wait(within_s)
+        assert code == KILLED, f"{self.name} ended with {code}: {self.text()[-3000:]}"
+        assert "fault.hit" in self.text()
+
+    def kill(self) -> None:
+        self.popen.kill()
+        self.popen.wait(STOP_MAX_S)
+
+    def stop(self) -> int:
+        if self.popen.poll() is None:
+            self.popen.send_signal(signal.SIGCONT)
+            self.popen.terminate()
+        return self.popen.wait(STOP_MAX_S)
+
+    @staticmethod
+    def _url(line: str) -> str:
+        return f"http://{json.loads(line)['addresses'][0]}"
+
+
+def ready(url: str) -> bool:
+    """Whether /readyz says so."""
+    try:
+        with urllib.request.urlopen(f"{url}/readyz", timeout=5):  # noqa: S310 - ours
+            return True
+    except urllib.error.HTTPError as error:
+        error.close()
+        return False
+    except OSError:
+        return False
+
+
+@dataclass(slots=True)
+class Stage:
+    """Starts and stops the processes."""
+
+    database: Database
+    amqp: str
+    folder: Path
+    network: NetworkProcess
+    processes: list[Process] = field(default_factory=list[Process])
+
+    @property
+    def jobcoin(self) -> str:
+        return self.network.url + API
+
+    def start(self, service: str, *, fault: str = "", settings: Mapping[str, str] | None = None) -> Process:
+        """A service on this stage; with `fault` it dies at that point, maybe before it was ever ready."""
+        log = self.folder / f"{service}-{len(self.processes)}.log"
+        environment = {
+            **os.environ,
+            **QUICK,
+            "TELLERLINE_DATABASE_URL": str(getattr(self.database, ROLES[service])),
+            "TELLERLINE_AMQP_URL": self.amqp,
+            "TELLERLINE_SECRET": SECRET,
+            "TELLERLINE_JOBCOIN_URL": self.jobcoin,
+            "TELLERLINE_LOG_FORMAT": "json",
+            "TELLERLINE_METRICS_PORT": "0",
+            "TELLERLINE_FAULT": fault,
+            **(settings or {}),
+        }
+        command = [sys.executable, "-m", f"services.{service}"]
+        with log.open("wb") as stream:
+            popen = subprocess.Popen(command, env=environment, stderr=stream, cwd=ROOT)
+        process = Process(service, popen, log)
+        self.processes.append(process)
+        if not fault:
+            process.wait_ready()
+        return process
+
+    def close(self) -> None:
+        for process in reversed(self.processes):
+            process.stop()
+
+
+@contextlib.contextmanager
+def stage(database: Database, amqp: str, folder: Path) -> Generator[Stage]:
+    """A network and a worker; the test brings the rest."""
+    network = NetworkProcess(folder / "network")
+    network.listening()
+    opened = Stage(database, amqp, folder, network)
+    try:
+        opened.start("ledger_worker")
+        yield opened
+    finally:
+        opened.close()
+        network.end(signal.SIGTERM)
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """As mixer.mix_heads shows it; amounts in minor units."""
+
+    id: str
+    status: str
+    received: int
+    fee: int
+    paid: int
+    remaining: int
+
+
+class World:
+    """A customer of the mixer, and an auditor who sees everything."""
+
+    def __init__(self, on: Stage, session: aiohttp.ClientSession, client: LedgerClient, owner: db.Pool) -> None:
+        self.stage = on
+        self.session = session
+        self.client = client
+        self.owner = owner
+        self.ids = CommandIds(SECRET)
+
+    def order(self, *destinations: str, key: str = "", fee_ppm: int = 0, delay_ms_max: int = 500) -> MixCreate:
+        """An order as a gateway would send it."""
+        return MixCreate(
+            id=self.ids.of_key(CUSTOMER, key) if key else self.ids.fresh(),
+            principal=CUSTOMER,
+            fingerprint=fingerprint("mix", destinations, fee_ppm, delay_ms_max),
+            destinations=destinations,
+            fee_ppm=fee_ppm,
+            delay_ms_min=0,
+            delay_ms_max=delay_ms_max,
+        )
+
+    async def send(self, order: MixOrder, within_s: float = 20) -> Outcome:
+        answer = await self.client.answer(self.client.send_order(order), within_s)
+        assert answer is not None, "no outcome"
+        return answer.outcome
+
+    async def mix(self, *destinations: str, fee_ppm: int = 0, delay_ms_max: int = 500) -> tuple[str, str]:
+        """A new mix: its id and its deposit address."""
+        order = self.order(*destinations, fee_ppm=fee_ppm, delay_ms_max=delay_ms_max)
+        outcome = await self.send(order)
+        assert outcome.status == "posted", outcome
+        return mix_id(order.id), deposit_address(order.id)
+
+    async def pay(self, address: str, coins: str, sender: str = "a-customer") -> None:
+        """Coins from nowhere to the sender, and from there to the address."""
+        while read_units(await self.balance(sender)) < read_units(coins):
+            async with self.session.post(f"{self.stage.jobcoin}/create", data={"address": sender}) as answer:
+                assert answer.status == 200
+        fields = {"fromAddress": sender, "toAddress": address, "amount": coins}
+        async with self.session.post(f"{self.stage.jobcoin}/transactions", data=fields) as answer:
+            assert answer.status == 200, await answer.text()
+
+    async def balance(self, address: str) -> str:
+        async with self.session.get(f"{self.stage.jobcoin}/addresses/{address}") as answer:
+            return (await answer.json())["balance"]
+
+    async def listed(self) -> tuple[Row, ...]:
+        async with self.session.get(f"{self.stage.jobcoin}/transactions") as answer:
+            return read_rows(await answer.json())
+
+    async def head(self, mix: str) -> Mix:
+        row = await self.owner.fetchrow("SELECT * FROM mixer.mix_heads WHERE id = $1", mix)
+        assert row is not None
+        amounts = {name: int(row[name]) for name in ("received", "fee", "paid", "remaining")}
+        return Mix(id=str(row["id"]), status=row["status"], **amounts)
+
+    async def until(self, what: Callable[[], Awaitable[bool]], within_s: float = 40) -> None:
+        try:
+            async with asyncio.timeout(within_s):
+                while not await what():
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise AssertionError(await self.picture()) from None
+
+    async def until_completed(self, *mixes: str, within_s: float = 40) -> None:
+        async def completed() -> bool:
+            return all([(await self.head(mix)).status == "completed" for mix in mixes])
+
+        await self.until(completed, within_s)
+
+    async def until_received(self, mix: str, minor: int, within_s: float = 40) -> None:
+        async def received() -> bool:
+            return (await self.head(mix)).received >= minor
+
+        await self.until(received, within_s)
+
+    async def picture(self) -> str:
+        """What stands where, for a test that failed."""
+        tables = (
+            "mixer.mix_heads",
+            "mixer.deposits",
+            "mixer.sweeps",
+            "payouts.credits",
+            "payouts.payouts",
+            "payouts.intents",
+        )
+        rows = {table: [dict(row) for row in await self.owner.fetch(f"SELECT * FROM {table}")] for table in tables}
+        logs = {process.name: process.text()[-2000:] for process in self.stage.processes}
+        return f"{rows}\n{logs}"
+
+    async def until_quiet(self) -> None:
+        """Until what was on its way when everybody stopped has arrived."""
+        before, now = (-1, -1), (0, 0)
+        while now != before:
+            before = now
+            await asyncio.sleep(0.5)
+            operations = int(await self.owner.fetchval("SELECT count(*) FROM ledger.operations"))
+            now = (operations, len(await self.listed()))
+
+    async def prove(self) -> None:
+        """Every coin is accounted for, whatever is half done (DESIGN §7). Nothing may be moving meanwhile."""
+        rows = await self.listed()
+        ours = {HOUSE} | {row.destination for row in rows if row.destination.startswith("pay-")}
+        ours |= {str(row[0]) for row in await self.owner.fetch("SELECT deposit_address FROM mixer.mixes")}
+        inward = sum(row.units for row in rows if row.destination in ours and row.source not in ours)
+        outward = sum(row.units for row in rows if row.source in ours and row.destination not in ours)
+        house = int(await self.owner.fetchval(HOUSE_BALANCE)) * UNITS_PER_MINOR
+        # Units that came and that the ledger knows nothing of (yet), and units that went likewise.
+        uncredited = inward - int(await self.owner.fetchval(CREDITED)) * UNITS_PER_MINOR
+        uncaptured = outward - int(await self.owner.fetchval(CAPTURED)) * UNITS_PER_MINOR
+        assert min(uncredited, uncaptured) >= 0, await self.picture()
+        coins = inward - outward
+        assert coins == -house + uncredited - uncaptured, await self.picture()
+
+    async def paid_to(self, destinations: Sequence[str]) -> int:
+        """Minor units that arrived at the destinations, by the network's word."""
+        units = sum(row.units for row in await self.listed() if row.destination in destinations)
+        return units // UNITS_PER_MINOR
+
+    async def prove_completed(self, mix: str, destinations: Sequence[str]) -> None:
+        """Nothing was paid twice, nothing is left over, and ledger, rows and network say the same."""
+        head = await self.head(mix)
+        assert head.remaining == 0
+        assert head.paid == head.received - head.fee == await self.paid_to(destinations), coins_text(head.paid)
+        account = await self.owner.fetchrow(
+            "SELECT balance, held FROM ledger.account_heads WHERE id = $1", f"mix:{mix}"
+        )
+        assert account is not None
+        assert (account["balance"], account["held"]) == (0, 0)
+        assert await self.owner.fetchval(DOUBLED) == 0
+        await self.prove()
+
+
+@contextlib.asynccontextmanager
+async def world(on: Stage) -> AsyncGenerator[World]:
+    """A customer with a line to the mixer. The client's tasks end with the context."""
+    client = LedgerClient(on.amqp, partitions=on.database.partitions, secret=SECRET, name="customer")
+    owner = await db.open_pool(on.database.owner, application="auditor")
+    try:
+        async with asyncio.TaskGroup() as group, aiohttp.ClientSession() as session:
+            running = group.create_task(client.run())
+            while not client.is_ready():
+                await asyncio.sleep(0.02)
+            yield World(on, session, client, owner)
+            running.cancel()
+    finally:
+        await owner.close()

@@ -1,0 +1,145 @@
+"""The mixer from an order to the last payout, on real parts."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shared.ids import CommandId
+from shared.messages import MixCancel
+from shared.rejections import Rejection
+from tests.backends.databases import Database
+from tests.builders import fingerprint
+from tests.integration.mixer import CUSTOMER, HOUSE, Stage, stage, world
+
+JOB = 10**18
+
+
+@pytest.fixture
+def mixer(database: Database, broker: str, tmp_path: Path) -> Iterator[Stage]:
+    with stage(database, broker, tmp_path) as opened:
+        yield opened
+
+
+async def test_a_deposit_is_swept_credited_and_paid_out_in_increments_that_add_up(mixer: Stage) -> None:
+    mixer.start("deposit_poller")
+    mixer.start("distributor")
+    async with world(mixer) as here:
+        mix, address = await here.mix("anna", "bert", fee_ppm=10_000)
+        assert (await here.head(mix)).status == "waiting"
+        await here.pay(address, "37.5")
+        await here.until_completed(mix)
+        head = await here.head(mix)
+        assert (head.received, head.fee) == (37 * JOB + JOB // 2, 375 * JOB // 1000)
+        await here.prove_completed(mix, ["anna", "bert"])
+        payouts = await here.owner.fetch("SELECT * FROM payouts.payout_heads WHERE mix_id = $1", mix)
+        assert len(payouts) >= 4
+        assert {row["destination"] for row in payouts} == {"anna", "bert"}
+        assert {row["status"] for row in payouts} == {"paid"}
+        assert await here.balance(HOUSE) == "0.375"
+
+
+async def test_deposits_that_nobody_was_there_to_see_are_found_and_twins_are_told_apart(mixer: Stage) -> None:
+    poller = mixer.start("deposit_poller")
+    async with world(mixer) as here:
+        mix, address = await here.mix("anna")
+        assert poller.stop() == 0
+        for coins in ("5", "5", "5.0", "0.25"):
+            await here.pay(address, coins)
+        mixer.start("deposit_poller")
+        distributor = mixer.start("distributor")
+        await here.until_completed(mix)
+        assert (await here.head(mix)).received == 15 * JOB + JOB // 4
+        await here.prove_completed(mix, ["anna"])
+        # A mix is never closed: what comes later is paid on as well.
+        await here.pay(address, "1.5")
+        await here.until_received(mix, 16 * JOB + 3 * JOB // 4)
+        await here.until_completed(mix)
+        await here.prove_completed(mix, ["anna"])
+        assert distributor.stop() == 0
+
+
+async def test_what_is_finer_than_the_ledger_is_rounded_down_and_kept_on_record(mixer: Stage) -> None:
+    mixer.start("deposit_poller")
+    mixer.start("distributor")
+    async with world(mixer) as here:
+        mix, address = await here.mix("anna")
+        await here.pay(address, "1.0000000000000000019")
+        await here.pay(address, ".0000000000000000004")
+        await here.until_received(mix, JOB + 1)
+        await here.until_completed(mix)
+        await here.prove_completed(mix, ["anna"])
+        rests = await here.owner.fetchval("SELECT sum(rest_units) FROM mixer.deposits")
+        assert int(rests) == 13 * 10**21
+        assert await here.balance(HOUSE) == "0.0000000000000000013"
+
+
+async def test_each_address_that_cannot_be_paid_to_is_refused_with_its_reason(mixer: Stage) -> None:
+    mixer.start("deposit_poller")
+    async with world(mixer) as here:
+        _, ours = await here.mix("anna")
+        one_shot = "pay-00000000-0000-4000-8000-000000000000"
+        order = here.order("bert", "Alice", "bert", "", "a/b", "naïve", HOUSE, ours, one_shot, "\x00", key="bad")
+        outcome = await here.send(order)
+        assert (outcome.status, outcome.code) == ("rejected", Rejection.ADDRESS_REFUSED)
+        assert {error.field: error.message for error in outcome.errors} == {
+            "destinations[1]": "the address was used before",
+            "destinations[2]": "the address stands here twice",
+            "destinations[3]": "the address is empty",
+            "destinations[4]": "an address has letters, digits, - and _ only",
+            "destinations[5]": "an address has letters, digits, - and _ only",
+            "destinations[6]": "the address is one of ours",
+            "destinations[7]": "the address is one of ours",
+            "destinations[8]": "the address is one of ours",
+            "destinations[9]": "an address has letters, digits, - and _ only",
+        }
+        repeated = await here.send(order)
+        assert repeated.replayed
+        assert (repeated.code, repeated.errors) == (outcome.code, outcome.errors)
+
+
+async def test_an_order_has_one_outcome_whatever_is_sent_again(mixer: Stage) -> None:
+    mixer.start("deposit_poller")
+    mixer.start("deposit_poller")
+    async with world(mixer) as here:
+        order = here.order("anna", key="one")
+        async with world(mixer) as there:
+            outcomes = await asyncio.gather(*(each.send(order) for each in (here, there)))
+        assert {outcome.status for outcome in outcomes} == {"posted"}
+        other = await here.send(here.order("bert", key="one"))
+        assert other.code is Rejection.IDEMPOTENCY_KEY_REUSED
+        late = await here.send(cancel(order.id))
+        assert late.status == "posted"
+        assert await here.owner.fetchval("SELECT count(*) FROM mixer.mixes") == 1
+        accounts = await here.owner.fetchval("SELECT count(*) FROM ledger.accounts WHERE id LIKE 'mix:%'")
+        assert accounts == 1
+
+
+async def test_a_cancelled_order_is_cancelled_for_good(mixer: Stage) -> None:
+    mixer.start("deposit_poller")
+    async with world(mixer) as here:
+        order = here.order("anna", key="never")
+        assert (await here.send(cancel(order.id))).code is Rejection.CANCELLED
+        assert (await here.send(order)).code is Rejection.CANCELLED
+        assert await here.owner.fetchval("SELECT count(*) FROM mixer.mixes") == 0
+
+
+def cancel(order: CommandId) -> MixCancel:
+    return MixCancel(id=order, principal=CUSTOMER, fingerprint=fingerprint("cancel", order))
+
+
+async def test_several_pollers_and_distributors_pay_each_mix_once(mixer: Stage) -> None:
+    for service in ("deposit_poller", "distributor"):
+        mixer.start(service)
+        mixer.start(service)
+    async with world(mixer) as here:
+        mixes = [await here.mix(f"receiver-{number}", f"another-{number}") for number in range(8)]
+        for _, address in mixes:
+            await here.pay(address, "3.125")
+            await here.pay(address, "0.7")
+        for mix, _ in mixes:
+            await here.until_received(mix, 3825 * JOB // 1000)
+        await here.until_completed(*(mix for mix, _ in mixes))
+        for number, (mix, _) in enumerate(mixes):
+            await here.prove_completed(mix, [f"receiver-{number}", f"another-{number}"])
