@@ -118,11 +118,12 @@ class Keychain:
         if not in_use:
             return
         began = self.clock()
+        used = [known.caller.key_id for known in in_use.values() if known.caller is not None]
         live = {key.hash: key for key in await read_live_keys(self.database, in_use)}
         for digest, known in in_use.items():
             known.caller = _caller(live[digest]) if digest in live else None
             known.checked_s = began
-        await note_keys_used(self.database, [key.id for key in live.values()])
+        await note_keys_used(self.database, used)
 
     async def _look_up(self, digest: bytes, now: float) -> _Known:
         stored = await read_live_keys(self.database, [digest])

@@ -155,8 +155,8 @@ class Stack:
         """One more ledger worker."""
         return self._start("ledger_worker", self.database.worker, {"TELLERLINE_LEASE_TTL_S": "3"})
 
-    def gateway(self, **settings: str) -> Client:
-        """One more gateway, once it listens; settings in lower case."""
+    def gateway(self, *, ready: bool = True, **settings: str) -> Client:
+        """One more gateway, once it listens (and is ready); settings in lower case."""
         process = self._start(
             "gateway",
             self.database.gateway,
@@ -164,7 +164,8 @@ class Stack:
             | {f"TELLERLINE_{name.upper()}": value for name, value in settings.items()},
         )
         client = Client(str(process.wait_for("gateway.listening")["url"]))
-        wait_until_ready(client.url)
+        if ready:
+            wait_until_ready(client.url)
         return client
 
     async def key(self, principal: str, *scopes: str) -> str:

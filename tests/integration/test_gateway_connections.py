@@ -1,0 +1,134 @@
+"""Slow, silent and hostile connections are bounded, and do not keep others from being served."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import pytest
+from aiohttp import web
+
+from services.gateway.problems import Fault, Refusal
+from services.gateway.web.answers import Answer
+from services.gateway.web.bodies import read_bytes
+from services.gateway.web.server import Deadlines, GuardedServer
+
+DEADLINES = Deadlines(header_s=0.4, idle_s=1.0, write_s=0.4)
+BODY_S = 0.4
+CUT_MAX_S = 3.0
+HEAD = b"POST / HTTP/1.1\r\nHost: a\r\n"
+
+
+async def serve(request: web.BaseRequest) -> web.StreamResponse:
+    try:
+        body = await read_bytes(request, timeout_s=BODY_S)
+    except Refusal as refusal:
+        return Answer(refusal.status, b"{}", refusal.headers).response("id")
+    return Answer(200, body * 20_000_000 if body == b"much" else b"{}").response("id")
+
+
+def troubled(_: web.BaseRequest, status: int, _fault: BaseException | None) -> web.StreamResponse:
+    return Answer(status, b"{}").response("id")
+
+
+@asynccontextmanager
+async def serving(connections_max: int = 1_000) -> AsyncGenerator[int]:
+    server = GuardedServer(serve, troubled=troubled, deadlines=DEADLINES, connections_max=connections_max)
+    runner = web.ServerRunner(server, shutdown_timeout=1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+async def until_cut(port: int, *pieces: bytes, gap_s: float = 0.0) -> tuple[bytes, float]:
+    """What came back before the end, and how long after the last piece that was."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    received, began = b"", time.monotonic()
+    try:
+        for piece in pieces:
+            writer.write(piece)
+            await asyncio.sleep(gap_s)
+        began = time.monotonic()
+        async with asyncio.timeout(CUT_MAX_S):
+            received = await reader.read()
+    except (ConnectionResetError, BrokenPipeError, RuntimeError):  # uvloop: the handler is closed
+        pass
+    finally:
+        writer.close()
+    return received, time.monotonic() - began
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [(), (b"POST",), (HEAD,), tuple(bytes([letter]) for letter in HEAD)],
+    ids=["silent", "a word", "half a head", "byte by byte"],
+)
+async def test_a_head_that_never_ends_is_cut_off(pieces: tuple[bytes, ...]) -> None:
+    async with serving() as port:
+        received, waited_s = await until_cut(port, *pieces, gap_s=0.03)
+        assert received == b""
+        assert waited_s < 1.0
+
+
+async def test_a_body_that_never_ends_is_answered_408_and_the_connection_closed() -> None:
+    async with serving() as port:
+        received, _ = await until_cut(port, HEAD + b"Content-Length: 100\r\n\r\n{", b'"a"', gap_s=0.1)
+        assert received.startswith(b"HTTP/1.1 408")
+
+
+async def test_an_idle_connection_may_be_used_again_and_is_closed_in_the_end() -> None:
+    async with serving() as port:
+        good = HEAD + b"Content-Length: 2\r\n\r\n{}"
+        received, _ = await until_cut(port, good, good, gap_s=0.6)
+        assert received.count(b"HTTP/1.1 200") == 2
+
+
+async def test_a_second_request_that_never_ends_is_cut_off_too() -> None:
+    async with serving() as port:
+        received, waited_s = await until_cut(port, HEAD + b"Content-Length: 2\r\n\r\n{}", b"POST / HT", gap_s=0.1)
+        assert received.count(b"HTTP/1.1") in {0, 1}
+        assert waited_s < 0.9
+
+
+async def test_a_client_that_does_not_read_its_answer_is_cut_off() -> None:
+    async with serving() as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1_024)
+        writer.write(HEAD + b"Content-Length: 4\r\n\r\nmuch")
+        await asyncio.sleep(1.2)
+        received = 0
+        with contextlib.suppress(ConnectionResetError):
+            while piece := await reader.read(65_536):
+                received += len(piece)
+        assert received < 60_000_000
+        writer.close()
+
+
+async def test_a_good_client_is_served_at_once_beside_five_hundred_slow_ones() -> None:
+    async with serving() as port:
+        slow = [await asyncio.open_connection("127.0.0.1", port) for _ in range(500)]
+        for _, writer in slow:
+            writer.write(b"POST / HT")
+        began = time.monotonic()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(HEAD + b"Content-Length: 2\r\n\r\n{}")
+        assert (await reader.read(100)).startswith(b"HTTP/1.1 200")
+        assert time.monotonic() - began < 0.5
+        async with asyncio.timeout(CUT_MAX_S):
+            ends = await asyncio.gather(*(stream.read() for stream, _ in slow), return_exceptions=True)
+        assert all(end == b"" or isinstance(end, ConnectionResetError) for end in ends)
+        for _, each in [*slow, (reader, writer)]:
+            each.close()
+
+
+async def test_one_connection_too_many_is_told_to_come_back() -> None:
+    async with serving(connections_max=2) as port:
+        kept = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+        received, _ = await until_cut(port)
+        assert received.startswith(b"HTTP/1.1 503 Service Unavailable")
+        assert f"/problems/{Fault.OVERLOADED}".encode() in received
+        for _, writer in kept:
+            writer.close()

@@ -1,0 +1,97 @@
+"""Without a worker, a broker or a database: what a gateway says is true, and every unknown ends."""
+
+import asyncio
+import itertools
+from collections.abc import Iterator
+
+import pytest
+
+from shared.ids import CommandIds, Principal
+from tests.backends.databases import Database
+from tests.backends.servers import RabbitServer
+from tests.integration.gateway import SECRET, Stack, stack
+
+BOB = {"id": "bob", "asset": "USD"}
+NUMBERS = itertools.count()
+
+
+@pytest.fixture
+def alone(database: Database, rabbitmq: RabbitServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A ledger of its own, with nobody on it yet."""
+    name = f"gateway-faults-{next(NUMBERS)}"
+    rabbitmq.make_vhost(name)
+    with stack(database, rabbitmq.amqp_url(name), tmp_path_factory.mktemp(name)) as running:
+        yield running
+    rabbitmq.drop_vhost(name)
+
+
+async def test_a_command_that_nobody_decides_is_pending_and_posted_once_a_worker_comes(alone: Stack) -> None:
+    client = alone.gateway()
+    told = await client.post("/v1/accounts", BOB, key="a", prefer="respond-async")
+    assert told.status == 202
+    assert (await client.get(told.headers["Location"]))["status"] == "pending"
+    async with asyncio.TaskGroup() as group:
+        joined = group.create_task(client.post("/v1/accounts", BOB, key="a", prefer="wait=20"))
+        alone.worker()
+        assert (await client.get(told.headers["Location"] + "&wait=20"))["status"] == "posted"
+    assert joined.result().status == 201
+    again = await client.post("/v1/accounts", BOB, key="a")
+    assert (again.status, again.replayed) == (201, True)
+
+
+async def test_a_cancellation_ends_an_unknown_one_way_or_the_other_for_good(alone: Stack) -> None:
+    client = alone.gateway()
+    unknown = (await client.post("/v1/accounts", BOB, key="a", prefer="respond-async")).headers["Operation-Id"]
+    path = f"/v1/operations/{unknown}/cancel"
+    async with asyncio.TaskGroup() as group:
+        cancelling = group.create_task(client.call("POST", path, headers={"Prefer": "wait=20"}))
+        alone.worker()
+    told = cancelling.result()
+    assert told.status == 200
+    assert told.body["status"] in {"posted", "rejected"}
+    assert (await client.call("POST", path)).text == told.text
+    again = await client.post("/v1/accounts", BOB, key="a")
+    assert again.status == (201 if told.body["status"] == "posted" else 409)
+
+
+async def test_an_id_that_never_arrived_is_cancelled_for_good(alone: Stack) -> None:
+    client = alone.gateway()
+    alone.worker()
+    unknown = CommandIds(SECRET).of_key(Principal("admin"), "lost")  # as a gateway that died made it
+    told = await client.call("POST", f"/v1/operations/{unknown}/cancel", headers={"Prefer": "wait=20"})
+    assert (told.status, told.body["status"], told.body["code"]) == (200, "rejected", "cancelled")
+    late = await client.post("/v1/accounts", BOB, key="lost")
+    assert (late.status, late.code, late.replayed) == (409, "cancelled", True)
+    assert (await client.call("GET", "/v1/accounts/bob")).code == "not_found"
+
+
+async def test_without_a_broker_writes_are_unavailable_and_reads_go_on(alone: Stack, rabbitmq: RabbitServer) -> None:
+    client = alone.gateway()
+    rabbitmq.drop_vhost(alone.vhost.rpartition("/")[2])
+    while (ready := await client.call("GET", "/readyz")).status == 200:
+        await asyncio.sleep(0.05)
+    assert "broker" in ready.text
+    told = await client.post("/v1/accounts", BOB)
+    assert (told.status, told.code, told.headers["Retry-After"]) == (503, "unavailable", "1")
+    assert "Operation-Id" not in told.headers
+    assert (await client.call("GET", "/v1/assets")).status == 200
+    assert (await client.call("GET", "/livez")).status == 200
+    rabbitmq.make_vhost(alone.vhost.rpartition("/")[2])
+
+
+async def test_a_stopping_gateway_answers_those_who_wait(alone: Stack) -> None:
+    client = alone.gateway()
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(client.post("/v1/accounts", BOB, key="a", prefer="wait=30"))
+        while "commands_in_flight 1.0" not in (await client.call("GET", "/metrics")).text:
+            await asyncio.sleep(0.05)
+        assert await asyncio.to_thread(alone.processes[0].stop) == 0
+    assert waiting.result().status == 202
+
+
+async def test_a_setting_that_loses_commits_makes_the_gateway_unready_and_is_named(alone: Stack) -> None:
+    name = alone.database.name
+    await alone.execute(f'ALTER ROLE tellerline_gateway IN DATABASE "{name}" SET synchronous_commit = off')
+    ready = await alone.gateway(ready=False).call("GET", "/readyz")
+    assert (ready.status, ready.body["status"]) == (503, "unavailable")
+    assert "database.synchronous_commit" in ready.text

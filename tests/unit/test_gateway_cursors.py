@@ -1,0 +1,52 @@
+"""A cursor works for the query that it was made for, at any gateway with the secret."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.gateway.web.cursors import Cursors, ForeignCursor
+
+CURSORS = Cursors("a secret of thirty-two characters")
+QUERY = {"route": "/v1/accounts", "principal": "alice", "filter.asset": "USD"}
+
+
+@given(st.lists(st.integers(0, 2**62) | st.text(max_size=64), min_size=1, max_size=4))
+def test_a_cursor_gives_its_position_back_at_another_gateway_too(position: list[int | str]) -> None:
+    cursor = CURSORS.encode(QUERY, position)
+    assert Cursors("a secret of thirty-two characters").decode(dict(reversed(QUERY.items())), cursor) == position
+    assert cursor.isascii()
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {**QUERY, "principal": "bob"},
+        {**QUERY, "route": "/v1/assets"},
+        {**QUERY, "filter.asset": "EUR"},
+        {**QUERY, "filter.status": "open"},
+        {"route": "/v1/accounts", "principal": "alice"},
+    ],
+)
+def test_another_query_does_not_take_it(query: dict[str, str]) -> None:
+    with pytest.raises(ForeignCursor):
+        CURSORS.decode(query, CURSORS.encode(QUERY, ["a"]))
+
+
+@given(st.data())
+def test_a_changed_cursor_is_foreign(drawn: st.DataObject) -> None:
+    cursor = CURSORS.encode(QUERY, ["acc-1"])
+    at = drawn.draw(st.integers(0, len(cursor) - 2))  # the last character has bits that say nothing
+    other = drawn.draw(st.sampled_from("ABCDEFabcdef0123456789-_").filter(lambda letter: letter != cursor[at]))
+    with pytest.raises(ForeignCursor):
+        CURSORS.decode(QUERY, cursor[:at] + other + cursor[at + 1 :])
+
+
+@given(st.text(max_size=600))
+def test_any_text_is_a_cursor_or_foreign(text: str) -> None:
+    with pytest.raises(ForeignCursor):
+        CURSORS.decode(QUERY, text)
+
+
+def test_another_secret_makes_other_cursors() -> None:
+    with pytest.raises(ForeignCursor):
+        Cursors("b" * 32).decode(QUERY, CURSORS.encode(QUERY, [1]))
