@@ -1,0 +1,78 @@
+"""The store's connections: one writes, one reads meanwhile, one leases. A lost one is opened again when needed."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
+
+import asyncpg
+
+from services.ledger_worker.ports import Fenced, PictureStale, RepeatFound, RowRefused, StoreFault, StoreUnavailable
+from shared import db
+
+Result = TypeVar("Result")
+
+APPLICATION: Final = "ledger_worker"
+REPEAT_CONSTRAINT: Final = "operations_pkey"
+FENCED_STATE: Final = "TL002"
+STALE_STATE: Final = "TL003"
+ROW_CLASSES: Final = ("22", "23", "TL")
+
+
+class Connections:
+    """Three connections by name. The application's name holds the worker's, so that others can find its backend."""
+
+    def __init__(self, dsn: str, owner: str) -> None:
+        self._dsn = dsn
+        self._application = f"{APPLICATION} {owner}"
+        self._connections: dict[str, db.Connection] = {}
+        self._locks = {name: asyncio.Lock() for name in ("write", "read", "lease")}
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        for connection in self._connections.values():
+            connection.terminate()
+        self._connections.clear()
+
+    async def _open(self, name: str) -> db.Connection:
+        connection = self._connections.get(name)
+        if connection is None or connection.is_closed():
+            try:
+                connection = await db.connect(self._dsn, application=self._application)
+            except (*db.CONNECTION_FAULTS, asyncpg.PostgresError) as error:
+                raise StoreUnavailable(repr(error)) from error
+            self._connections[name] = connection
+        return connection
+
+    def _drop(self, name: str) -> None:
+        connection = self._connections.pop(name, None)
+        if connection is not None:
+            connection.terminate()
+
+    async def _run(self, name: str, ask: Callable[[Any], Awaitable[Result]]) -> Result:
+        async with self._locks[name]:
+            connection = await self._open(name)
+            try:
+                return await ask(connection)
+            except db.CONNECTION_FAULTS as error:
+                self._drop(name)
+                raise StoreUnavailable(repr(error)) from error
+            except asyncpg.PostgresError as error:
+                raise StoreUnavailable(repr(error)) from error
+            except asyncio.CancelledError:
+                self._drop(name)
+                raise
+
+
+def fault_of(error: asyncpg.PostgresError) -> StoreFault:
+    """Whose error it is (DESIGN §4.2): a repeat, a stale picture, a command's, or nobody's."""
+    if isinstance(error, asyncpg.UniqueViolationError):
+        repeat = error.constraint_name == REPEAT_CONSTRAINT
+        return RepeatFound(str(error)) if repeat else PictureStale(f"{error.constraint_name}: {error}")
+    state = error.sqlstate or ""
+    if state == FENCED_STATE:
+        return Fenced(str(error))
+    if state == STALE_STATE:
+        return PictureStale(str(error))
+    if state[:2] in ROW_CLASSES:
+        return RowRefused(f"{state}: {error}")
+    return StoreUnavailable(f"{state}: {error}")

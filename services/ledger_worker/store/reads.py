@@ -1,0 +1,136 @@
+"""What the worker reads: where the journal ends, accounts and holds, operations known, credits waiting."""
+
+from collections.abc import Sequence
+
+from services.ledger_worker.core.accounts import LEDGER, Account, Hold, Status
+from services.ledger_worker.core.line import Known, read_cursors
+from services.ledger_worker.ports import Head, TransitRow
+from services.ledger_worker.store.connections import Connections
+from shared.ids import AccountId, AssetCode, CommandId, HoldId, Partition, Principal
+from shared.rejections import Rejection
+
+ASSETS = "SELECT code, scale FROM ledger.assets"
+
+ACCOUNTS = """
+SELECT a.id, a.asset, a.owner, a.partition, a.status, e.seq, e.balance_after, e.held_after, e.limit_after
+  FROM ledger.accounts a
+  LEFT JOIN LATERAL (
+      SELECT seq, balance_after, held_after, limit_after FROM ledger.entries
+       WHERE account_id = a.id ORDER BY seq DESC LIMIT 1) e ON true
+ WHERE a.id = ANY($1::text[])
+"""
+
+HOLDS = """
+SELECT h.id::text, h.account_id, h.asset, h.amount, h.destination, h.operation_id::text, x.ended
+  FROM ledger.holds h LEFT JOIN ledger.hold_ends x ON x.hold_id = h.id
+ WHERE h.id = ANY($1::text[]::uuid[])
+"""
+
+KNOWN = """
+SELECT id::text, encode(fingerprint, 'hex') AS fingerprint, code FROM ledger.operations
+ WHERE id = ANY($1::text[]::uuid[])
+"""
+
+HEADS = """
+SELECT DISTINCT ON (partition) partition, batch, cursors FROM ledger.batches
+ WHERE partition = $1 ORDER BY partition, batch DESC LIMIT 1
+"""
+
+PENDING_TRANSIT = """
+SELECT t.source, t.batch, t.destination, t.credits
+  FROM unnest($1::smallint[], $2::smallint[], $3::bigint[]) AS w (destination, source, cursor)
+  JOIN ledger.transit t ON t.destination = w.destination AND t.source = w.source AND t.batch > w.cursor
+ ORDER BY t.destination, t.source, t.batch LIMIT $4
+"""
+
+TRANSIT_TOTALS = """
+SELECT asset, delta FROM ledger.entries
+ WHERE partition = $1 AND batch = $2
+   AND account_id = 'transit:' || asset || ':' || $3::smallint::text || ':out:' || $1::text
+ ORDER BY asset
+"""
+
+
+class Reads(Connections):
+    """The reading part of ports.Store."""
+
+    async def assets(self) -> dict[AssetCode, int]:
+        """See ports.Store."""
+        rows = await self._run("read", lambda connection: connection.fetch(ASSETS))
+        return {AssetCode(row["code"]): int(row["scale"]) for row in rows}
+
+    async def accounts(self, wanted: Sequence[AccountId]) -> list[tuple[Account, Partition]]:
+        """See ports.Store."""
+        rows = await self._run("read", lambda connection: connection.fetch(ACCOUNTS, list(wanted)))
+        return [
+            (
+                Account(
+                    AccountId(row["id"]),
+                    AssetCode(row["asset"]),
+                    Principal(row["owner"]),
+                    Status(row["status"]),
+                    int(row["seq"] or 0),
+                    int(row["balance_after"] or 0),
+                    int(row["held_after"] or 0),
+                    int(row["limit_after"] or 0),
+                    is_system=row["owner"] == LEDGER,
+                ),
+                Partition(row["partition"]),
+            )
+            for row in rows
+        ]
+
+    async def holds(self, wanted: Sequence[HoldId]) -> list[Hold]:
+        """See ports.Store."""
+        rows = await self._run("read", lambda connection: connection.fetch(HOLDS, list(wanted)))
+        return [
+            Hold(
+                HoldId(row["id"]),
+                AccountId(row["account_id"]),
+                AssetCode(row["asset"]),
+                int(row["amount"]),
+                None if row["destination"] is None else AccountId(row["destination"]),
+                CommandId(row["operation_id"]),
+                row["ended"],
+            )
+            for row in rows
+        ]
+
+    async def known(self, wanted: Sequence[str]) -> dict[str, Known]:
+        """See ports.Store."""
+        rows = await self._run("read", lambda connection: connection.fetch(KNOWN, list(wanted)))
+        return {
+            str(row["id"]): Known(str(row["fingerprint"]), None if row["code"] is None else Rejection(row["code"]))
+            for row in rows
+        }
+
+    async def heads(self, partitions: Sequence[Partition]) -> dict[Partition, Head]:
+        """See ports.Store."""
+        found = {partition: Head(0, {}) for partition in partitions}
+        for partition in partitions:
+            row = await self._run("read", lambda connection, p=partition: connection.fetchrow(HEADS, p))
+            if row is not None:
+                found[partition] = Head(int(row["batch"]), read_cursors(row["cursors"]))
+        return found
+
+    async def pending_transit(
+        self, cursors: Sequence[tuple[Partition, Partition, int]], rows_max: int
+    ) -> list[TransitRow]:
+        """See ports.Store."""
+        destinations, sources, batches = [[place[part] for place in cursors] for part in range(3)]
+        rows = await self._run(
+            "read",
+            lambda connection: connection.fetch(PENDING_TRANSIT, destinations, sources, batches, rows_max),
+        )
+        return [
+            TransitRow(Partition(row["source"]), int(row["batch"]), Partition(row["destination"]), str(row["credits"]))
+            for row in rows
+        ]
+
+    async def transit_totals(self, row: TransitRow) -> list[tuple[AssetCode, int]]:
+        """See ports.Store."""
+        rows = await self._run(
+            "read",
+            lambda connection: connection.fetch(TRANSIT_TOTALS, row.source, row.batch, row.destination),
+        )
+        return [(AssetCode(found["asset"]), int(found["delta"])) for found in rows]
