@@ -1,8 +1,9 @@
 """The one way to send commands: partition, envelope, confirm, outcome. Gateway, poller and distributor use this client.
 
-What gathers for a partition while its last envelope is unconfirmed goes out as the next one: exactly one envelope in flight
-for each partition and no timer (ADR 0004). A command's way ends in one of four: an answer; NotSent or Refused, which certainly
-had no effect; or SendUnknown, whose end stands in the journal, now or later, and which `operation.cancel` ends for good.
+What gathers for a partition while its last envelope is unconfirmed goes out as the next one: exactly one envelope in
+flight for each partition and no timer (ADR 0004). A command's way ends in one of four: an answer; NotSent or Refused,
+which certainly had no effect; or SendUnknown, whose end stands in the journal, now or later, and which
+`operation.cancel` ends for good.
 """
 
 import asyncio
@@ -56,7 +57,7 @@ class Sent:
     size: int = 0
     waiters: int = 0
     outcome: Outcome | None = None
-    settled: list[Settled] = field(default_factory=list)
+    settled: list[Settled] = field(default_factory=list[Settled])
     decided: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     @property
@@ -90,7 +91,9 @@ class LedgerClient:
         self._by_id: dict[str, list[Sent]] = {}
         self._channel: amqp.Channel | None = None
         self._reply_to: str | None = None
-        self._publishing = amqp.Link(amqp_url, name=f"{name}.commands", opened=self._open_commands, lost=self._lose_commands)
+        self._publishing = amqp.Link(
+            amqp_url, name=f"{name}.commands", opened=self._open_commands, lost=self._lose_commands
+        )
         self._replying = amqp.Link(amqp_url, name=f"{name}.replies", opened=self._open_replies, lost=self._lose_replies)
         self.replies_unmatched = 0
         self.envelopes = 0
@@ -125,7 +128,7 @@ class LedgerClient:
         return sent
 
     def send_order(self, order: MixOrder) -> Sent:
-        """The same for the mixer: the deposit poller decides, and answers as a worker does. `repeat` has no meaning there."""
+        """The same for the mixer: the deposit poller decides, and answers as a worker does."""
         sent, is_new = self._join(order, None)
         if is_new:
             self._orders.append(sent)
@@ -148,8 +151,8 @@ class LedgerClient:
     async def answer(self, sent: Sent, timeout_s: float) -> Answer | None:
         """Waits at most `timeout_s` for the outcome and its legs. None: undecided, or decided with legs on the way.
 
-        Raises NotSent, Refused or Unroutable (no effect), or SendUnknown. After None, `sent.outcome` may hold the decision;
-        the journal knows the rest.
+        Raises NotSent, Refused or Unroutable (no effect), or SendUnknown. After None, `sent.outcome` may hold the
+        decision; the journal knows the rest.
         """
         sent.waiters += 1
         try:
@@ -185,8 +188,11 @@ class LedgerClient:
                 await self._send_envelope(partition, batch)
 
     async def _send_envelope(self, partition: Partition, batch: Sequence[Sent]) -> None:
-        body = CommandEnvelope.model_construct(v=1, commands=tuple(sent.command for sent in batch)) \
-            .model_dump_json(exclude_none=True).encode()
+        body = (
+            CommandEnvelope.model_construct(v=1, commands=tuple(sent.command for sent in batch))
+            .model_dump_json(exclude_none=True)
+            .encode()
+        )
         if len(body) > ENVELOPE_BYTES_MAX and len(batch) > 1:
             middle = len(batch) // 2
             await self._send_envelope(partition, batch[:middle])
@@ -194,10 +200,17 @@ class LedgerClient:
             return
         fault_point(FaultPoint.GATEWAY_BEFORE_PUBLISH)
         try:
-            await amqp.publish(self._channel, Outgoing(
-                topology.COMMANDS, topology.partition_key(partition), body, ENVELOPE_KIND, reply_to=self._reply_to,
-                headers={MAC_HEADER: envelope_mac(self._mac_key, body), "p": int(partition), "n": len(batch)},
-            ))
+            await amqp.publish(
+                self._channel,
+                Outgoing(
+                    topology.COMMANDS,
+                    topology.partition_key(partition),
+                    body,
+                    ENVELOPE_KIND,
+                    reply_to=self._reply_to,
+                    headers={MAC_HEADER: envelope_mac(self._mac_key, body), "p": int(partition), "n": len(batch)},
+                ),
+            )
         except BusError as fault:
             log.warning("envelope.failed", partition=partition, commands=len(batch), fault=repr(fault))
             for sent in batch:
@@ -217,10 +230,17 @@ class LedgerClient:
     async def _send_order(self, sent: Sent) -> None:
         body = MixMessage.model_validate({"order": sent.command}).model_dump_json().encode()
         try:
-            await amqp.publish(self._channel, Outgoing(
-                topology.MIXER, topology.MIX_KEY, body, MIX_KIND, reply_to=self._reply_to,
-                headers={MAC_HEADER: envelope_mac(self._mac_key, body)},
-            ))
+            await amqp.publish(
+                self._channel,
+                Outgoing(
+                    topology.MIXER,
+                    topology.MIX_KEY,
+                    body,
+                    MIX_KIND,
+                    reply_to=self._reply_to,
+                    headers={MAC_HEADER: envelope_mac(self._mac_key, body)},
+                ),
+            )
         except BusError as fault:
             log.warning("order.failed", kind=sent.command.kind, fault=repr(fault))
             sent.fail(fault)
@@ -254,4 +274,3 @@ class LedgerClient:
 
     def _lose_replies(self) -> None:
         self._reply_to = None
-

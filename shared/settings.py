@@ -1,4 +1,7 @@
-"""Settings come from the environment; each `NAME` may also be given as `NAME_FILE`, the path of a file that holds the value."""
+"""Settings come from the environment; each `NAME` may also be given as `NAME_FILE`.
+
+The path of a file that holds the value.
+"""
 
 import os
 import sys
