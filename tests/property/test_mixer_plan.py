@@ -1,0 +1,102 @@
+"""Whatever is divided adds up; whatever the list does, each deposit is found once."""
+
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.deposit_poller.core.listing import Prefix, position_after, sightings, window_start
+from services.distributor.core.plan import (
+    INCREMENTS_PER_DESTINATION_MAX,
+    PPM,
+    WEIGHT_MAX,
+    WEIGHT_MIN,
+    fee_of,
+    plan,
+    split,
+)
+from services.distributor.planner import RandomLots
+from shared.jobcoin_rows import Address, Row
+
+AMOUNTS = st.one_of(st.integers(1, 10**30), st.integers(1, 1_000), st.integers(10**17, 10**20))
+
+
+@given(AMOUNTS, st.integers(0, PPM))
+def test_the_fee_is_rounded_against_the_house(amount: int, ppm: int) -> None:
+    fee = fee_of(amount, ppm)
+    assert 0 <= fee <= amount
+    assert fee * PPM <= amount * ppm < (fee + 1) * PPM
+
+
+@given(st.integers(0, 10**30), st.lists(st.integers(1, 10**6), min_size=1, max_size=100))
+def test_parts_add_up_and_each_is_its_share_to_within_one(amount: int, weights: list[int]) -> None:
+    parts = split(amount, weights)
+    assert sum(parts) == amount
+    total = sum(weights)
+    assert all(abs(part * total - amount * weight) < total for part, weight in zip(parts, weights, strict=True))
+
+
+@given(AMOUNTS, st.integers(1, 20), st.integers(0, 10_000), st.integers(0, 10_000), st.integers())
+def test_a_plan_is_exact_within_its_bounds_and_forgets_nobody(
+    amount: int, receivers: int, delay_ms_min: int, spread_ms: int, seed: int
+) -> None:
+    destinations = [f"receiver-{number}" for number in range(receivers)]
+    lots = RandomLots(random.Random(seed))
+    increments = plan(amount, destinations, delay_ms_min, delay_ms_min + spread_ms, lots)
+    assert sum(increment.amount for increment in increments) == amount
+    assert all(increment.amount > 0 for increment in increments)
+    assert all(delay_ms_min <= increment.delay_ms <= delay_ms_min + spread_ms for increment in increments)
+    assert [increment.number for increment in increments] == list(range(1, len(increments) + 1))
+    parts_max = receivers * INCREMENTS_PER_DESTINATION_MAX
+    assert len(increments) <= parts_max
+    if amount >= parts_max * WEIGHT_MAX // WEIGHT_MIN:
+        assert {increment.destination for increment in increments} == set(destinations)
+        assert len(increments) >= 2 * receivers
+
+
+def test_a_plan_of_nothing_is_empty() -> None:
+    assert plan(0, ["a"], 0, 1, RandomLots(random.Random(1))) == ()
+
+
+def test_the_same_lots_make_the_same_plan() -> None:
+    plans = [plan(10**18, ["a", "b"], 0, 9_000, RandomLots(random.Random(7))) for _ in range(2)]
+    assert plans[0] == plans[1]
+
+
+ROWS = st.builds(
+    Row,
+    st.sampled_from([f"2026-11-21T12:00:0{second}.000Z" for second in range(3)]),
+    st.just(Address("sender")),
+    st.sampled_from([Address("ours"), Address("also-ours"), Address("somebody")]),
+    st.integers(1, 2),
+)
+MIXES = {Address("ours"): "mix-1", Address("also-ours"): "mix-2"}
+
+
+@given(st.lists(ROWS, max_size=30), st.lists(st.integers(0, 30), max_size=6), st.randoms(use_true_random=False))
+def test_each_deposit_is_counted_once_however_the_list_is_read(
+    rows: list[Row], readings: list[int], lots: random.Random
+) -> None:
+    """The follower's rule, without the network: twins, a cursor, and rows that must wait for a second look."""
+    rows.sort(key=lambda row: row.timestamp)
+    counted: list[str] = []
+    position = 0
+    for end in [*sorted(min(reading, len(rows)) for reading in readings), len(rows), len(rows)]:
+        listed = rows[:end]
+        found = sightings("puppy", listed, window_start(listed, position), MIXES)
+        fresh = [sighting for sighting in found if sighting.id not in counted]
+        is_last = end == len(rows)
+        confirmed = [sighting.id for sighting in fresh if is_last or lots.random() < 0.5]
+        counted += confirmed
+        position = max(position_after(fresh, confirmed, end), position)
+    assert len(counted) == len(set(counted)) == sum(row.destination in MIXES for row in rows)
+    assert position == len(rows)
+
+
+@given(st.lists(ROWS, max_size=20), st.integers(0, 20))
+def test_a_prefix_is_the_same_however_it_was_read(rows: list[Row], cut: int) -> None:
+    grown = Prefix(rows[:cut])
+    grown.extend(rows[cut:])
+    assert (grown.position, grown.hash) == (Prefix(rows).position, Prefix(rows).hash)
+    if rows:
+        assert Prefix(rows[1:]).hash != grown.hash

@@ -1,0 +1,155 @@
+"""What the network says is read exactly, or refused."""
+
+import json
+
+import pytest
+
+from shared.jobcoin_rows import (
+    Address,
+    AddressView,
+    Row,
+    Sight,
+    Transfer,
+    Unreadable,
+    coins_text,
+    numbered,
+    read_address,
+    read_rows,
+    read_units,
+    row_id,
+    sight_of,
+    split_units,
+)
+
+COIN = 10**40
+NOON = "2026-11-21T12:00:00.000Z"
+HERE, THERE = Address("here"), Address("there")
+
+
+@pytest.mark.parametrize(
+    ("text", "units"),
+    [
+        ("1", COIN),
+        ("0", 0),
+        (".5", COIN // 2),
+        ("5.", 5 * COIN),
+        ("1.30", 13 * COIN // 10),
+        ("007", 7 * COIN),
+        ("250.0", 250 * COIN),
+        ("0." + "0" * 39 + "1", 1),
+        ("9" * 40, (10**40 - 1) * COIN),
+        ("0.5" + "0" * 60, COIN // 2),
+    ],
+)
+def test_amounts_are_exact_however_they_are_written(text: str, units: int) -> None:
+    assert read_units(text) == units
+    assert read_units(coins_text(units)) == units
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", ".", "-1", "+1", "1e5", "NaN", "Infinity", "1,5", " 1", "1\n", "1_0", "\u0661", "²", "0x1"),
+        *("9" * 41, "1" + "0" * 99, "0." + "0" * 40 + "1"),
+        *(None, 1, 1.5, True, ["1"]),
+    ],
+)
+def test_what_is_no_plain_decimal_is_refused(text: object) -> None:
+    with pytest.raises(Unreadable):
+        read_units(text)
+
+
+def test_what_is_finer_than_the_ledger_is_split_off_below() -> None:
+    assert split_units(read_units("1.0000000000000000019")) == (10**18 + 1, 9 * 10**21)
+    assert split_units(1) == (0, 1)
+
+
+def listed(**changed: object) -> dict[str, object]:
+    return {"timestamp": NOON, "fromAddress": "here", "toAddress": "there", "amount": "1"} | changed
+
+
+def test_created_coins_have_no_source() -> None:
+    row = listed()
+    del row["fromAddress"]
+    assert read_rows([row]) == (Row(NOON, Address(""), THERE, COIN),)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        listed(timestamp="2026-13-45T12:00:00.000Z"),
+        listed(timestamp="2026-11-21 12:00:00"),
+        listed(timestamp=1),
+        listed(toAddress=""),
+        listed(toAddress=None),
+        listed(fromAddress=None),
+        listed(fromAddress="x" * 257),
+        listed(amount=1),
+        listed(amount="0"),
+        listed(amount=None),
+        [],
+        "row",
+        None,
+    ],
+)
+def test_one_row_that_cannot_be_read_makes_the_reading_doubtful(row: object) -> None:
+    with pytest.raises(Unreadable):
+        read_rows([listed(), row])
+
+
+def test_twins_are_two_and_keep_their_ids_wherever_they_stand() -> None:
+    twin, other = Row(NOON, HERE, THERE, COIN), Row(NOON, HERE, THERE, 2 * COIN)
+    ids = {row_id("puppy", row, number) for row, number in numbered([twin, other, twin])}
+    assert len(ids) == 3
+    assert ids == {row_id("puppy", row, number) for row, number in numbered([twin, twin, other])}
+    assert ids.isdisjoint(row_id("kitten", row, number) for row, number in numbered([twin, twin, other]))
+
+
+def test_fields_of_a_row_cannot_run_into_one_another() -> None:
+    one, other = Row(NOON, Address('a","b'), Address("c"), 1), Row(NOON, Address("a"), Address('b","c'), 1)
+    assert row_id("puppy", one, 1) != row_id("puppy", other, 1)
+
+
+def view(balance: str, *rows: dict[str, object], address: Address = HERE) -> AddressView:
+    return read_address(address, {"balance": balance, "transactions": list(rows)})
+
+
+def test_an_address_agrees_when_its_balance_is_what_its_transactions_add_up_to() -> None:
+    came = listed(fromAddress="there", toAddress="here", amount="3")
+    assert view("2", came, listed()).agrees
+    assert view(
+        "3",
+        came,
+        listed(toAddress="here"),
+    ).agrees, "a transfer to itself is neutral"
+    assert not view("3", came, listed()).agrees
+    assert not view("6", came).agrees
+    assert view("0").is_unused
+    assert not view("0", came, listed(amount="3")).is_unused
+
+
+def test_an_address_that_tells_of_others_is_not_believed() -> None:
+    with pytest.raises(Unreadable):
+        view("0", listed(fromAddress="a", toAddress="b"))
+    with pytest.raises(Unreadable):
+        read_address(HERE, json.loads('{"balance": 0, "transactions": []}'))
+
+
+def test_a_transfer_is_found_unless_it_is_known_to_be_another() -> None:
+    twice = view("1", listed(fromAddress="x", toAddress="here", amount="3"), listed(), listed())
+    asked = Transfer(HERE, THERE, COIN)
+    first = twice.find("puppy", asked)
+    assert first is not None
+    second = twice.find("puppy", asked, {first})
+    assert second not in {None, first}
+    assert twice.find("puppy", asked, {first, str(second)}) is None
+    assert twice.find("puppy", Transfer(HERE, THERE, 2 * COIN)) is None
+
+
+def test_only_a_settled_reading_that_agrees_with_itself_proves_absence() -> None:
+    sound, doubtful = view("0"), view("1")
+    assert sight_of(sound, None, is_settled=True) is Sight.ABSENT
+    assert sight_of(sound, None, is_settled=False) is Sight.UNDECIDED
+    assert sight_of(doubtful, None, is_settled=True) is Sight.UNDECIDED
+    found = row_id("puppy", Row(NOON, HERE, THERE, COIN), 1)
+    assert sight_of(doubtful, found, is_settled=False) is Sight.SEEN
