@@ -111,8 +111,7 @@ class Link:
             channels = await self._opened(connection)
             self.connection = connection
             log.info("amqp.link_open", link=self._name)
-            # aiormq leaves the type of these futures open.
-            yield [cast("asyncio.Future[Any]", link.closing) for link in (connection, *channels)]  # pyright: ignore[reportUnknownMemberType]
+            yield [_closing(link) for link in (connection, *channels)]
         finally:
             self.connection = None
             self._lost()
@@ -135,6 +134,10 @@ def is_unblocked(connection: AbstractConnection) -> bool:
         return True
     ready.close()
     return False
+
+
+def _closing(link: AbstractConnection | Channel) -> "asyncio.Future[Any]":
+    return cast("asyncio.Future[Any]", link.closing)  # pyright: ignore[reportUnknownMemberType] aiormq leaves it open
 
 
 @dataclass(frozen=True, slots=True)
