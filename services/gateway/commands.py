@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
 from services.gateway.context import Gateway
-from services.gateway.problems import Fault, Refusal, invalid
+from services.gateway.problems import Fault, FieldError, Refusal, invalid
 from services.gateway.routes import Call
 from services.gateway.store.operations import RecordedOperation, read_operation
 from services.gateway.web.answers import Answer
@@ -221,7 +221,7 @@ def recorded_rejection(recorded: RecordedOperation, scale: int) -> Refusal:
     detail: object = json.loads(recorded.detail) if recorded.detail else {}
     if isinstance(detail, list):
         refusal = Refusal(Rejection(recorded.code))
-        refusal.errors = [{"field": name, "message": why} for name, why in cast("list[list[str]]", detail)]
+        refusal.errors = cast("list[FieldError]", detail)
         return refusal
     funds = cast("dict[str, str]", detail)
     return rejected(recorded.code, funds.get("available"), funds.get("required"), scale)

@@ -4,7 +4,7 @@ import re
 from datetime import timedelta
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, Field, TypeAdapter, WithJsonSchema
+from pydantic import BeforeValidator, Field, TypeAdapter, WithJsonSchema
 from typing_extensions import TypedDict
 
 from services.gateway.commands import identify, submit
@@ -51,15 +51,17 @@ def ppm_of(text: str) -> int:
     return ppm
 
 
-def check_percent(percent: str | int) -> str | int:
-    """Raises ValueError unless it is a percentage."""
-    ppm_of(str(percent))
-    return percent
+def read_percent(percent: object) -> object:
+    """The text of a percentage, from a text or a whole number. Raises ValueError for a text that is none."""
+    text = str(percent) if isinstance(percent, int) and not isinstance(percent, bool) else percent
+    if isinstance(text, str):
+        ppm_of(text)
+    return text
 
 
 Percent = Annotated[
-    str | int,
-    AfterValidator(check_percent),
+    str,
+    BeforeValidator(read_percent),
     WithJsonSchema({"type": "string", "pattern": f"^{PERCENT.pattern}$", "examples": ["2.5"]}),
 ]
 Seconds = Annotated[float, Field(ge=0, le=DELAY_S_MAX)]
@@ -125,7 +127,7 @@ async def create(call: Call) -> Answer:
         low, high = (round(seconds * 1_000) for seconds in (body.delay_s.min, body.delay_s.max))
         if low > high:
             raise invalid("delay_s.min", "is greater than delay_s.max")
-    identity, fee_ppm = identify(call), ppm_of(str(body.fee_percent))
+    identity, fee_ppm = identify(call), ppm_of(body.fee_percent)
     order = MixCreate(
         id=identity.id,
         principal=call.caller.principal,

@@ -10,7 +10,7 @@ CURSORS = Cursors("a secret of thirty-two characters")
 QUERY = {"route": "/v1/accounts", "principal": "alice", "filter.asset": "USD"}
 
 
-@given(st.lists(st.integers(0, 2**62) | st.text(max_size=64), min_size=1, max_size=4))
+@given(st.lists(st.integers(0, 2**62) | st.text("abc019._:-", max_size=64), min_size=1, max_size=4))
 def test_a_cursor_gives_its_position_back_at_another_gateway_too(position: list[int | str]) -> None:
     cursor = CURSORS.encode(QUERY, position)
     assert Cursors("a secret of thirty-two characters").decode(dict(reversed(QUERY.items())), cursor) == position

@@ -97,10 +97,16 @@ def refusal_of(error: ValidationError) -> Refusal:
     found = error.errors(include_url=False, include_context=False, include_input=False)[:ERRORS_SHOWN_MAX]
     errors: Sequence[FieldError] = [
         {
-            "field": ".".join(map(str, each["loc"]))[:FIELD_CHARACTERS_MAX],
+            "field": _path(each["loc"]),
             "message": MESSAGES.get(each["type"], each["msg"]),
         }
         for each in found
     ]
     first = errors[0]
     return Refusal(Fault.INVALID_REQUEST, f"{first['field']}: {first['message']}", errors=errors)
+
+
+def _path(location: Sequence[str | int]) -> str:
+    """`("postings", 0, "amount")` → `postings[0].amount`."""
+    path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)
+    return path.removeprefix(".")[:FIELD_CHARACTERS_MAX]
