@@ -141,7 +141,7 @@ class OrderBus:
             )
 
     async def _open_consuming(self, connection: amqp.Connection) -> Sequence[amqp.Channel]:
-        channel = await connection.channel(publisher_confirms=False)
+        channel = await amqp.open_channel(connection, confirmed=False)
         await channel.basic_qos(prefetch_count=PREFETCH_ORDERS)
 
         async def received(message: amqp.Delivery) -> None:
@@ -153,7 +153,7 @@ class OrderBus:
         return [channel]
 
     async def _open_publishing(self, connection: amqp.Connection) -> Sequence[amqp.Channel]:
-        self._unconfirmed = await connection.channel(publisher_confirms=False)
+        self._unconfirmed = await amqp.open_channel(connection, confirmed=False)
         self._confirmed = await amqp.open_confirmed(connection)
         return [self._unconfirmed, self._confirmed]
 

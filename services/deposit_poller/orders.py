@@ -50,7 +50,10 @@ class OrderDesk:
         recorded = await self._mixes.outcome(order.id)
         replayed = recorded is not None
         if recorded is None:
-            recorded = await self._record(order)
+            used = await self._mixes.used_elsewhere(order.id)
+            if used is Rejection.IDEMPOTENCY_KEY_REUSED:
+                return Outcome(id=order.id, fingerprint=order.fingerprint, status="rejected", code=used)
+            recorded = await self._record(order, is_cancelled=used is not None)
         outcome = _outcome(order, recorded, replayed=replayed)
         if recorded.mix is not None and not recorded.account_opened and outcome.code is None:
             await self.open_account(recorded.mix)
@@ -64,18 +67,15 @@ class OrderDesk:
             raise AccountUndecided(f"{mix}: {decided and decided.code}")
         await self._mixes.write_opened(mix)
 
-    async def _record(self, order: MixOrder) -> Recorded:
-        match order:
-            case MixCancel():
-                await self._mixes.write_refusal(order.id, order.principal, ANY_CONTENT, Rejection.CANCELLED)
-            case MixCreate():
-                errors = await self._errors(order)
-                if errors:
-                    code = Rejection.ADDRESS_REFUSED
-                    await self._mixes.write_refusal(order.id, order.principal, order.fingerprint, code, errors)
-                else:
-                    await self._mixes.write_mix(order)
-                    self._made()
+    async def _record(self, order: MixOrder, *, is_cancelled: bool) -> Recorded:
+        if isinstance(order, MixCancel) or is_cancelled:
+            await self._mixes.write_refusal(order.id, order.principal, ANY_CONTENT, Rejection.CANCELLED)
+        elif errors := await self._errors(order):
+            code = Rejection.ADDRESS_REFUSED
+            await self._mixes.write_refusal(order.id, order.principal, order.fingerprint, code, errors)
+        else:
+            await self._mixes.write_mix(order)
+            self._made()
         # Another copy of this message may have been decided meanwhile: what stands there is the outcome.
         recorded = await self._mixes.outcome(order.id)
         if recorded is None:

@@ -29,7 +29,7 @@ class EventBus:
         return self._link.connection is not None
 
     async def _open(self, connection: amqp.Connection) -> Sequence[amqp.Channel]:
-        channel = await connection.channel(publisher_confirms=False)
+        channel = await amqp.open_channel(connection, confirmed=False)
         declared = await channel.queue_declare(
             "", exclusive=True, auto_delete=True, arguments={"x-max-length": EVENTS_MAX}
         )

@@ -319,9 +319,9 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def world(on: Stage) -> AsyncGenerator[World]:
+async def world(on: Stage, secret: str = SECRET) -> AsyncGenerator[World]:
     """A customer with a line to the mixer. The client's tasks end with the context."""
-    client = LedgerClient(on.amqp, partitions=on.database.partitions, secret=SECRET, name="customer")
+    client = LedgerClient(on.amqp, partitions=on.database.partitions, secret=secret, name="customer")
     owner = await db.open_pool(on.database.owner, application="auditor")
     try:
         async with asyncio.TaskGroup() as group, aiohttp.ClientSession() as session:

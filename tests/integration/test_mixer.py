@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from shared.ids import CommandId
-from shared.messages import MixCancel
+from shared.amqp import connect_comfortably
+from shared.ids import AccountId, CommandId, partition_of
+from shared.messages import AccountCreate, MixCancel, OperationCancel
+from shared.mixer_ledger import JOB as JOB_CODE
 from shared.rejections import Rejection
+from shared.topology import PARKING_QUEUE
 from tests.backends.databases import Database
 from tests.builders import fingerprint
 from tests.integration.mixer import CUSTOMER, HOUSE, Stage, stage, world
@@ -123,6 +126,38 @@ async def test_a_cancelled_order_is_cancelled_for_good(mixer: Stage) -> None:
         assert (await here.send(cancel(order.id))).code is Rejection.CANCELLED
         assert (await here.send(order)).code is Rejection.CANCELLED
         assert await here.owner.fetchval("SELECT count(*) FROM mixer.mixes") == 0
+
+
+async def test_a_key_that_the_ledger_knows_makes_no_mix(mixer: Stage) -> None:
+    mixer.start("deposit_poller")
+    async with world(mixer) as here:
+        cancelled, used = here.order("anna", key="cancelled"), here.order("anna", key="used")
+        content = fingerprint("something else")
+        ending = OperationCancel(id=cancelled.id, principal=CUSTOMER, fingerprint=content)
+        opening = AccountCreate(
+            id=used.id, principal=CUSTOMER, fingerprint=content, account=AccountId("a"), asset=JOB_CODE, owner=CUSTOMER
+        )
+        for command in (ending, opening):
+            assert await here.client.call(command, partition_of(AccountId("a"), 4), 10) is not None
+        assert (await here.send(cancelled)).code is Rejection.CANCELLED
+        assert (await here.send(used)).code is Rejection.IDEMPOTENCY_KEY_REUSED
+        assert await here.owner.fetchval("SELECT count(*) FROM mixer.mixes") == 0
+
+
+async def test_a_message_that_is_no_order_of_ours_is_parked(mixer: Stage) -> None:
+    mixer.start("deposit_poller")
+    async with world(mixer) as here, world(mixer, secret="another secret of thirty-two chars") as forger:
+        sent = forger.client.send_order(here.order("anna"))
+        assert await forger.client.answer(sent, 1.0) is None
+        assert (await here.send(here.order("bert"))).status == "posted"
+        assert await here.owner.fetchval("SELECT count(*) FROM mixer.mixes") == 1
+        connection = await connect_comfortably(mixer.amqp, name="auditor")
+        async with connection:
+            queue = await (await connection.channel()).get_queue(PARKING_QUEUE)
+            parked = await queue.get()
+            assert parked is not None
+            assert parked.headers["x-original-key"] == "mix"
+            await parked.nack()
 
 
 def cancel(order: CommandId) -> MixCancel:

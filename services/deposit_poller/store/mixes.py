@@ -34,6 +34,8 @@ SELECT o.fingerprint, o.code, o.detail, o.subject, ledger.us(o.recorded_at) AS r
        coalesce(m.account_opened, true) AS account_opened
   FROM mixer.operations o LEFT JOIN mixer.mixes m ON m.id = o.subject WHERE o.id = $1
 """
+# Keys are one space: the same one may have come by another route, or was cancelled by who did not call it a mix.
+READ_LEDGER = "SELECT code FROM ledger.operations WHERE id = $1"
 READ_OUR_ADDRESSES = "SELECT deposit_address, id FROM mixer.mixes WHERE deposit_address = ANY($1)"
 READ_UNOPENED = "SELECT id FROM mixer.mixes WHERE NOT account_opened ORDER BY created_at LIMIT $1"
 WRITE_OPENED = "UPDATE mixer.mixes SET account_opened = true WHERE id = $1"
@@ -78,6 +80,13 @@ class MixStore:
         await self._pool.execute(
             WRITE_REFUSAL, order_id, "mix.create.v1", principal, bytes.fromhex(fingerprint), code.value, detail
         )
+
+    async def used_elsewhere(self, order_id: str) -> Rejection | None:
+        """What the ledger's use of the same id means for an order; None when it does not know it."""
+        row = await self._pool.fetchrow(READ_LEDGER, order_id)
+        if row is None:
+            return None
+        return Rejection.CANCELLED if row["code"] == Rejection.CANCELLED else Rejection.IDEMPOTENCY_KEY_REUSED
 
     async def outcome(self, order_id: str) -> Recorded | None:
         """What was decided about the order, if anything."""
