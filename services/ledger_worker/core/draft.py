@@ -129,10 +129,15 @@ class Draft:
     def content_hash(self) -> bytes:
         """SHA-256 over everything the batch writes (shared/journal.py)."""
         hashed_accounts = sorted(line.rsplit("\t", 2)[0] + "\n" for line in self.accounts)
-        return content_hash({
-            **self.lines(), "accounts": hashed_accounts, "settlements": sorted(self.settlements, key=_settlement_order),
-            "holds": sorted(self.holds), "hold_ends": sorted(self.hold_ends),
-        })
+        return content_hash(
+            {
+                **self.lines(),
+                "accounts": hashed_accounts,
+                "settlements": sorted(self.settlements, key=_settlement_order),
+                "holds": sorted(self.holds),
+                "hold_ends": sorted(self.hold_ends),
+            }
+        )
 
 
 def _settlement_order(line: str) -> tuple[int, int]:

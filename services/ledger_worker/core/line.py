@@ -11,7 +11,6 @@ from services.ledger_worker.core.draft import Draft
 from shared.ids import SYSTEM_ACCOUNT_ID, AccountId, AssetCode, HoldId, Partition, partition_of
 from shared.rejections import Rejection
 
-
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
@@ -83,7 +82,11 @@ class Line:
     def account(self, account: AccountId) -> Account | None:
         """The account in memory. A system account that nobody used yet is opened now, in this batch."""
         known = self.accounts.get(account)
-        if known is None and SYSTEM_ACCOUNT_ID.fullmatch(account) and self.world.partition_of(account) == self.partition:
+        if (
+            known is None
+            and SYSTEM_ACCOUNT_ID.fullmatch(account)
+            and self.world.partition_of(account) == self.partition
+        ):
             facts = system_facts(account)
             if facts.asset not in self.world.assets:
                 return None

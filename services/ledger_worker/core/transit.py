@@ -78,11 +78,17 @@ def transit_accounts(line: Line) -> list[AccountId]:
         return []
     out = {
         transit_account(credit.asset, destination, "out", line.partition)
-        for destination, credits in draft.outgoing.items() for credit in credits
+        for destination, credits in draft.outgoing.items()
+        for credit in credits
     }
-    return sorted(out | {
-        transit_account(asset, source, "in", line.partition) for source, assets in draft.incoming.items() for asset in assets
-    })
+    return sorted(
+        out
+        | {
+            transit_account(asset, source, "in", line.partition)
+            for source, assets in draft.incoming.items()
+            for asset in assets
+        }
+    )
 
 
 def landing_accounts(line: Line, credits: Iterable[Credit]) -> set[AccountId]:
@@ -105,17 +111,36 @@ def _land(line: Line, source: Partition, credit: Credit) -> Landed:
         readable = account.readable_by(credit.principal, admin=credit.admin)
         return Landed(credit, account.balance if readable else None, returned=False)
     if credit.kind == "return":
-        draft.enter(_own(line, system_account("suspense", credit.asset, line.partition)), credit.operation, credit.amount)
+        draft.enter(
+            _own(line, system_account("suspense", credit.asset, line.partition)), credit.operation, credit.amount
+        )
         return Landed(credit, None, returned=True)
     operation = derived_id(CommandId(credit.operation), f"return:{line.partition}")
-    draft.operate(OperationRow(
-        operation, RETURN_KIND, credit.principal, "0" * 31 + "1",
-        postings=f'[["{credit.account}","{credit.source}","{credit.amount}","{credit.asset}"]]', subject=credit.operation,
-        accounts=(credit.account, credit.source),
-    ))
-    draft.send(source, Credit(
-        operation, credit.source, credit.asset, credit.amount, credit.account, "return", credit.principal, credit.admin, None,
-    ))
+    draft.operate(
+        OperationRow(
+            operation,
+            RETURN_KIND,
+            credit.principal,
+            "0" * 31 + "1",
+            postings=f'[["{credit.account}","{credit.source}","{credit.amount}","{credit.asset}"]]',
+            subject=credit.operation,
+            accounts=(credit.account, credit.source),
+        )
+    )
+    draft.send(
+        source,
+        Credit(
+            operation,
+            credit.source,
+            credit.asset,
+            credit.amount,
+            credit.account,
+            "return",
+            credit.principal,
+            credit.admin,
+            None,
+        ),
+    )
     return Landed(credit, None, returned=True)
 
 
