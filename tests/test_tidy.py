@@ -30,7 +30,8 @@ STATUS_OF = {
     "already_exists": 409, "hold_not_open": 409, "already_reversed": 409, "account_not_empty": 409, "cancelled": 409,
     "insufficient_funds": 422, "asset_mismatch": 422, "unknown_asset": 422, "account_not_found": 422,
     "account_frozen": 422, "account_closed": 422, "same_account": 422, "idempotency_key_reused": 422,
-    "quote_expired": 422, "limit_exceeded": 422, "address_refused": 422, "internal_error": 500, "forbidden": 403, "not_found": 404,
+    "quote_expired": 422, "limit_exceeded": 422, "address_refused": 422,
+    "internal_error": 500, "forbidden": 403, "not_found": 404,
 }  # fmt: skip
 
 # In two pieces, so that this file does not find itself.
