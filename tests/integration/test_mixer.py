@@ -14,7 +14,8 @@ from shared.rejections import Rejection
 from shared.topology import PARKING_QUEUE
 from tests.backends.databases import Database
 from tests.builders import fingerprint
-from tests.integration.mixer import CUSTOMER, HOUSE, Stage, stage, world
+from tests.integration.mixer import CUSTOMER, HOUSE, world
+from tests.integration.mixer_stage import Stage, stage
 
 JOB = 10**18
 

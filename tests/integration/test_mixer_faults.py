@@ -15,7 +15,8 @@ from aiohttp import web
 
 from shared.faults import FaultPoint
 from tests.backends.databases import Database
-from tests.integration.mixer import API, Stage, World, stage, world
+from tests.integration.mixer import World, world
+from tests.integration.mixer_stage import API, Stage, stage
 
 JOB = 10**18
 POLLER_POINTS = [point for point in FaultPoint if point.startswith("poller.")]
