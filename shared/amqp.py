@@ -111,7 +111,7 @@ class Link:
             channels = await self._opened(connection)
             self.connection = connection
             log.info("amqp.link_open", link=self._name)
-            yield [_closing(link) for link in (connection, *channels)]
+            yield [closing(link) for link in (connection, *channels)]
         finally:
             self.connection = None
             self._lost()
@@ -136,7 +136,8 @@ def is_unblocked(connection: AbstractConnection) -> bool:
     return False
 
 
-def _closing(link: AbstractConnection | Channel) -> "asyncio.Future[Any]":
+def closing(link: AbstractConnection | Channel) -> "asyncio.Future[Any]":
+    """Ends when the connection or channel does."""
     return cast("asyncio.Future[Any]", link.closing)  # pyright: ignore[reportUnknownMemberType] aiormq leaves it open
 
 

@@ -9,11 +9,12 @@ from services.ledger_worker.bus import RabbitBus
 from services.ledger_worker.clock import SystemClock
 from services.ledger_worker.core.line import World
 from services.ledger_worker.leases import LeaseKeeper
-from services.ledger_worker.ports import Clock, StoreFault
+from services.ledger_worker.ports import Clock, Inbound, StoreFault
 from services.ledger_worker.settings import WorkerSettings
 from services.ledger_worker.store import PostgresStore
 from services.ledger_worker.teller import Teller
 from shared.durability import read_ledger_constants
+from shared.ids import Partition
 from shared.logs import configure_logs
 from shared.run import run_service, serve_metrics, until_stop
 
@@ -26,23 +27,49 @@ async def serve(settings: WorkerSettings, stop: asyncio.Event) -> None:
     partitions = await read_ledger_constants(dsn, application=f"ledger_worker {settings.owner}")
     clock = SystemClock()
     store = PostgresStore(dsn, settings.owner, copy_operations_min=settings.copy_operations_min)
+
+    # The bus is made before the teller that hears it.
+    def deliver(inbound: Inbound) -> None:
+        teller.deliver(inbound)
+
+    def nudged(partition: Partition) -> None:
+        teller.nudge(partition)
+
+    def lost(partition: Partition) -> None:
+        teller.channel_lost(partition)
+
     bus = RabbitBus(
-        settings.amqp_url.get_secret_value(), settings.owner,
-        deliver=lambda inbound: teller.deliver(inbound), nudged=lambda partition: teller.nudge(partition),
-        lost=lambda partition: teller.channel_lost(partition),
+        settings.amqp_url.get_secret_value(),
+        settings.owner,
+        deliver=deliver,
+        nudged=nudged,
+        lost=lost,
     )
     teller = Teller(
-        owner=settings.owner, store=store, bus=bus, clock=clock, world=World(partitions),
-        secret=settings.secret.get_secret_value(), commands_max=settings.batch_commands_max,
-        accounts_max=settings.cache_accounts_max, lease_ttl_s=settings.lease_ttl_s,
+        owner=settings.owner,
+        store=store,
+        bus=bus,
+        clock=clock,
+        world=World(partitions),
+        secret=settings.secret.get_secret_value(),
+        commands_max=settings.batch_commands_max,
+        accounts_max=settings.cache_accounts_max,
+        lease_ttl_s=settings.lease_ttl_s,
     )
     keeper = LeaseKeeper(
-        owner=settings.owner, store=store, teller=teller, clock=clock, partitions=partitions,
-        ttl_s=settings.lease_ttl_s, renew_s=settings.lease_renew_s,
+        owner=settings.owner,
+        store=store,
+        teller=teller,
+        clock=clock,
+        partitions=partitions,
+        ttl_s=settings.lease_ttl_s,
+        renew_s=settings.lease_renew_s,
     )
     metrics.OLDEST_UNDECIDED_SECONDS.set_function(teller.oldest_undecided_s)
     metrics.ACCOUNTS_CACHED.set_function(lambda: sum(len(line.accounts) for line in teller.lines.values()))
-    runner = await serve_metrics(settings.host, settings.metrics_port, lambda: _missing(store, bus, keeper, clock, settings))
+    runner = await serve_metrics(
+        settings.host, settings.metrics_port, lambda: _missing(store, bus, keeper, clock, settings)
+    )
     log.info("worker.started", owner=settings.owner, partitions=partitions)
     stopped = asyncio.Event()
     try:
@@ -63,7 +90,11 @@ async def serve(settings: WorkerSettings, stop: asyncio.Event) -> None:
 
 
 async def _missing(
-    store: PostgresStore, bus: RabbitBus, keeper: LeaseKeeper, clock: Clock, settings: WorkerSettings,
+    store: PostgresStore,
+    bus: RabbitBus,
+    keeper: LeaseKeeper,
+    clock: Clock,
+    settings: WorkerSettings,
 ) -> dict[str, str]:
     missing: dict[str, str] = {}
     try:

@@ -39,7 +39,12 @@ class RabbitBus:
     """Deliveries go to `deliver` and nudges to `nudged`, both plain calls that must not wait."""
 
     def __init__(
-        self, url: str, owner: str, *, deliver: Callable[[Inbound], None], nudged: Callable[[Partition], None],
+        self,
+        url: str,
+        owner: str,
+        *,
+        deliver: Callable[[Inbound], None],
+        nudged: Callable[[Partition], None],
         lost: Callable[[Partition], None],
     ) -> None:
         self._deliver = deliver
@@ -54,9 +59,15 @@ class RabbitBus:
         self._events: dict[Partition, deque[BatchEvent]] = {}
         self._announced = asyncio.Event()
         self._consuming = amqp.Link(
-            url, name=f"{owner}.consume", opened=self._open_consuming, lost=self._lose_consuming, heartbeat_s=HEARTBEAT_S,
+            url,
+            name=f"{owner}.consume",
+            opened=self._open_consuming,
+            lost=self._lose_consuming,
+            heartbeat_s=HEARTBEAT_S,
         )
-        self._publishing = amqp.Link(url, name=f"{owner}.publish", opened=self._open_publishing, lost=self._lose_publishing)
+        self._publishing = amqp.Link(
+            url, name=f"{owner}.publish", opened=self._open_publishing, lost=self._lose_publishing
+        )
 
     async def run(self) -> None:
         """Keeps links, channels and the publication of events until cancelled."""
@@ -106,7 +117,9 @@ class RabbitBus:
             return
         body = reply.model_dump_json(exclude_defaults=True).encode()
         with contextlib.suppress(*amqp.LINK_FAULTS):
-            await amqp.publish_unconfirmed(self._unconfirmed, Outgoing("", reply_to, body, REPLY_KIND, persistent=False))
+            await amqp.publish_unconfirmed(
+                self._unconfirmed, Outgoing("", reply_to, body, REPLY_KIND, persistent=False)
+            )
 
     async def nudge(self, source: Partition, destination: Partition) -> None:
         """See ports.Bus."""
@@ -114,20 +127,37 @@ class RabbitBus:
             return
         body = Nudge(source=source, destination=destination).model_dump_json().encode()
         with contextlib.suppress(*amqp.LINK_FAULTS):
-            await amqp.publish_unconfirmed(self._unconfirmed, Outgoing(
-                topology.EVENTS, topology.nudge_key(destination), body, NUDGE_KIND, persistent=False,
-            ))
+            await amqp.publish_unconfirmed(
+                self._unconfirmed,
+                Outgoing(
+                    topology.EVENTS,
+                    topology.nudge_key(destination),
+                    body,
+                    NUDGE_KIND,
+                    persistent=False,
+                ),
+            )
 
     async def park(self, inbound: Inbound, reason: str) -> None:
         """See ports.Bus."""
-        await amqp.publish(self._confirmed, Outgoing(
-            topology.DEAD_LETTERS, topology.PARKING_KEY, inbound.body, inbound.kind or "unknown", reply_to=inbound.reply_to,
-            headers={
-                "x-parked-id": uuid.uuid4().hex, "x-parked-reason": reason[:2_000], "x-parked-at": int(time.time()),
-                "x-original-exchange": topology.COMMANDS, "x-original-key": topology.partition_key(inbound.partition),
-                **({MAC_HEADER: inbound.mac} if inbound.mac else {}),
-            },
-        ))
+        await amqp.publish(
+            self._confirmed,
+            Outgoing(
+                topology.DEAD_LETTERS,
+                topology.PARKING_KEY,
+                inbound.body,
+                inbound.kind or "unknown",
+                reply_to=inbound.reply_to,
+                headers={
+                    "x-parked-id": uuid.uuid4().hex,
+                    "x-parked-reason": reason[:2_000],
+                    "x-parked-at": int(time.time()),
+                    "x-original-exchange": topology.COMMANDS,
+                    "x-original-key": topology.partition_key(inbound.partition),
+                    **({MAC_HEADER: inbound.mac} if inbound.mac else {}),
+                },
+            ),
+        )
 
     def announce(self, partition: Partition, event: BatchEvent) -> None:
         """See ports.Bus. Beyond the bound the oldest is dropped: readers find it in the journal."""
@@ -141,17 +171,25 @@ class RabbitBus:
             for partition, waiting in list(self._events.items()):
                 batches = [waiting.popleft() for _ in range(min(len(waiting), EVENTS_PER_MESSAGE_MAX))]
                 if batches:
-                    await self._publish_event(EventMessage.model_construct(v=1, partition=int(partition), batches=tuple(batches)))
+                    await self._publish_event(
+                        EventMessage.model_construct(v=1, partition=int(partition), batches=tuple(batches))
+                    )
                 if waiting:
                     self._announced.set()
             await asyncio.sleep(EVENT_INTERVAL_S)
 
     async def _publish_event(self, message: EventMessage) -> None:
         try:
-            await amqp.publish(self._confirmed, Outgoing(
-                topology.EVENTS, topology.partition_key(Partition(message.partition)),
-                message.model_dump_json(exclude_defaults=True).encode(), EVENT_KIND, mandatory=False,
-            ))
+            await amqp.publish(
+                self._confirmed,
+                Outgoing(
+                    topology.EVENTS,
+                    topology.partition_key(Partition(message.partition)),
+                    message.model_dump_json(exclude_defaults=True).encode(),
+                    EVENT_KIND,
+                    mandatory=False,
+                ),
+            )
         except amqp.BusError as fault:
             metrics.EVENTS_LOST.inc()
             log.info("event.lost", partition=message.partition, fault=repr(fault))
@@ -185,7 +223,7 @@ class RabbitBus:
             self._deliver(_inbound(partition, channel, message))
 
         self._channels[partition] = channel
-        channel.closing.add_done_callback(lambda _: self._channel_closed(partition, channel))
+        amqp.closing(channel).add_done_callback(lambda _: self._channel_closed(partition, channel))
         # A consumer that the broker cancels (its queue was deleted) leaves the channel open and silent.
         channel.on_consumer_cancel_callbacks.add(lambda _: channel.close())
         try:
@@ -244,6 +282,12 @@ def _inbound(partition: Partition, channel: amqp.Channel, message: amqp.Delivery
     if message.delivery_tag is None:
         raise RuntimeError("a delivery without a tag")
     return Inbound(
-        partition, message.body, mac if isinstance(mac, str) else None, properties.reply_to, bool(message.redelivered),
-        channel, message.delivery_tag, properties.message_type,
+        partition,
+        message.body,
+        mac if isinstance(mac, str) else None,
+        properties.reply_to,
+        bool(message.redelivered),
+        channel,
+        message.delivery_tag,
+        properties.message_type,
     )

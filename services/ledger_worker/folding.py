@@ -1,4 +1,7 @@
-"""Folding transit rows in: those of other workers from the journal, those of this worker's own lines in the same commit."""
+"""Folding transit rows in: those of other workers from the journal.
+
+Those of this worker's own lines in the same commit.
+"""
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -29,8 +32,11 @@ CREDITS_PER_COMMIT_MAX: Final = 4_000
 
 
 class Folding:
-    """A pair (source, destination) is caught up when every committed row of it is folded: only then may a fresh row, one of
-    the commit in the making, be folded without passing through the journal first, since rows must be folded in order."""
+    """A pair (source, destination) is caught up when every committed row of it is folded: only then may a fresh row.
+
+    One of
+    the commit in the making, be folded without passing through the journal first, since rows must be folded in order.
+    """
 
     def __init__(self, store: Store, loading: Loading, owned: Owned) -> None:
         self._store = store
@@ -67,7 +73,10 @@ class Folding:
         self.is_suspect = self._rows_max < ROWS_PER_COMMIT_MAX
 
     async def fold(self, group: Group) -> None:
-        """Folds into the open drafts. No commit may be in flight: every row of ours before this group is in the journal."""
+        """Folds into the open drafts.
+
+        No commit may be in flight: every row of ours before this group is in the journal.
+        """
         if self.due and self._lines:
             await self._fold_waiting(group)
         if not group.folded:
@@ -81,7 +90,9 @@ class Folding:
         lines = [line for line in self._lines.values() if line.partition not in self._draining]
         cursors = [
             (line.partition, Partition(source), line.cursors.get(Partition(source), 0))
-            for line in lines for source in range(line.world.partitions) if source != line.partition
+            for line in lines
+            for source in range(line.world.partitions)
+            if source != line.partition
         ]
         rows = await self._store.pending_transit(cursors, self._rows_max)
         credits = 0
@@ -108,9 +119,13 @@ class Folding:
             await self._loading.accounts(line, landing_accounts(line, credits))
             self._check(line, credits)
         except (TransitRowError, InvariantBroken) as error:
-            log.error("transit.unreadable", source=row.source, batch=row.batch, destination=row.destination, error=repr(error))
+            log.exception(
+                "transit.unreadable", source=row.source, batch=row.batch, destination=row.destination, error=repr(error)
+            )
             totals = await self._store.transit_totals(row)
-            await self._loading.accounts(line, [system_account("suspense", asset, line.partition) for asset, _ in totals])
+            await self._loading.accounts(
+                line, [system_account("suspense", asset, line.partition) for asset, _ in totals]
+            )
             fold_to_suspense(line, row.source, row.batch, totals)
             metrics.PARKED.labels("transit").inc()
             return 1
@@ -121,7 +136,7 @@ class Folding:
         except Exception as error:
             # The line may be half changed: forget it, and fold again with this row set aside.
             self._aside.add(row)
-            log.error("transit.poisoned", source=row.source, batch=row.batch, destination=row.destination, exc_info=error)
+            log.exception("transit.poisoned", source=row.source, batch=row.batch, destination=row.destination)
             raise Redo("a transit row made the core raise") from error
         return len(credits)
 
@@ -139,7 +154,11 @@ class Folding:
                 continue
             for destination, credits in sorted(source.draft.outgoing.items()):
                 line = self._lines.get(destination)
-                if line is not None and destination not in self._draining and (source.partition, destination) in self._caught_up:
+                if (
+                    line is not None
+                    and destination not in self._draining
+                    and (source.partition, destination) in self._caught_up
+                ):
                     await self._loading.accounts(line, landing_accounts(line, credits))
                     # A credit that must go back waits for the next commit: its way back may be folded already.
                     if all_can_land(line, credits):
@@ -149,7 +168,13 @@ class Folding:
                 group.onward.append((source.partition, destination))
 
     def _land(
-        self, group: Group, line: Line, source: Partition, batch: int, credits: Sequence[Credit], way: str,
+        self,
+        group: Group,
+        line: Line,
+        source: Partition,
+        batch: int,
+        credits: Sequence[Credit],
+        way: str,
     ) -> None:
         for landed in fold_row(line, source, batch, credits):
             group.landed.append((line.partition, landed))

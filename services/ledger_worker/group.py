@@ -17,16 +17,18 @@ from shared.messages.events import EventOutcome
 class Group:
     """Open while the group before it is being committed; then sealed, committed, answered and acknowledged."""
 
-    deliveries: list[Opened] = field(default_factory=list)
+    deliveries: list[Opened] = field(default_factory=list[Opened])
     # Decisions with their sender and the partition that decided; landed credits with the partition they landed in.
-    decisions: list[tuple[str | None, Partition, Decision]] = field(default_factory=list)
-    landed: list[tuple[Partition, Landed]] = field(default_factory=list)
-    folded: list[TransitRow] = field(default_factory=list)  # from the journal
-    sealed: list[Sealed] = field(default_factory=list)
-    rows: dict[Partition, list[OperationRow]] = field(default_factory=dict)
+    decisions: list[tuple[str | None, Partition, Decision]] = field(
+        default_factory=list[tuple[str | None, Partition, Decision]]
+    )
+    landed: list[tuple[Partition, Landed]] = field(default_factory=list[tuple[Partition, Landed]])
+    folded: list[TransitRow] = field(default_factory=list[TransitRow])  # from the journal
+    sealed: list[Sealed] = field(default_factory=list[Sealed])
+    rows: dict[Partition, list[OperationRow]] = field(default_factory=dict[Partition, list[OperationRow]])
     # Transit rows that this commit writes and does not fold itself: source and destination.
-    onward: list[tuple[Partition, Partition]] = field(default_factory=list)
-    poisoned: list[tuple[Opened, str]] = field(default_factory=list)
+    onward: list[tuple[Partition, Partition]] = field(default_factory=list[tuple[Partition, Partition]])
+    poisoned: list[tuple[Opened, str]] = field(default_factory=list[tuple[Opened, str]])
     began_s: float = 0.0
 
     @property
@@ -47,13 +49,21 @@ class Group:
                 outcomes.setdefault(reply_to, []).append(_outcome(decision, recorded_at_us.get(partition, 0)))
         for partition, landed in self.landed:
             if landed.credit.reply_to is not None:
-                settled.setdefault(landed.credit.reply_to, []).append(Settled.model_construct(
-                    id=landed.credit.operation, partition=int(partition), account=landed.credit.account,
-                    balance=landed.balance, returned=landed.returned,
-                ))
+                settled.setdefault(landed.credit.reply_to, []).append(
+                    Settled.model_construct(
+                        id=landed.credit.operation,
+                        partition=int(partition),
+                        account=landed.credit.account,
+                        balance=landed.balance,
+                        returned=landed.returned,
+                    )
+                )
         return {
             reply_to: Reply.model_construct(
-                v=1, outcomes=tuple(outcomes.get(reply_to, ())), settled=tuple(settled.get(reply_to, ())), worker=worker,
+                v=1,
+                outcomes=tuple(outcomes.get(reply_to, ())),
+                settled=tuple(settled.get(reply_to, ())),
+                worker=worker,
             )
             for reply_to in outcomes.keys() | settled.keys()
         }
@@ -61,23 +71,38 @@ class Group:
     def events(self, recorded_at_us: Mapping[Partition, int]) -> list[tuple[Partition, BatchEvent]]:
         """One event for each batch."""
         return [
-            (sealed.partition, BatchEvent.model_construct(
-                batch=sealed.batch, recorded_at_us=recorded_at_us[sealed.partition],
-                outcomes=tuple(_event(row) for row in self.rows.get(sealed.partition, ())),
-            ))
+            (
+                sealed.partition,
+                BatchEvent.model_construct(
+                    batch=sealed.batch,
+                    recorded_at_us=recorded_at_us[sealed.partition],
+                    outcomes=tuple(_event(row) for row in self.rows.get(sealed.partition, ())),
+                ),
+            )
             for sealed in self.sealed
         ]
 
 
 def _outcome(decision: Decision, recorded_at_us: int) -> Outcome:
     return Outcome.model_construct(
-        id=decision.id, fingerprint=decision.fingerprint, status="posted" if decision.code is None else "rejected",
-        code=decision.code, replayed=decision.replayed, recorded_at_us=0 if decision.replayed else recorded_at_us, balances=dict(decision.balances),
-        legs=decision.legs, available=decision.available, required=decision.required,
+        id=decision.id,
+        fingerprint=decision.fingerprint,
+        status="posted" if decision.code is None else "rejected",
+        code=decision.code,
+        replayed=decision.replayed,
+        recorded_at_us=0 if decision.replayed else recorded_at_us,
+        balances=dict(decision.balances),
+        legs=decision.legs,
+        available=decision.available,
+        required=decision.required,
     )
 
 
 def _event(row: OperationRow) -> EventOutcome:
     return EventOutcome.model_construct(
-        id=row.id, kind=row.kind, status="posted" if row.code is None else "rejected", code=row.code, accounts=row.accounts,
+        id=row.id,
+        kind=row.kind,
+        status="posted" if row.code is None else "rejected",
+        code=row.code,
+        accounts=row.accounts,
     )

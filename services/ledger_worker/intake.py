@@ -51,12 +51,16 @@ class EnvelopeReader:
         """The commands of one envelope, in order. Raises EnvelopeRefused."""
         if inbound.kind != ENVELOPE_KIND:
             raise EnvelopeRefused(f"unknown kind {inbound.kind!r}")
-        if inbound.mac is None or not hmac.compare_digest(inbound.mac.encode(), envelope_mac(self._key, inbound.body).encode()):
+        if inbound.mac is None or not hmac.compare_digest(
+            inbound.mac.encode(), envelope_mac(self._key, inbound.body).encode()
+        ):
             raise EnvelopeRefused("the signature does not verify")
         try:
             commands = CommandEnvelope.model_validate_json(inbound.body).commands
         except ValidationError as error:
-            raise EnvelopeRefused(f"not an envelope: {error.errors(include_input=False, include_url=False)[:3]}") from error
+            raise EnvelopeRefused(
+                f"not an envelope: {error.errors(include_input=False, include_url=False)[:3]}"
+            ) from error
         for command in commands:
             account = routed_by(command)
             if account is not None and self._world.partition_of(account) != inbound.partition:

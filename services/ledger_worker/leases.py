@@ -29,7 +29,15 @@ class LeaseKeeper:
     """Renews, takes and gives back. A lease that has run out on the worker's own clock is abandoned at once."""
 
     def __init__(
-        self, *, owner: str, store: Store, teller: Teller, clock: Clock, partitions: int, ttl_s: float, renew_s: float,
+        self,
+        *,
+        owner: str,
+        store: Store,
+        teller: Teller,
+        clock: Clock,
+        partitions: int,
+        ttl_s: float,
+        renew_s: float,
     ) -> None:
         self._owner = owner
         self._store = store
@@ -88,7 +96,8 @@ class LeaseKeeper:
         missing = share - len(held)
         for _ in range(missing):
             if not await self._acquire():
-                # The row of an expired lease may be locked by a stopped worker inside its COPY: no server time-out acts there.
+                # The row of an expired lease may be locked by a stopped worker inside its COPY: no server time-out
+                # acts there.
                 freed = await self._store.free_stuck()
                 if freed:
                     log.warning("lease.backends_ended", count=freed)

@@ -1,4 +1,7 @@
-"""Brings into memory what the next decisions need: accounts, facts of accounts elsewhere, holds, assets, known operations."""
+"""Brings into memory what the next decisions need: accounts, facts of accounts elsewhere, holds, assets.
+
+Known operations.
+"""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -63,7 +66,11 @@ class Loading:
         await self._load({account: line.partition for account in wanted if account not in line.accounts})
 
     def _want(
-        self, line: Line, command: Command, wanted: dict[AccountId, Partition], holds: dict[HoldId, Partition],
+        self,
+        line: Line,
+        command: Command,
+        wanted: dict[AccountId, Partition],
+        holds: dict[HoldId, Partition],
     ) -> None:
         for account in needed_accounts(command):
             partition = self._world.partition_of(account)
@@ -76,7 +83,10 @@ class Loading:
             holds[command.hold] = line.partition
 
     def _asks_unknown_asset(self, command: Command) -> bool:
-        return isinstance(command, Move | AccountCreate | HoldPlace | AssetCreate) and command.asset not in self._world.assets
+        return (
+            isinstance(command, Move | AccountCreate | HoldPlace | AssetCreate)
+            and command.asset not in self._world.assets
+        )
 
     async def _load(self, wanted: Mapping[AccountId, Partition]) -> None:
         if not wanted:
@@ -97,7 +107,9 @@ class Loading:
     async def _known(self, taken: Sequence[Opened], *, everything: bool) -> None:
         """Looks up ids that were probably seen before; the key of `operations` finds those that were not suspected."""
         suspected = [
-            command.id for opened in taken for command in opened.commands
+            command.id
+            for opened in taken
+            for command in opened.commands
             if (everything or opened.inbound.redelivered or command.repeat) and command.id not in self._world.recent
         ]
         if suspected:

@@ -5,10 +5,13 @@ from prometheus_client import Counter, Gauge, Histogram
 COMMANDS = Counter("ledger_commands", "Commands decided, by outcome", ["outcome"])
 DUPLICATES = Counter("ledger_duplicates", "Commands that had an outcome already", ["found"])
 BATCH_COMMANDS = Histogram(
-    "ledger_batch_commands", "Commands in one commit", buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 4_000),
+    "ledger_batch_commands",
+    "Commands in one commit",
+    buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 4_000),
 )
 COMMIT_SECONDS = Histogram(
-    "ledger_commit_seconds", "Time of one commit",
+    "ledger_commit_seconds",
+    "Time of one commit",
     buckets=(0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
 )
 COMMIT_FAULTS = Counter("ledger_commit_faults", "Commits that failed, by fault", ["fault"])

@@ -10,12 +10,15 @@ from shared.ids import Partition
 
 @dataclass(slots=True, eq=False)
 class Owned:
-    """Lines being given back are `draining`: what was taken for them is finished, and they take and fold nothing more."""
+    """Lines being given back are `draining`: what was taken for them is finished.
+
+    And they take and fold nothing more.
+    """
 
     world: World
-    lines: dict[Partition, Line] = field(default_factory=dict)
-    leases: dict[Partition, Lease] = field(default_factory=dict)
-    draining: set[Partition] = field(default_factory=set)
+    lines: dict[Partition, Line] = field(default_factory=dict[Partition, Line])
+    leases: dict[Partition, Lease] = field(default_factory=dict[Partition, Lease])
+    draining: set[Partition] = field(default_factory=set[Partition])
     # A line was lost while decisions of it may be open: everything that is not committed must be decided again.
     is_stale: bool = False
 
@@ -24,7 +27,10 @@ class Owned:
         self.lines[partition] = Line(self.world, partition, head.batch, dict(head.cursors), committed=head.batch)
 
     def begin_again(self, heads: Mapping[Partition, Head], seen: Mapping[Partition, Line]) -> list[Partition]:
-        """Those of the lines `seen` that are still the same begin anew; others were taken again since, with a newer head."""
+        """Those of the lines `seen` that are still the same begin anew; others were taken again since.
+
+        With a newer head.
+        """
         same = [partition for partition in heads if self.lines.get(partition) is seen[partition]]
         for partition in same:
             self.begin(partition, heads[partition])

@@ -1,4 +1,7 @@
-"""The narrow ways from the worker's shell to the store, the bus and the clock. Each has a real end and an in-memory twin."""
+"""The narrow ways from the worker's shell to the store, the bus and the clock.
+
+Each has a real end and an in-memory twin.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -106,7 +109,9 @@ class Store(Protocol):
         ...
 
     async def pending_transit(
-        self, cursors: Sequence[tuple[Partition, Partition, int]], rows_max: int,
+        self,
+        cursors: Sequence[tuple[Partition, Partition, int]],
+        rows_max: int,
     ) -> list[TransitRow]:
         """Transit rows past the cursors (destination, source, batch), in order for each pair; at most `rows_max`."""
         ...
@@ -144,7 +149,7 @@ class Store(Protocol):
         ...
 
     async def leave(self, owner: str) -> None:
-        """This worker no longer counts as alive."""
+        """Stops counting this worker among the living."""
         ...
 
 
@@ -218,6 +223,21 @@ class Clock(Protocol):
 
 
 __all__ = [
-    "AccountFacts", "Bus", "Clock", "CommitUnknown", "Fenced", "Head", "Inbound", "Lease", "PictureStale", "Redo",
-    "RepeatFound", "RowRefused", "Sealed", "Store", "StoreFault", "StoreUnavailable", "TransitRow",
+    "AccountFacts",
+    "Bus",
+    "Clock",
+    "CommitUnknown",
+    "Fenced",
+    "Head",
+    "Inbound",
+    "Lease",
+    "PictureStale",
+    "Redo",
+    "RepeatFound",
+    "RowRefused",
+    "Sealed",
+    "Store",
+    "StoreFault",
+    "StoreUnavailable",
+    "TransitRow",
 ]

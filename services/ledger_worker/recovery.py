@@ -22,9 +22,18 @@ Abandon = Callable[[Partition], Awaitable[None]]
 class Recovery:
     """Works while nothing is decided and nothing is being committed."""
 
-    def __init__(
-        self, *, owner: str, store: Store, clock: Clock, owned: Owned, loading: Loading, folding: Folding, suspects: Suspects,
-        lease_ttl_s: float, abandon: Abandon,
+    def __init__(  # noqa: PLR0913 - wired once, every part named
+        self,
+        *,
+        owner: str,
+        store: Store,
+        clock: Clock,
+        owned: Owned,
+        loading: Loading,
+        folding: Folding,
+        suspects: Suspects,
+        lease_ttl_s: float,
+        abandon: Abandon,
     ) -> None:
         self._owner = owner
         self._store = store
@@ -46,7 +55,11 @@ class Recovery:
         if isinstance(fault, Redo):
             return
         log.warning(
-            "commit.failed", fault=type(fault).__name__, detail=str(fault)[:500], commands=failed.commands, attempt=self._attempt,
+            "commit.failed",
+            fault=type(fault).__name__,
+            detail=str(fault)[:500],
+            commands=failed.commands,
+            attempt=self._attempt,
         )
         metrics.COMMIT_FAULTS.labels(type(fault).__name__).inc()
         if isinstance(fault, RepeatFound):

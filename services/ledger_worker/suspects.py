@@ -1,4 +1,7 @@
-"""Finds the one command that breaks the core or that the database refuses, so that its neighbours go on (DESIGN §4.2)."""
+"""Finds the one command that breaks the core or that the database refuses.
+
+So that its neighbours go on (DESIGN §4.2).
+"""
 
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -14,7 +17,10 @@ STALE_PICTURES_MAX: Final = 3
 
 
 class Suspects:
-    """`limit` is how many commands the next group may hold: it shrinks around a fault and grows back with each commit."""
+    """`limit` is how many commands the next group may hold.
+
+    It shrinks around a fault and grows back with each commit.
+    """
 
     def __init__(self, commands_max: int) -> None:
         self.limit = commands_max

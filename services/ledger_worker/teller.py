@@ -1,32 +1,27 @@
 """The teller: takes what came in, decides it in memory, commits it in groups, then answers and acknowledges.
 
-While one group is being committed the next is decided on top of it. No answer leaves before every batch that it was decided on
-is committed. A failed commit drops decisions and keeps deliveries: they are decided again, in the same order.
+While one group is being committed the next is decided on top of it. No answer leaves before every batch that it was
+decided on is committed. A failed commit drops decisions and keeps deliveries: they are decided again, in the same
+order.
 """
 
 import asyncio
 from typing import Any, Final
 
-import structlog
-
 from services.ledger_worker import metrics
-from services.ledger_worker.core.decide import Asking, Decision, decide
-from services.ledger_worker.core.line import InvariantBroken, Line, World
-from services.ledger_worker.core.transit import write_transit_entries
+from services.ledger_worker.core.line import World
+from services.ledger_worker.deciding import Deciding
 from services.ledger_worker.folding import Folding
 from services.ledger_worker.group import Group
 from services.ledger_worker.intake import EnvelopeReader, EnvelopeRefused, Inbox, Opened
 from services.ledger_worker.loading import Loading
 from services.ledger_worker.owned import Owned
-from services.ledger_worker.ports import Bus, Clock, Inbound, Lease, Redo, Sealed, Store, StoreFault
+from services.ledger_worker.ports import Bus, Clock, Inbound, Lease, Redo, Store, StoreFault
 from services.ledger_worker.recovery import Recovery
+from services.ledger_worker.sealing import seal_drafts
 from services.ledger_worker.suspects import Suspects
 from services.ledger_worker.telling import Telling
-from shared.faults import FaultPoint, fault_point
 from shared.ids import Partition
-from shared.messages import Command
-
-log = structlog.get_logger()
 
 RECENT_MAX: Final = 200_000
 FACTS_MAX: Final = 500_000
@@ -35,8 +30,17 @@ FACTS_MAX: Final = 500_000
 class Teller:
     """One per worker; owns the lines that `LeaseKeeper` hands it."""
 
-    def __init__(
-        self, *, owner: str, store: Store, bus: Bus, clock: Clock, world: World, secret: str, commands_max: int, accounts_max: int,
+    def __init__(  # noqa: PLR0913 - wired once, every part named
+        self,
+        *,
+        owner: str,
+        store: Store,
+        bus: Bus,
+        clock: Clock,
+        world: World,
+        secret: str,
+        commands_max: int,
+        accounts_max: int,
         lease_ttl_s: float,
     ) -> None:
         self._owner = owner
@@ -52,10 +56,18 @@ class Teller:
         self._loading = Loading(store, world, self.lines, clock)
         self._folding = Folding(store, self._loading, self._owned)
         self._suspects = Suspects(commands_max)
+        self._deciding = Deciding(self._owned, self._suspects, clock)
         self._telling = Telling(worker=owner, owned=self._owned, bus=bus, clock=clock, folding=self._folding)
         self._recovery = Recovery(
-            owner=owner, store=store, clock=clock, owned=self._owned, loading=self._loading, folding=self._folding,
-            suspects=self._suspects, lease_ttl_s=lease_ttl_s, abandon=self.abandon,
+            owner=owner,
+            store=store,
+            clock=clock,
+            owned=self._owned,
+            loading=self._loading,
+            folding=self._folding,
+            suspects=self._suspects,
+            lease_ttl_s=lease_ttl_s,
+            abandon=self.abandon,
         )
         self._wake = asyncio.Event()
         self._quiet = asyncio.Condition()
@@ -127,7 +139,8 @@ class Teller:
 
     def oldest_undecided_s(self) -> float:
         """Age in seconds of the oldest delivery that is not committed."""
-        ages = [self._inbox.oldest_s(), *(group.began_s for group in (self._open, self._committed_group) if group.deliveries)]
+        began = [group.began_s for group in (self._open, self._committed_group) if group.deliveries]
+        ages = [self._inbox.oldest_s(), *began]
         known = [age for age in ages if age is not None]
         return self._clock.monotonic_s() - min(known) if known else 0.0
 
@@ -146,7 +159,7 @@ class Teller:
                 await self._recover(fault)
 
     async def _turn(self) -> None:
-        """Takes the result of one commit, starts the next, and only then tells: clients wait less, the database never."""
+        """Takes the result of one commit, starts the next, and only then tells: the database never waits."""
         finished = await self._finish()
         fault: StoreFault | None = None
         try:
@@ -189,30 +202,7 @@ class Teller:
         await self._loading.for_commands(taken)
         self._check_fresh()
         for opened in taken:
-            self._decide(opened)
-
-    def _decide(self, opened: Opened) -> None:
-        line = self.lines[opened.inbound.partition]
-        asking = Asking(opened.inbound.reply_to, self._clock.now_us())
-        for command in opened.commands:
-            decision = self._decision(line, opened, command, asking)
-            self._open.decisions.append((opened.inbound.reply_to, line.partition, decision))
-
-    def _decision(self, line: Line, opened: Opened, command: Command, asking: Asking) -> Decision:
-        reason = self._suspects.reason(command)
-        if reason is not None and command.id not in self._world.recent:
-            self._open.poisoned.append((opened, reason))
-            return self._suspects.set_aside(line, command)
-        try:
-            fault_point(FaultPoint.WORKER_IN_CORE)
-            return decide(line, command, asking)
-        except InvariantBroken:
-            raise
-        except Exception as error:
-            # The accounts may be half changed: forget them all, and decide again with this command set aside.
-            self._suspects.accuse(command, f"the core raised {error!r}")
-            log.error("command.poisoned", operation_id=command.id, exc_info=error)
-            raise Redo("the core raised") from error
+            self._deciding.decide(opened, self._open)
 
     async def _seal(self) -> None:
         """Folds what waits in transit, closes the drafts and starts the commit of the open group."""
@@ -224,16 +214,7 @@ class Teller:
         finally:
             self._is_sealing = False
         self._check_fresh()
-        for line in self.lines.values():
-            write_transit_entries(line)
-        for line in self.lines.values():
-            draft = line.close_draft()
-            if draft is not None:
-                group.rows[line.partition] = draft.decided
-                group.sealed.append(Sealed(
-                    line.partition, draft.batch, self._owned.leases[line.partition].epoch, draft.lines(), draft.assets,
-                    draft.account_changes, line.cursors_text(), draft.content_hash(),
-                ))
+        seal_drafts(self._owned, group)
         if not group.deliveries and not group.sealed:
             return
         self._open = Group()
@@ -289,9 +270,13 @@ class Teller:
                 failed, self._committed_group, self._committing = self._committed_group, Group(), None
             else:
                 await self._tell(*finished)
-        self._inbox.put_back([
-            opened for opened in [*failed.deliveries, *self._open.deliveries] if opened.inbound.partition in self.lines
-        ])
+        self._inbox.put_back(
+            [
+                opened
+                for opened in [*failed.deliveries, *self._open.deliveries]
+                if opened.inbound.partition in self.lines
+            ]
+        )
         self._open = Group()
         await self._recovery.treat(fault, failed)
         await self._recovery.read_truth(fault)
@@ -308,6 +293,8 @@ class Teller:
 
     def _is_busy(self, partition: Partition) -> bool:
         return partition in self.lines and (
-            self._is_sealing or self.lines[partition].draft is not None
-            or partition in self._open.partitions() or partition in self._committed_group.partitions()
+            self._is_sealing
+            or self.lines[partition].draft is not None
+            or partition in self._open.partitions()
+            or partition in self._committed_group.partitions()
         )

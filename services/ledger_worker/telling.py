@@ -28,7 +28,10 @@ class Telling:
         self._folding = folding
 
     async def tell(self, group: Group, recorded_at_us: Mapping[Partition, int]) -> None:
-        """Answers first, since clients wait; acknowledges only what is answered and, where that is called for, parked."""
+        """Answers first, since clients wait; acknowledges only what is answered and, where that is called for.
+
+        Parked.
+        """
         for reply_to, reply in group.replies(recorded_at_us, self._worker).items():
             await self._bus.reply(reply_to, reply)
         fault_point(FaultPoint.WORKER_AFTER_ANSWER)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from services.ledger_worker import teller
+from services.ledger_worker import deciding, teller
 from services.ledger_worker.core import decide as core
 from services.ledger_worker.core.line import Line
 from shared.messages import Command
@@ -33,7 +33,7 @@ def _core_that_breaks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     # One line for each of a hundred thousand faults.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    monkeypatch.setattr(teller, "decide", decide)
+    monkeypatch.setattr(deciding, "decide", decide)
     monkeypatch.setattr(teller, "RECENT_MAX", 25)
     monkeypatch.setattr(teller, "FACTS_MAX", 2)
     yield

@@ -1,1 +1,4 @@
-"""The pure core: no I/O, no clock, no randomness. What it needs comes in as arguments; what it decides goes out as lines."""
+"""The pure core: no I/O, no clock, no randomness.
+
+What it needs comes in as arguments; what it decides goes out as lines.
+"""

@@ -19,7 +19,10 @@ class Status(StrEnum):
 
 @dataclass(slots=True, eq=False)
 class Account:
-    """Amounts in minor units. `batch` is the last batch that touched it: until that is committed it must stay in memory."""
+    """Amounts in minor units.
+
+    `batch` is the last batch that touched it: until that is committed it must stay in memory.
+    """
 
     id: AccountId
     asset: AssetCode
@@ -34,7 +37,7 @@ class Account:
 
     @property
     def available(self) -> int:
-        """What may be debited: balance − held + overdraft limit."""
+        """What may be debited: balance minus held plus overdraft limit."""
         return self.balance - self.held + self.limit
 
     def readable_by(self, principal: str, *, admin: bool) -> bool:

@@ -29,7 +29,10 @@ from shared.rejections import Rejection
 
 
 def decide(line: Line, command: Command, asking: Asking) -> Decision:
-    """Decides one command on top of everything decided before it. A repeat gets the first outcome and writes nothing."""
+    """Decides one command on top of everything decided before it.
+
+    A repeat gets the first outcome and writes nothing.
+    """
     known = line.world.recent.get(command.id)
     if known is not None:
         return repeated(command, known)

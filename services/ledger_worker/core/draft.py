@@ -1,4 +1,4 @@
-"""What one partition's next batch will write, as lines of COPY text. Every change of an account goes through `enter`."""
+"""What one partition's next batch will write, as lines of COPY text; accounts change only through `enter`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,7 +14,10 @@ CANCELLED_FINGERPRINT = "0" * 32  # a cancelled id has no content of its own: an
 
 @dataclass(frozen=True, slots=True)
 class OperationRow:
-    """One decided command, as the journal keeps it. `postings` is JSON text, `subject` what it is about without money."""
+    """One decided command, as the journal keeps it.
+
+    `postings` is JSON text, `subject` what the command is about if it moves no money.
+    """
 
     id: str
     kind: str
@@ -35,19 +38,21 @@ class Draft:
 
     partition: Partition
     batch: int
-    operations: list[str] = field(default_factory=list)
-    entries: list[str] = field(default_factory=list)
-    accounts: list[str] = field(default_factory=list)
-    assets: list[str] = field(default_factory=list)
-    holds: list[str] = field(default_factory=list)
-    hold_ends: list[str] = field(default_factory=list)
-    settlements: list[str] = field(default_factory=list)
-    transit: list[str] = field(default_factory=list)
-    account_changes: dict[AccountId, tuple[Status, str | None]] = field(default_factory=dict)
+    operations: list[str] = field(default_factory=list[str])
+    entries: list[str] = field(default_factory=list[str])
+    accounts: list[str] = field(default_factory=list[str])
+    assets: list[str] = field(default_factory=list[str])
+    holds: list[str] = field(default_factory=list[str])
+    hold_ends: list[str] = field(default_factory=list[str])
+    settlements: list[str] = field(default_factory=list[str])
+    transit: list[str] = field(default_factory=list[str])
+    account_changes: dict[AccountId, tuple[Status, str | None]] = field(
+        default_factory=dict[AccountId, tuple[Status, str | None]]
+    )
     # Credits to other partitions, and what was folded in from them: source partition → asset → minor units.
-    outgoing: dict[Partition, list[Credit]] = field(default_factory=dict)
-    incoming: dict[Partition, dict[AssetCode, int]] = field(default_factory=dict)
-    decided: list[OperationRow] = field(default_factory=list)
+    outgoing: dict[Partition, list[Credit]] = field(default_factory=dict[Partition, list[Credit]])
+    incoming: dict[Partition, dict[AssetCode, int]] = field(default_factory=dict[Partition, dict[AssetCode, int]])
+    decided: list[OperationRow] = field(default_factory=list[OperationRow])
 
     @property
     def is_empty(self) -> bool:
@@ -61,7 +66,8 @@ class Draft:
         account.held += held_delta
         account.batch = self.batch
         self.entries.append(
-            f"{account.id}\t{account.seq}\t{operation or NULL}\t{account.asset}\t{delta}\t{held_delta}\t{account.balance}\t"
+            f"{account.id}\t{account.seq}\t{operation or NULL}\t{account.asset}\t{delta}\t{held_delta}\t"
+            f"{account.balance}\t"
             f"{account.held}\t{account.limit}\t{account.status}\t{self.partition}\t{self.batch}\t{len(self.entries)}\n"
         )
 
@@ -69,7 +75,8 @@ class Draft:
         """Writes the operation: the idempotency record, and the transaction if it moved money."""
         self.operations.append(
             f"{row.id}\t{self.partition}\t{self.batch}\t{len(self.operations)}\t{row.kind}\t{copy_text(row.principal)}\t"
-            f"\\\\x{row.fingerprint}\t{'rejected' if row.code else 'posted'}\t{row.code or NULL}\t{copy_text(row.detail)}\t"
+            f"\\\\x{row.fingerprint}\t{'rejected' if row.code else 'posted'}\t{row.code or NULL}\t"
+            f"{copy_text(row.detail)}\t"
             f"{copy_text(row.postings)}\t{copy_text(row.subject)}\t{copy_text(row.reference)}\t{copy_text(row.metadata)}\n"
         )
         self.decided.append(row)

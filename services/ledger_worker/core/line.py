@@ -1,4 +1,7 @@
-"""A line: one partition's accounts in memory, its place in the journal, and how far it has read the others' transit rows."""
+"""A line: one partition's accounts in memory, its place in the journal.
+
+And how far it has read the others' transit rows.
+"""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -32,9 +35,9 @@ class World:
     """What all lines of one worker share: facts that never change once they are true."""
 
     partitions: int
-    assets: dict[AssetCode, int] = field(default_factory=dict)  # code → scale
-    facts: dict[AccountId, AccountFacts] = field(default_factory=dict)
-    recent: dict[str, Known] = field(default_factory=dict)
+    assets: dict[AssetCode, int] = field(default_factory=dict[AssetCode, int])  # code → scale
+    facts: dict[AccountId, AccountFacts] = field(default_factory=dict[AccountId, AccountFacts])
+    recent: dict[str, Known] = field(default_factory=dict[str, Known])
 
     def partition_of(self, account: AccountId) -> Partition:
         """The partition that owns the account."""
@@ -61,8 +64,8 @@ class Line:
     batch: int
     cursors: dict[Partition, int]
     committed: int = 0
-    accounts: dict[AccountId, Account] = field(default_factory=dict)
-    holds: dict[HoldId, Hold] = field(default_factory=dict)
+    accounts: dict[AccountId, Account] = field(default_factory=dict[AccountId, Account])
+    holds: dict[HoldId, Hold] = field(default_factory=dict[HoldId, Hold])
     draft: Draft | None = None
 
     def open_draft(self) -> Draft:
@@ -100,7 +103,10 @@ class Line:
         return json.dumps({str(source): batch for source, batch in sorted(self.cursors.items())}, separators=(",", ":"))
 
     def trim(self, accounts_max: int) -> None:
-        """Forgets accounts beyond the bound, oldest first; never one of an uncommitted batch, never one of the ledger's."""
+        """Forgets accounts beyond the bound, oldest first; never one of an uncommitted batch.
+
+        Never one of the ledger's.
+        """
         excess = len(self.accounts) - accounts_max
         if excess > 0:
             free = (known for known in self.accounts.values() if known.batch <= self.committed and not known.is_system)

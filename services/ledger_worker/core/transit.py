@@ -1,7 +1,8 @@
 """Folds other partitions' credits in, and writes the transit side of a batch (DESIGN §4.4).
 
-A transit row is folded whole, in the order of its source's batches, exactly once: the cursor that this batch carries and the
-settlement row say so. What cannot land goes back as its own linked operation; a return that cannot land goes to suspense.
+A transit row is folded whole, in the order of its source's batches, exactly once: the cursor that this batch carries
+and the settlement row say so. What cannot land goes back as its own linked operation; a return that cannot land goes
+to suspense.
 """
 
 from collections.abc import Iterable, Sequence
