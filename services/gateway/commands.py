@@ -117,7 +117,7 @@ async def submit(
         recorded = None if seconds == 0 and not is_repeat else await read_operation(gateway.database, command.id)
         if recorded is None or recorded.outcome == "started":
             gateway.metrics.undecided.inc()
-            return accepted(command.id, kind, command.fingerprint)
+            return accepted(command)
         gateway.metrics.resolved.inc()
         refusal = _recorded_refusal(recorded, command.fingerprint, scale)
     else:
@@ -145,6 +145,7 @@ async def _send(
             sent = ledger.send(command, partition)
         else:
             raise ValueError("a command of the ledger goes to a partition")
+        call.sent = command
         return sent, await wait_for(call.gateway, sent, seconds)
     except (NotSent, Unroutable) as fault:
         log.warning("command.not_sent", operation_id=command.id, partition=partition, fault=repr(fault))
@@ -182,18 +183,18 @@ async def wait_for(gateway: Gateway, sent: Sent, seconds: float) -> LedgerAnswer
         return None if sent.outcome is None else LedgerAnswer(sent.outcome, tuple(sent.settled))
 
 
-def accepted(command: CommandId, kind: str, fingerprint: str) -> Answer:
-    """202: no outcome yet."""
-    location = location_of(command, fingerprint)
+def accepted(command: Command | MixOrder) -> Answer:
+    """202: no outcome yet, or none that we can read now."""
+    location = location_of(command.id, command.fingerprint)
     body = ACCEPTED.dump_json(
         {
-            "id": command,
-            "kind": kind,
+            "id": command.id,
+            "kind": command.kind.removesuffix(".v1"),
             "status": "pending",
-            "links": {"self": location, "cancel": cancel_link(command, kind)},
+            "links": {"self": location, "cancel": cancel_link(command.id, command.kind)},
         }
     )
-    return Answer(202, body, {"Operation-Id": command, "Location": location})
+    return Answer(202, body, {"Operation-Id": command.id, "Location": location})
 
 
 def location_of(command: CommandId, fingerprint: str) -> str:

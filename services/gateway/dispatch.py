@@ -10,6 +10,7 @@ from typing import Final
 import structlog
 from aiohttp import HttpVersion10, HttpVersion11, web
 
+from services.gateway.commands import accepted
 from services.gateway.context import Gateway
 from services.gateway.problems import PROBLEM, Fault, Refusal
 from services.gateway.routes import Call, Route, Router
@@ -45,17 +46,17 @@ class Dispatcher:
         request_id = self._request_id(request)
         path, _, query = request.raw_path.partition("?")
         counts = self._no_route
+        call: Call | None = None
         self._in_flight += 1
         try:
             route, parameters = self._router.find(request.method, path)
             counts = self._metrics[route.method, route.path]
-            answer = await self._answer(Call(self._gateway, request, request_id, route, parameters, query))
+            call = Call(self._gateway, request, request_id, route, parameters, query)
+            answer = await self._answer(call)
         except Refusal as refusal:
             answer = self._problem(refusal, request, path, request_id)
         except DatabaseUnavailable as fault:
-            log.warning("database.unavailable", fault=str(fault), request_id=request_id)
-            refusal = Refusal(Fault.UNAVAILABLE, "the database does not answer", headers={"Retry-After": "1"})
-            answer = self._problem(refusal, request, path, request_id)
+            answer = self._without_database(fault, call, request, path, request_id)
         except ConnectionError:
             raise  # the client went away
         except Exception:
@@ -93,6 +94,15 @@ class Dispatcher:
         if call.query_text and route.query is None:
             raise Refusal(Fault.INVALID_REQUEST, "this request takes no query parameters")
         return await route.handler(call)
+
+    def _without_database(
+        self, fault: DatabaseUnavailable, call: Call | None, request: web.BaseRequest, path: str, request_id: str
+    ) -> Answer:
+        log.warning("database.unavailable", fault=str(fault), request_id=request_id)
+        if call is not None and call.sent is not None:
+            return accepted(call.sent)
+        refusal = Refusal(Fault.UNAVAILABLE, "the database does not answer", headers={"Retry-After": "1"})
+        return self._problem(refusal, request, path, request_id)
 
     def _problem(self, refusal: Refusal, request: web.BaseRequest, path: str, request_id: str) -> Answer:
         if refusal.status != SERVER_ERRORS:

@@ -1,5 +1,6 @@
 """/livez, /readyz, /metrics."""
 
+import asyncio
 from typing import Final
 
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -14,6 +15,7 @@ from services.gateway.web.answers import Answer
 # Without these the database forgets what it acknowledged (measured: power loss).
 DURABLE: Final = ("fsync", "full_page_writes", "synchronous_commit")
 DURABLE_VALUES: Final = frozenset({"on", "remote_apply", "remote_write"})
+DATABASE_TIMEOUT_S: Final = 3.0
 
 
 class HealthBody(TypedDict):
@@ -52,9 +54,10 @@ async def readyz(call: Call) -> Answer:
 async def _missing_of_database(call: Call) -> dict[str, str]:
     database = call.gateway.database
     try:
-        schema = await missing_of_schema(database)
-        settings = await read_settings(database, DURABLE)
-    except DatabaseUnavailable:
+        async with asyncio.timeout(DATABASE_TIMEOUT_S):
+            schema = await missing_of_schema(database)
+            settings = await read_settings(database, DURABLE)
+    except (DatabaseUnavailable, TimeoutError):
         return {"database": "it does not answer"}
     missing = {
         f"database.{name}": f"is {settings.get(name)}" for name in DURABLE if settings.get(name) not in DURABLE_VALUES

@@ -17,6 +17,7 @@ from services.gateway.web.bodies import Body, Model, read_body
 from services.gateway.web.queries import Query, QueryModel, parse_query
 from shared.api_keys import Scope
 from shared.ids import Principal
+from shared.messages import Command, MixOrder
 
 NOBODY: Final = Caller("", Principal(""), frozenset())
 PATH_CHARACTERS_MAX: Final = 512
@@ -33,6 +34,8 @@ class Call:
     path: Mapping[str, str]
     query_text: str
     caller: Caller = NOBODY
+    # Set once a command left: from then on a failure of ours may not pass for one without effect.
+    sent: Command | MixOrder | None = None
 
     async def body(self, model: type[Model]) -> Model:
         """The body, read and checked. Raises Refusal."""

@@ -250,6 +250,13 @@ async def test_an_id_that_was_never_issued_is_not_found(api: Client) -> None:
     assert (await api.call("POST", f"/v1/operations/{NEVER_ISSUED}/cancel")).code == "not_found"
 
 
+async def test_head_is_answered_like_get_without_a_body(api: Client, name: Name) -> None:
+    alice = await api.account(name("alice"))
+    told = await api.call("HEAD", f"/v1/accounts/{alice}")
+    assert (told.status, told.text) == (200, "")
+    assert int(told.headers["Content-Length"]) > 100
+
+
 async def test_the_root_links_to_what_there_is_and_the_page_runs_no_inline_script(api: Client) -> None:
     links = cast("dict[str, str]", (await api.get("/"))["links"])
     for path in links.values():

@@ -2,7 +2,8 @@
 
 import asyncio
 import itertools
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -95,3 +96,36 @@ async def test_a_setting_that_loses_commits_makes_the_gateway_unready_and_is_nam
     ready = await alone.gateway(ready=False).call("GET", "/readyz")
     assert (ready.status, ready.body["status"]) == (503, "unavailable")
     assert "database.synchronous_commit" in ready.text
+
+
+@asynccontextmanager
+async def without_database(stack: Stack) -> AsyncGenerator[None]:
+    """The gateway's connections break and it gets no new ones; the worker goes on."""
+    await stack.execute("ALTER ROLE tellerline_gateway NOLOGIN")
+    try:
+        await stack.execute(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+            " WHERE usename = 'tellerline_gateway' AND datname = current_database()"
+        )
+        yield
+    finally:
+        await stack.execute("ALTER ROLE tellerline_gateway LOGIN")
+
+
+async def test_without_a_database_nothing_is_refused_that_took_effect(alone: Stack) -> None:
+    client = alone.gateway()
+    alone.worker()
+    assert (await client.post("/v1/accounts", BOB, prefer="wait=30")).status == 201
+    deposit = {"account": "bob", "amount": "1", "asset": "USD"}
+    async with without_database(alone):
+        read = await client.call("GET", "/v1/accounts/bob")
+        assert (read.status, read.code, read.headers["Retry-After"]) == (503, "unavailable", "1")
+        opened = await client.post("/v1/accounts", {"id": "carol", "asset": "USD"}, key="a")
+        assert opened.status == 202
+        # What needs no reading is answered as ever.
+        assert (await client.post("/v1/deposits", deposit)).body["balances"] == {"world:USD:0": "-1", "bob": "1"}
+        assert (await client.call("GET", "/readyz")).status == 503
+        assert (await client.call("GET", "/livez")).status == 200
+    assert (await client.get(opened.headers["Location"] + "&wait=20"))["status"] == "posted"
+    again = await client.post("/v1/accounts", {"id": "carol", "asset": "USD"}, key="a")
+    assert (again.status, again.body["id"], again.replayed) == (201, "carol", True)

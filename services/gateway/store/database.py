@@ -7,6 +7,9 @@ import asyncpg
 
 from shared import db
 
+# How long a request waits for a connection; a statement has its own bound (shared.db).
+ACQUIRE_TIMEOUT_S: Final = 5.0
+
 # The statement did not end with rows, and nothing is wrong with the statement itself.
 FAULTS: Final = (
     *db.CONNECTION_FAULTS,
@@ -33,20 +36,16 @@ class Database:
     async def rows(self, statement: str, *arguments: object) -> Sequence[asyncpg.Record]:
         """All rows."""
         try:
-            return await self._pool.fetch(statement, *arguments)
+            async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
+                return await connection.fetch(statement, *arguments)
         except FAULTS as fault:
             raise DatabaseUnavailable(repr(fault)) from fault
 
     async def row(self, statement: str, *arguments: object) -> asyncpg.Record | None:
         """The first row, if there is one."""
-        try:
-            return await self._pool.fetchrow(statement, *arguments)
-        except FAULTS as fault:
-            raise DatabaseUnavailable(repr(fault)) from fault
+        found = await self.rows(statement, *arguments)
+        return found[0] if found else None
 
     async def execute(self, statement: str, *arguments: object) -> None:
         """No rows."""
-        try:
-            await self._pool.execute(statement, *arguments)
-        except FAULTS as fault:
-            raise DatabaseUnavailable(repr(fault)) from fault
+        await self.rows(statement, *arguments)
