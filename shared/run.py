@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import signal
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -15,6 +16,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 log = structlog.get_logger()
 
 STOP_GRACE_S = 10.0
+# Nearly all that a request makes is freed by counting; at its default of 700 the collector walks it, and what was made
+# at start, again and again. Measured under load: a quarter of the gateway's CPU, a fifth of the worker's.
+COLLECT_AFTER = (50_000, 50, 100)
 
 Service = Callable[[asyncio.Event], Awaitable[None]]
 Readiness = Callable[[], Awaitable[dict[str, str]]]
@@ -25,6 +29,8 @@ def run_service(service: Service) -> None:
 
     A fault ends the process with exit code 1.
     """
+    gc.freeze()
+    gc.set_threshold(*COLLECT_AFTER)
     try:
         uvloop.run(_until_stopped(service))
     except Exception as fault:
