@@ -112,7 +112,7 @@ async def parking_queue(amqp_url: str) -> AsyncGenerator[ParkingQueue]:
     """Raises what is in amqp.LINK_FAULTS."""
     connection = await amqp.connect(amqp_url, name="tellerline parking")
     try:
-        channel = await connection.channel(publisher_confirms=False)
+        channel = await amqp.open_channel(connection, confirmed=False)
         yield ParkingQueue(channel, await amqp.open_confirmed(connection))
         # A synchronous answer of the broker: every acknowledgement sent before it has arrived.
         await channel.close()

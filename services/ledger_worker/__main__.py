@@ -1,6 +1,7 @@
 """`python -m services.ledger_worker`."""
 
 import asyncio
+from dataclasses import dataclass
 
 import structlog
 
@@ -9,7 +10,7 @@ from services.ledger_worker.bus import RabbitBus
 from services.ledger_worker.clock import SystemClock
 from services.ledger_worker.core.line import World
 from services.ledger_worker.leases import LeaseKeeper
-from services.ledger_worker.ports import Clock, Inbound, StoreFault
+from services.ledger_worker.ports import Inbound, StoreFault
 from services.ledger_worker.settings import WorkerSettings
 from services.ledger_worker.store import PostgresStore
 from services.ledger_worker.teller import Teller
@@ -20,12 +21,44 @@ from shared.run import run_service, serve_metrics, until_stop
 
 log = structlog.get_logger()
 
+# A lease loop that has not turned for this many of its intervals is not ready.
+LATE_TICKS_MAX = 2.5
 
-async def serve(settings: WorkerSettings, stop: asyncio.Event) -> None:
-    """Wires store, bus, teller and leases together and runs them until `stop`."""
-    dsn = settings.database_url.get_secret_value()
-    partitions = await read_ledger_constants(dsn, application=f"ledger_worker {settings.owner}")
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """The parts of one worker, wired together."""
+
+    settings: WorkerSettings
+    clock: SystemClock
+    store: PostgresStore
+    bus: RabbitBus
+    teller: Teller
+    keeper: LeaseKeeper
+
+    async def missing(self) -> dict[str, str]:
+        """What is not ready, and why."""
+        missing: dict[str, str] = {}
+        try:
+            await self.store.assets()
+        except StoreFault as fault:
+            missing["database"] = str(fault)
+        if not self.bus.is_ready():
+            missing["broker"] = "not connected"
+        ticked = self.keeper.last_tick_s
+        if ticked is None or self.clock.monotonic_s() - ticked > LATE_TICKS_MAX * self.settings.lease_renew_s:
+            missing["leases"] = "the lease loop does not turn"
+        return missing
+
+    def accounts_cached(self) -> int:
+        """Accounts in memory."""
+        return sum(len(line.accounts) for line in self.teller.lines.values())
+
+
+def wire(settings: WorkerSettings, partitions: int) -> Worker:
+    """Makes the parts; nothing is connected yet."""
     clock = SystemClock()
+    dsn = settings.database_url.get_secret_value()
     store = PostgresStore(dsn, settings.owner, copy_operations_min=settings.copy_operations_min)
 
     # The bus is made before the teller that hears it.
@@ -38,13 +71,8 @@ async def serve(settings: WorkerSettings, stop: asyncio.Event) -> None:
     def lost(partition: Partition) -> None:
         teller.channel_lost(partition)
 
-    bus = RabbitBus(
-        settings.amqp_url.get_secret_value(),
-        settings.owner,
-        deliver=deliver,
-        nudged=nudged,
-        lost=lost,
-    )
+    url = settings.amqp_url.get_secret_value()
+    bus = RabbitBus(url, settings.owner, deliver=deliver, nudged=nudged, lost=lost)
     teller = Teller(
         owner=settings.owner,
         store=store,
@@ -56,56 +84,44 @@ async def serve(settings: WorkerSettings, stop: asyncio.Event) -> None:
         accounts_max=settings.cache_accounts_max,
         lease_ttl_s=settings.lease_ttl_s,
     )
+    ttl_s, renew_s = settings.lease_ttl_s, settings.lease_renew_s
     keeper = LeaseKeeper(
         owner=settings.owner,
         store=store,
         teller=teller,
         clock=clock,
         partitions=partitions,
-        ttl_s=settings.lease_ttl_s,
-        renew_s=settings.lease_renew_s,
+        ttl_s=ttl_s,
+        renew_s=renew_s,
     )
-    metrics.OLDEST_UNDECIDED_SECONDS.set_function(teller.oldest_undecided_s)
-    metrics.ACCOUNTS_CACHED.set_function(lambda: sum(len(line.accounts) for line in teller.lines.values()))
-    runner = await serve_metrics(
-        settings.host, settings.metrics_port, lambda: _missing(store, bus, keeper, clock, settings)
-    )
+    return Worker(settings, clock, store, bus, teller, keeper)
+
+
+async def serve(settings: WorkerSettings, stop: asyncio.Event) -> None:
+    """Runs a worker until `stop`, then gives its partitions back."""
+    dsn = settings.database_url.get_secret_value()
+    partitions = await read_ledger_constants(dsn, application=f"ledger_worker {settings.owner}")
+    worker = wire(settings, partitions)
+    metrics.OLDEST_UNDECIDED_SECONDS.set_function(worker.teller.oldest_undecided_s)
+    metrics.ACCOUNTS_CACHED.set_function(worker.accounts_cached)
+    runner = await serve_metrics(settings.host, settings.metrics_port, worker.missing)
     log.info("worker.started", owner=settings.owner, partitions=partitions)
     stopped = asyncio.Event()
     try:
         async with until_stop(stopped) as group:
-            group.create_task(bus.run(), name="bus")
-            group.create_task(teller.run(), name="teller")
-            keeping = group.create_task(keeper.run(), name="leases")
+            group.create_task(worker.bus.run(), name="bus")
+            group.create_task(worker.teller.run(), name="teller")
+            keeping = group.create_task(worker.keeper.run(), name="leases")
             # Bus and teller still run while the leases are given back: what was decided is committed and acknowledged.
             await stop.wait()
             keeping.cancel()
             await asyncio.wait({keeping})
-            await keeper.stop()
+            await worker.keeper.stop()
             stopped.set()
     finally:
         await runner.cleanup()
-        await store.close()
+        await worker.store.close()
     log.info("worker.stopped", owner=settings.owner)
-
-
-async def _missing(
-    store: PostgresStore,
-    bus: RabbitBus,
-    keeper: LeaseKeeper,
-    clock: Clock,
-    settings: WorkerSettings,
-) -> dict[str, str]:
-    missing: dict[str, str] = {}
-    try:
-        await store.assets()
-    except StoreFault as fault:
-        missing["database"] = str(fault)
-    if not bus.is_ready():
-        missing["broker"] = "not connected"
-    if keeper.last_tick_s is None or clock.monotonic_s() - keeper.last_tick_s > 2.5 * settings.lease_renew_s:
-        missing["leases"] = "the lease loop does not turn"
-    return missing
 
 
 def main() -> None:

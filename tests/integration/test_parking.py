@@ -12,7 +12,7 @@ from pathlib import Path
 
 import aiormq
 import pytest
-from aiormq.abc import AbstractChannel, DeliveredMessage
+from aiormq.abc import DeliveredMessage
 
 from shared import amqp, topology
 from shared.amqp import Outgoing, Unroutable
@@ -40,10 +40,10 @@ def tellerline(broker: str, *arguments: str) -> tuple[int, str, str]:
 
 
 @asynccontextmanager
-async def channel_of(broker: str) -> AsyncGenerator[AbstractChannel]:
+async def channel_of(broker: str) -> AsyncGenerator[amqp.Channel]:
     connection = await aiormq.connect(broker)
     try:
-        yield await connection.channel(on_return_raises=True)
+        yield await amqp.open_confirmed(connection)
     finally:
         await connection.close()
 
@@ -79,7 +79,7 @@ def waiting(broker: str, queue: str = topology.PARKING_QUEUE) -> int:
     return asyncio.run(count())
 
 
-async def delivery(channel: AbstractChannel, queue: str) -> DeliveredMessage:
+async def delivery(channel: amqp.Channel, queue: str) -> DeliveredMessage:
     """The head of a queue with a single active consumer, which does not answer `basic.get`."""
     came: asyncio.Future[DeliveredMessage] = asyncio.get_running_loop().create_future()
 
