@@ -1,0 +1,223 @@
+"""What the ledger means, as naively as it can be said: one dictionary of accounts, one command after the other."""
+
+from dataclasses import dataclass, field
+
+from shared.ids import SYSTEM_ACCOUNT_ID, partition_of
+from shared.messages import (
+    AccountClose,
+    AccountCreate,
+    AccountUpdate,
+    Command,
+    HoldCapture,
+    HoldPlace,
+    HoldVoid,
+    Move,
+    OperationCancel,
+)
+
+BOUND = 10**36
+
+
+@dataclass(slots=True)
+class NaiveAccount:
+    asset: str
+    owner: str
+    status: str = "open"
+    balance: int = 0
+    held: int = 0
+    limit: int = 0
+    is_system: bool = False
+
+
+@dataclass(slots=True)
+class NaiveHold:
+    account: str
+    amount: int
+    is_open: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class OnItsWay:
+    operation: str
+    account: str
+    asset: str
+    amount: int
+    source: str
+    is_return: bool
+
+
+@dataclass(slots=True)
+class NaiveLedger:
+    partitions: int
+    assets: frozenset[str]
+    accounts: dict[str, NaiveAccount] = field(default_factory=dict[str, NaiveAccount])
+    holds: dict[str, NaiveHold] = field(default_factory=dict[str, NaiveHold])
+    outcomes: dict[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
+    on_their_way: dict[tuple[int, int], list[OnItsWay]] = field(default_factory=dict[tuple[int, int], list[OnItsWay]])
+
+    def account(self, name: str) -> NaiveAccount | None:
+        if name not in self.accounts and SYSTEM_ACCOUNT_ID.fullmatch(name) and name.split(":")[1] in self.assets:
+            self.accounts[name] = NaiveAccount(name.split(":")[1], "tellerline:ledger", is_system=True)
+        return self.accounts.get(name)
+
+    def decide(self, command: Command) -> str:
+        """`posted`, or the code of the refusal."""
+        known = self.outcomes.get(command.id)
+        if known is not None:
+            is_repeat = known[0] in {command.fingerprint, "anything"} or isinstance(command, OperationCancel)
+            return known[1] if is_repeat else "idempotency_key_reused"
+        code = self._refusal(command)
+        if code == "posted":
+            self._apply(command)
+        self.outcomes[command.id] = ("anything" if code == "cancelled" else command.fingerprint, code)
+        return code
+
+    def _refusal(self, command: Command) -> str:
+        match command:
+            case Move():
+                return self._refuse_move(command)
+            case AccountCreate():
+                if command.asset not in self.assets:
+                    return "unknown_asset"
+                return "posted" if self.account(command.account) is None else "already_exists"
+            case AccountUpdate() | AccountClose():
+                return self._refuse_change(command)
+            case HoldPlace():
+                return self._refuse_hold(command)
+            case HoldCapture() | HoldVoid():
+                return self._refuse_end(command)
+            case _:
+                return "cancelled"
+
+    def _mine(self, name: str, command: Command) -> NaiveAccount | None:
+        account = self.account(name)
+        return account if account is not None and (command.admin or account.owner == command.principal) else None
+
+    def _is_here(self, one: str, other: str) -> bool:
+        return partition_of(one, self.partitions) == partition_of(other, self.partitions)  # type: ignore[arg-type]
+
+    def _refuse_debit(self, account: NaiveAccount, amount: int) -> str | None:
+        if account.status != "open":
+            return "account_closed" if account.status == "closed" else "account_frozen"
+        if not account.is_system and account.balance - account.held + account.limit < amount:
+            return "insufficient_funds"
+        return "limit_exceeded" if account.balance - amount < -BOUND else None
+
+    def _refuse_credit(self, source: str, name: str, amount: int) -> str | None:
+        account = self.accounts[name]
+        if not self._is_here(source, name):
+            return None
+        if account.status == "closed":
+            return "account_closed"
+        return "limit_exceeded" if account.balance + amount > BOUND else None
+
+    def _refuse_move(self, command: Move) -> str:
+        if command.asset not in self.assets:
+            return "unknown_asset"
+        if command.source == command.destination:
+            return "same_account"
+        source, destination = self._mine(command.source, command), self.account(command.destination)
+        if source is None or destination is None:
+            return "account_not_found"
+        if not source.asset == destination.asset == command.asset:
+            return "asset_mismatch"
+        refused = self._refuse_debit(source, command.amount)
+        return refused or self._refuse_credit(command.source, command.destination, command.amount) or "posted"
+
+    def _refuse_change(self, command: AccountUpdate | AccountClose) -> str:
+        account = self._mine(command.account, command)
+        if account is None:
+            return "account_not_found"
+        if account.status == "closed":
+            return "account_closed"
+        if isinstance(command, AccountClose):
+            return "account_not_empty" if account.balance or account.held or account.is_system else "posted"
+        lower = command.overdraft_limit is not None and command.overdraft_limit < account.limit
+        left = account.balance - account.held + (command.overdraft_limit or 0)
+        return "insufficient_funds" if lower and left < 0 else "posted"
+
+    def _refuse_hold(self, command: HoldPlace) -> str:
+        if command.asset not in self.assets:
+            return "unknown_asset"
+        if command.hold in self.holds:
+            return "already_exists"
+        account = self._mine(command.account, command)
+        if account is None:
+            return "account_not_found"
+        if account.asset != command.asset:
+            return "asset_mismatch"
+        return self._refuse_debit(account, command.amount) or "posted"
+
+    def _refuse_end(self, command: HoldCapture | HoldVoid) -> str:
+        if isinstance(command, HoldCapture) and command.account == command.destination:
+            return "same_account"
+        account, hold = self._mine(command.account, command), self.holds.get(command.hold)
+        if account is None:
+            return "account_not_found"
+        if hold is None or not hold.is_open or hold.account != command.account:
+            return "hold_not_open"
+        if isinstance(command, HoldVoid):
+            return "posted"
+        destination = self.account(command.destination)
+        if destination is None:
+            return "account_not_found"
+        if destination.asset != account.asset:
+            return "asset_mismatch"
+        if account.status == "frozen":
+            return "account_frozen"
+        return self._refuse_credit(command.account, command.destination, hold.amount) or "posted"
+
+    def _apply(self, command: Command) -> None:
+        match command:
+            case Move():
+                self._move(command.id, command.source, command.destination, command.amount)
+            case AccountCreate():
+                self.accounts[command.account] = NaiveAccount(command.asset, command.owner, limit=command.overdraft_limit)
+            case AccountUpdate():
+                account = self.accounts[command.account]
+                account.limit = account.limit if command.overdraft_limit is None else command.overdraft_limit
+                account.status = command.status or account.status
+            case AccountClose():
+                self.accounts[command.account].status = "closed"
+            case HoldPlace():
+                self.holds[command.hold] = NaiveHold(command.account, command.amount)
+                self.accounts[command.account].held += command.amount
+            case HoldCapture() | HoldVoid():
+                hold = self.holds[command.hold]
+                hold.is_open = False
+                self.accounts[hold.account].held -= hold.amount
+                if isinstance(command, HoldCapture):
+                    self._move(command.id, hold.account, command.destination, hold.amount)
+            case _:
+                raise NotImplementedError
+
+    def _move(self, operation: str, source: str, destination: str, amount: int) -> None:
+        self.accounts[source].balance -= amount
+        if self._is_here(source, destination):
+            self.accounts[destination].balance += amount
+        else:
+            asset = self.accounts[source].asset
+            self._send(OnItsWay(operation, destination, asset, amount, source, is_return=False))
+
+    def _send(self, credit: OnItsWay) -> None:
+        pair = tuple(int(partition_of(name, self.partitions)) for name in (credit.source, credit.account))  # type: ignore[arg-type]
+        self.on_their_way.setdefault((pair[0], pair[1]), []).append(credit)
+
+    def land(self, source: int, destination: int, count: int) -> None:
+        """The next `count` credits of a pair: on their accounts, back, or, on their way back, to suspense."""
+        waiting = self.on_their_way[source, destination]
+        landing, waiting[:] = waiting[:count], waiting[count:]
+        for credit in landing:
+            account = self.accounts[credit.account]
+            if account.status != "closed" and account.balance + credit.amount <= BOUND:
+                account.balance += credit.amount
+            elif credit.is_return:
+                suspense = self.account(f"suspense:{credit.asset}:{destination}")
+                if suspense is not None:
+                    suspense.balance += credit.amount
+            else:
+                self._send(OnItsWay(credit.operation, credit.source, credit.asset, credit.amount, credit.account, is_return=True))
+
+    def in_flight(self, source: int, destination: int, asset: str) -> int:
+        """Minor units between two partitions."""
+        return sum(credit.amount for credit in self.on_their_way.get((source, destination), ()) if credit.asset == asset)
