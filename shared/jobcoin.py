@@ -27,7 +27,7 @@ from shared.jobcoin_rows import (
     coins_text,
     is_object,
     read_address,
-    read_rows,
+    readable_rows,
 )
 
 log = structlog.get_logger()
@@ -35,6 +35,7 @@ log = structlog.get_logger()
 CALLS: Final = Counter("jobcoin_calls", "Calls to the network, by kind and how they ended", ["call", "ended"])
 BREAKER_STATE: Final = Gauge("jobcoin_breaker_open", "0 closed, 1 half open, 2 open")
 FAULT_PERCENT: Final = Gauge("jobcoin_fault_percent", "Share of calls of the last minute that failed")
+ROWS_UNREADABLE: Final = Counter("jobcoin_rows_unreadable", "Rows of the network's list that could not be read")
 _BREAKER_NUMBERS: Final = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
 
 READ_ATTEMPTS_MAX: Final = 4
@@ -163,9 +164,13 @@ class JobcoinNetwork:
         extends = last_body.endswith(b"]") and body.startswith(last_body[:-1])
         if extends and last_rows:
             rest = body[len(last_body) - 1 :].lstrip(b",")
-            rows = (*last_rows, *read_rows(_parsed(b"[" + rest)))
+            added, unreadable = readable_rows(_parsed(b"[" + rest))
+            rows = (*last_rows, *added)
         else:
-            rows = read_rows(_parsed(body))
+            rows, unreadable = readable_rows(_parsed(body))
+        if unreadable:
+            ROWS_UNREADABLE.inc(unreadable)
+            log.warning("list.rows_unreadable", rows=unreadable)
         self._last = (body, answer.etag, rows)
         return Listing(rows, extends)
 

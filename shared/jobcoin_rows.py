@@ -4,6 +4,7 @@ The network's transactions have no ids. A row is known by its instance, timestam
 occurrence number: positions in the list may move, and true twins (two equal rows) exist.
 """
 
+import contextlib
 import hashlib
 import json
 import re
@@ -123,10 +124,24 @@ def read_row(value: object) -> Row:
 
 
 def read_rows(value: object) -> tuple[Row, ...]:
-    """A list of transactions. Raises Unreadable: one row that cannot be read makes the whole reading doubtful."""
+    """An address's transactions. Raises Unreadable: one that cannot be read makes the whole reading doubtful."""
     if not _is_list(value):
         raise Unreadable("a list of transactions is an array")
     return tuple(read_row(item) for item in value)
+
+
+def readable_rows(value: object) -> tuple[tuple[Row, ...], int]:
+    """The rows of the whole list that can be read, and how many cannot. Raises Unreadable when it is no list.
+
+    Anyone may write to the network: one odd row of a stranger must not stop us from seeing all others.
+    """
+    if not _is_list(value):
+        raise Unreadable("a list of transactions is an array")
+    rows: list[Row] = []
+    for item in value:
+        with contextlib.suppress(Unreadable):
+            rows.append(read_row(item))
+    return tuple(rows), len(value) - len(rows)
 
 
 def numbered(rows: Iterable[Row]) -> Iterator[tuple[Row, int]]:

@@ -49,6 +49,7 @@ class Follower:
         self._recorded = recorded
         self._prefix: Prefix | None = None
         self._waiting: frozenset[str] = frozenset()
+        self._is_news = False
         self._wake = asyncio.Event()
         self._read_s = time.monotonic()
 
@@ -90,7 +91,8 @@ class Follower:
         known = await self._deposits.known([sighting.id for sighting in found])
         fresh = [sighting for sighting in found if sighting.id not in known]
         counted = await self._confirmed([sighting for sighting in fresh if sighting.id in self._waiting])
-        self._waiting = frozenset(sighting.id for sighting in fresh) - {sighting.id for sighting in counted}
+        waiting = frozenset(sighting.id for sighting in fresh) - {sighting.id for sighting in counted}
+        self._is_news, self._waiting = not waiting <= self._waiting, waiting
         end = position_after(fresh, {sighting.id for sighting in counted}, len(rows))
         await self._record(prefix, rows, max(end, prefix.position), counted)
         self._read_s = time.monotonic()
@@ -139,7 +141,7 @@ class Follower:
             self._recorded()
 
     async def _interval_ms(self) -> int:
-        if self._waiting:
+        if self._is_news:  # a row that is still not confirmed after its second look can wait
             return self._settings.poll_ms_confirm
         return self._settings.poll_ms_open if await self._mixes.is_any_open() else self._settings.poll_ms_idle
 

@@ -12,6 +12,7 @@ from services.distributor.core.payouts import Payout, PayoutState
 from services.distributor.payer import Payer
 from services.distributor.planner import Planner
 from services.distributor.reader import JournalReader
+from services.distributor.reclaimer import Reclaimer
 from services.distributor.settings import DistributorSettings
 from services.distributor.store.credits import Credit, CreditStore
 from services.distributor.store.payouts import PayoutStore
@@ -57,6 +58,7 @@ class Distributor:
             do=payer.advance,
             claim_s=claim_s,
         )
+        self.reclaimer = Reclaimer(network, self.payouts, settings)
         self.reader = JournalReader(self.credits, settings.journal_read_s, self.planning.wake)
         url = settings.amqp_url.get_secret_value()
         self.bus = EventBus(url, APPLICATION, client.partitions, self.reader.wake)
@@ -69,6 +71,7 @@ class Distributor:
             group.create_task(self.reader.run(), name="reader")
             group.create_task(self.planning.run(), name="planning")
             group.create_task(self.paying.run(), name="paying")
+            group.create_task(self.reclaimer.run(), name="reclaimer")
             group.create_task(self._keep_up(), name="upkeep")
 
     async def missing(self) -> dict[str, str]:

@@ -11,4 +11,5 @@ UNKNOWN_OPEN = Gauge("distributor_unknown_open", "Transfers that were sent, or m
 UNKNOWN_RESOLVED = Counter(
     "distributor_unknown_resolved", "Transfers whose end was read from the list, by what it showed", ["leg", "ended"]
 )
+RETURNED = Counter("distributor_returned", "Fundings that came later than the settle time, and were sent back")
 STUCK = Counter("distributor_stuck", "Credits and payouts that wait for an operator", ["step"])

@@ -17,5 +17,7 @@ class DistributorSettings(LedgerSettings):
     settle_s: float = Field(default=15.0, gt=0)
     rounds_max: int = Field(default=8, ge=1)
     claim_s: float = Field(default=60.0, gt=0)
+    # How often fundings that were taken for absent are looked for.
+    reclaim_s: float = Field(default=30.0, gt=0)
     # The journal is read after a nudge, and this often without one.
     journal_read_s: float = Field(default=1.0, gt=0)

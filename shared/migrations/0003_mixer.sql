@@ -168,11 +168,13 @@ CREATE TABLE payouts.intents (
     amount ledger.amount NOT NULL,
     opened_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     settles_at timestamptz NOT NULL,
-    ended text CONSTRAINT intents_ended CHECK (ended IN ('seen', 'absent', 'refused')),
+    -- returned: thought absent, it was applied after all, and what it moved was sent back to the house.
+    ended text CONSTRAINT intents_ended CHECK (ended IN ('seen', 'absent', 'refused', 'returned')),
     seen_row uuid UNIQUE,
-    CONSTRAINT intents_seen CHECK (coalesce(ended = 'seen', false) = (seen_row IS NOT NULL)),
+    CONSTRAINT intents_seen CHECK (coalesce(ended IN ('seen', 'returned'), false) = (seen_row IS NOT NULL)),
     UNIQUE (payout_id, leg, attempt)
 );
+CREATE INDEX intents_given_up ON payouts.intents (opened_at) WHERE leg = 'fund' AND ended IN ('absent', 'refused');
 CREATE UNIQUE INDEX intents_open ON payouts.intents (source, destination, amount) WHERE ended IS NULL;
 
 -- The parts of a plan are the whole, or the commit fails: checked at its end, when all rows are there.

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import json
 import random
 import signal
 from collections.abc import AsyncGenerator, Iterator
@@ -15,7 +16,7 @@ from aiohttp import web
 
 from shared.faults import FaultPoint
 from tests.backends.databases import Database
-from tests.integration.mixer import World, world
+from tests.integration.mixer import HOUSE, World, world
 from tests.integration.mixer_stage import API, Stage, stage
 
 JOB = 10**18
@@ -166,6 +167,9 @@ class Between:
     fates: list[str] = field(default_factory=list[str])
     met: list[str] = field(default_factory=list[str])
     url: str = ""
+    # The list shows its last row twice, as if it had a twin.
+    is_doubling: bool = False
+    late_s: float = 1.0
     late: list[asyncio.Task[None]] = field(default_factory=list[asyncio.Task[None]])
 
     async def pass_on(self, request: web.Request) -> web.StreamResponse:
@@ -178,6 +182,9 @@ class Between:
             self.late.append(asyncio.get_running_loop().create_task(self._later(request, body)))
             return web.Response(text="<html>Bad Gateway</html>", status=200, content_type="text/html")
         answered = await self._ask(request, body)
+        if self.is_doubling and request.path.endswith("/transactions") and request.method == "GET":
+            rows = json.loads(answered.body if isinstance(answered.body, bytes) else b"[]")
+            return web.json_response([*rows, *rows[-1:]])
         if fate == "cut":
             if request.transport is not None:
                 request.transport.abort()
@@ -185,7 +192,7 @@ class Between:
         return answered
 
     async def _later(self, request: web.Request, body: bytes) -> None:
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(self.late_s)
         await self._ask(request, body)
 
     async def _ask(self, request: web.Request, body: bytes) -> web.Response:
@@ -229,4 +236,42 @@ async def test_transfers_without_an_answer_are_looked_for_and_never_sent_blindly
         assert [fate for fate in proxy.met if fate != "pass"] == asked
         assert len([row for row in await here.listed() if row.destination == "anna"]) == 1
         assert len([row for row in await here.listed() if row.source == address]) == 1
+        await here.prove_completed(mix, ["anna"])
+
+
+async def test_a_funding_later_than_the_settle_time_pays_nobody_twice_and_comes_back(mixer: Stage) -> None:
+    async with world(mixer) as here, between(mixer, ["late"]) as proxy:
+        proxy.late_s = 4.0  # the settle time is 1.5 s: the bound is broken
+        mixer.start("deposit_poller")
+        settings = {"TELLERLINE_JOBCOIN_URL": proxy.url + API}
+        await asyncio.to_thread(mixer.start, "distributor", settings=settings)
+        mix, address = await here.mix("anna")
+        await here.pay(address, "0.000000000000000001")
+        # Somebody else's coins at the house, or there would be nothing for the second attempt to take.
+        await here.pay(HOUSE, "1")
+        await here.until_completed(mix)
+
+        async def returned() -> bool:
+            return await here.owner.fetchval("SELECT count(*) FROM payouts.intents WHERE ended = 'returned'") == 1
+
+        await here.until(returned)
+        assert await here.paid_to(["anna"]) == 1
+        assert await here.balance(HOUSE) == "1"
+
+
+async def test_a_row_that_the_address_does_not_know_is_no_deposit(mixer: Stage) -> None:
+    async with world(mixer) as here, between(mixer, []) as proxy:
+        settings = {"TELLERLINE_JOBCOIN_URL": proxy.url + API}
+        poller = await asyncio.to_thread(mixer.start, "deposit_poller", settings=settings)
+        mixer.start("distributor")
+        mix, address = await here.mix("anna")
+        proxy.is_doubling = True
+        await here.pay(address, "5")
+        await here.until(lambda: logged(poller.log, "deposit.unconfirmed"))
+        await here.until_received(mix, 5 * JOB)
+        proxy.is_doubling = False
+        await here.pay(address, "2")
+        await here.until_received(mix, 7 * JOB)
+        await here.until_completed(mix)
+        assert (await here.head(mix)).received == 7 * JOB
         await here.prove_completed(mix, ["anna"])

@@ -16,6 +16,7 @@ from shared.jobcoin_rows import (
     read_address,
     read_rows,
     read_units,
+    readable_rows,
     row_id,
     sight_of,
     split_units,
@@ -95,6 +96,13 @@ def test_created_coins_have_no_source() -> None:
 def test_one_row_that_cannot_be_read_makes_the_reading_doubtful(row: object) -> None:
     with pytest.raises(Unreadable):
         read_rows([listed(), row])
+
+
+def test_one_odd_row_of_the_whole_list_hides_no_other() -> None:
+    rows, unreadable = readable_rows([listed(), listed(amount=1), "row", listed(amount="2")])
+    assert ([row.units for row in rows], unreadable) == ([COIN, 2 * COIN], 2)
+    with pytest.raises(Unreadable):
+        readable_rows({})
 
 
 def test_twins_are_two_and_keep_their_ids_wherever_they_stand() -> None:

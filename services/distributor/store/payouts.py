@@ -13,7 +13,7 @@ from asyncpg.pool import PoolConnectionProxy
 
 from services.distributor.core.payouts import FUND, Leg, Payout, PayoutState, check_step, one_shot_address
 from shared import db
-from shared.jobcoin_rows import Address, RowId
+from shared.jobcoin_rows import UNITS_PER_MINOR, Address, RowId, Transfer
 from shared.work import ClaimLost
 
 CLAIM = """
@@ -56,6 +56,15 @@ SELECT id, clock_timestamp() >= settles_at AS is_settled,
   FROM payouts.intents WHERE payout_id = $1 AND leg = $2 AND ended IS NULL
 """
 END_INTENT = "UPDATE payouts.intents SET ended = $2, seen_row = $3 WHERE id = $1 AND ended IS NULL RETURNING id"
+# A funding that was given up goes to an address that nobody will pay from; a day is far longer than any delay.
+READ_GIVEN_UP = """
+SELECT id, source, destination, amount FROM payouts.intents
+ WHERE leg = 'fund' AND ended IN ('absent', 'refused') AND opened_at > clock_timestamp() - interval '1 day'
+ ORDER BY opened_at DESC LIMIT $1
+"""
+WRITE_RETURNED = """
+UPDATE payouts.intents SET ended = 'returned', seen_row = $2 WHERE id = $1 AND ended IN ('absent', 'refused')
+"""
 READ_COUNTS = "SELECT state, count(*) AS payouts FROM payouts.payouts GROUP BY state"
 READ_OPEN_INTENTS = "SELECT count(*) FROM payouts.intents WHERE ended IS NULL"
 READ_OLDEST_DUE = """
@@ -142,6 +151,20 @@ class PayoutStore:
         """The attempt was read as rejected: the next one may be made."""
         if not await self._pool.fetchval(NEXT_CAPTURE, payout.id, payout.claim, payout.capture_attempt):
             raise ClaimLost(payout.id)
+
+    async def given_up(self, intents_max: int) -> list[tuple[str, Transfer]]:
+        """Fundings of the last day that were taken for absent, newest first."""
+        return [
+            (
+                str(row["id"]),
+                Transfer(Address(row["source"]), Address(row["destination"]), int(row["amount"]) * UNITS_PER_MINOR),
+            )
+            for row in await self._pool.fetch(READ_GIVEN_UP, intents_max)
+        ]
+
+    async def write_returned(self, intent: str, seen: RowId) -> None:
+        """It was applied after all, and its coins are back at the house."""
+        await self._pool.execute(WRITE_RETURNED, intent, seen)
 
     async def counts(self) -> tuple[dict[str, int], int, float]:
         """Payouts by state, intents that are open, and for how many seconds the oldest unpaid one has been due."""

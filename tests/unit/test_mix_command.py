@@ -1,0 +1,57 @@
+"""`tellerline mix`, as far as no gateway is needed."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from tellerline.cli import main
+from tellerline.mix import API_KEY, GATEWAY_URL, Mix, print_mix
+
+MIX = {
+    "id": "m", "status": "paying", "deposit_address": "d", "received": "10", "fee": "0", "paid": "4", "remaining": "6",
+    "next_due_at": None, "links": {"self": "/v1/mixes/m"},
+    "payouts": [
+        {"destination": "anna", "amount": "4", "due_at": "2026-11-21T12:00:00.000000Z", "status": "paid"},
+        {"destination": "bert", "amount": "6", "due_at": "2026-11-21T12:00:01.000000Z", "status": "sending"},
+    ],
+}  # fmt: skip
+
+
+def run(*arguments: str) -> tuple[int, str, str]:
+    result = CliRunner().invoke(main, list(arguments))
+    return result.exit_code, result.stdout, result.stderr
+
+
+@pytest.fixture(autouse=True)
+def nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (GATEWAY_URL, API_KEY):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_without_a_gateway_it_says_where_it_looked(tmp_path: Path) -> None:
+    code, _, told = run("mix", "create", "anna", "--data-dir", str(tmp_path))
+    assert (code, told) == (2, f"Error: nothing runs in {tmp_path}; give --url and --api-key\n")
+
+
+def test_a_gateway_that_does_not_answer_is_named_and_no_key_is_shown() -> None:
+    code, _, told = run("mix", "create", "anna", "--url", "http://127.0.0.1:1", "--api-key", "hush")
+    assert code == 2
+    assert "http://127.0.0.1:1" in told
+    assert "hush" not in told
+
+
+def test_an_id_that_is_none_is_not_asked_about() -> None:
+    assert run("mix", "show", "../keys")[0] == 2
+
+
+def test_a_mix_is_shown_with_its_payouts(capsys: pytest.CaptureFixture[str]) -> None:
+    print_mix(Mix.model_validate(MIX), as_json=False)
+    shown = capsys.readouterr().out
+    assert "  status     paying\n" in shown
+    assert "  sending    6 JOB  2026-11-21T12:00:01.000000Z  bert\n" in shown
+
+
+def test_programs_get_what_the_api_said(capsys: pytest.CaptureFixture[str]) -> None:
+    print_mix(Mix.model_validate(MIX), as_json=True)
+    assert Mix.model_validate_json(capsys.readouterr().out).model_dump() == MIX
