@@ -56,6 +56,9 @@ def test_brackets_in_texts_and_side_by_side_do_not_count_as_depth() -> None:
     "body",
     [
         b'{"a":1,"a":1}',
+        b"[" + b"1," * 500_000 + b"1]",
+        b"[" + b"[]," * 300_000 + b"1]",
+        b"{" + b",".join(b'"%d":1' % number for number in range(90_000)) + b"}",
         b'{"a":1,"\\u0061":1}',
         b'[{"b":{"a":1,"a":2}}]',
         b"NaN",
