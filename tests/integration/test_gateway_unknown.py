@@ -1,0 +1,137 @@
+"""What a gateway answers when the broker or the replies fail it. The ledger client is a double; the journal is real."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import pytest
+from pydantic import SecretStr
+
+from services.gateway.app import assemble, serving
+from services.gateway.settings import GatewaySettings
+from services.gateway.store.database import Database
+from shared import db
+from shared.amqp import BusError, NotSent, Refused, SendUnknown, Unroutable
+from shared.ids import Partition
+from shared.ledger_client import Answer, LedgerClient, Sent
+from shared.messages import Command, MixOrder, Outcome
+from tests.integration.conftest import Served
+from tests.integration.gateway import ADMIN_KEY, SECRET, Client
+
+Name = Callable[[str], str]
+
+
+@dataclass(slots=True)
+class Deaf:
+    """Commands arrive, but what is heard of them is up to the test."""
+
+    client: LedgerClient
+    heard: Callable[[Answer], Answer | None]
+    fault: BusError | None = None
+    partitions: int = 4
+    envelopes: int = 0
+    replies_unmatched: int = 0
+    in_flight: int = 0
+
+    def is_ready(self) -> bool:
+        return self.client.is_ready()
+
+    def send(self, command: Command, partition: Partition) -> Sent:
+        return self.client.send(command, partition)
+
+    def send_order(self, order: MixOrder) -> Sent:
+        return self.client.send_order(order)
+
+    async def answer(self, sent: Sent, timeout_s: float) -> Answer | None:
+        if self.fault is not None:
+            raise self.fault
+        answer = await self.client.answer(sent, timeout_s)
+        return None if answer is None else self.heard(answer)
+
+
+@asynccontextmanager
+async def gateway(
+    served: Served, heard: Callable[[Answer], Answer | None], fault: BusError | None = None
+) -> AsyncGenerator[Client]:
+    """A gateway in this process, on the ledger of all."""
+    stack = served.stack
+    settings = GatewaySettings(
+        database_url=SecretStr(stack.database.gateway),
+        amqp_url=SecretStr(stack.vhost),
+        secret=SecretStr(SECRET),
+        admin_key=SecretStr(ADMIN_KEY),
+        port=0,
+    )
+    client = LedgerClient(stack.vhost, partitions=4, secret=SECRET, name="test")
+    async with await db.open_pool(stack.database.gateway, application="tests") as pool, asyncio.TaskGroup() as group:
+        running = group.create_task(client.run())
+        while not client.is_ready():
+            await asyncio.sleep(0.01)
+        async with serving(assemble(settings, Database(pool), Deaf(client, heard, fault))) as address:
+            yield Client(f"http://{address}")
+        running.cancel()
+
+
+async def pair(api: Client, name: Name, number: int = 0) -> dict[str, object]:
+    """A transfer between two new accounts."""
+    source, destination = await api.account(name("a"), funds="5"), await api.account(name(f"b{number}"))
+    return {"source": source, "destination": destination, "amount": "1", "asset": "USD"}
+
+
+@pytest.mark.parametrize("number", range(6))
+async def test_a_lost_reply_is_found_in_the_journal(served: Served, name: Name, number: int) -> None:
+    body = await pair(served.client, name, number)
+    async with gateway(served, lambda _: None) as deaf:
+        told = await deaf.post("/v1/transfers", body, key=name("key"))
+        assert (told.status, told.replayed) == (201, False)
+        assert told.body["status"] == "posted"
+        assert (await deaf.post("/v1/transfers", {**body, "amount": "50"})).code == "insufficient_funds"
+        assert "tellerline_gateway_resolved_total 2.0" in (await deaf.call("GET", "/metrics")).text
+
+
+@pytest.mark.parametrize("number", range(6))
+async def test_an_unheard_settlement_is_looked_up_before_it_is_denied(served: Served, name: Name, number: int) -> None:
+    body = await pair(served.client, name, number)
+    async with gateway(served, lambda answer: Answer(answer.outcome)) as deaf:
+        told = await deaf.post("/v1/transfers", body)
+    assert (told.status, told.body["settled"]) == (201, True)
+    assert told.body["balances"] == {body["source"]: "4", body["destination"]: "1"}
+
+
+async def test_an_outcome_that_a_repeat_had_already_is_read_whole(served: Served, name: Name) -> None:
+    body, key = await pair(served.client, name), name("key")
+    first = await served.client.post("/v1/transfers", body, key=key)
+
+    def replayed(answer: Answer) -> Answer:
+        facts = answer.outcome
+        return Answer(Outcome(id=facts.id, fingerprint=facts.fingerprint, status="posted", replayed=True))
+
+    async with gateway(served, replayed) as other:
+        again = await other.post("/v1/transfers", body, key=key)
+    assert (again.text, again.replayed) == (first.text, True)
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "code"),
+    [
+        (NotSent("x"), 503, "unavailable"),
+        (Unroutable("x"), 503, "unavailable"),
+        (Refused("x"), 503, "overloaded"),
+        (SendUnknown("x"), 504, "outcome_unknown"),
+    ],
+)
+async def test_what_the_broker_did_not_confirm_is_answered_as_what_it_is(
+    served: Served, name: Name, fault: BusError, status: int, code: str
+) -> None:
+    body = await pair(served.client, name)
+    async with gateway(served, lambda answer: answer, fault) as cut:
+        told = await cut.post("/v1/transfers", body, key=name("key"))
+    assert (told.status, told.code) == (status, code)
+    if status == 503:
+        assert told.headers["Retry-After"] == "1"
+        assert "Operation-Id" not in told.headers
+        return
+    # Unknown is not failed: in fact it arrived, and the answer says where to ask.
+    operation = await served.client.get(told.headers["Location"] + "&wait=10")
+    assert (operation["id"], operation["status"]) == (told.headers["Operation-Id"], "posted")
