@@ -24,7 +24,8 @@ class _Selector(selectors.SelectSelector):
         if not found and timeout is None:
             raise Deadlock
         if not found and timeout:
-            self.loop.elapsed_s += timeout
+            # At least what a float of this size can tell apart.
+            self.loop.elapsed_s += max(timeout, 1e-6)
         return found
 
 
