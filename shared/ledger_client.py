@@ -189,7 +189,9 @@ class LedgerClient:
         return await self.answer(self.send(command, partition), timeout_s)
 
     def _forget(self, sent: Sent) -> None:
-        self._sent.pop(sent.key, None)
+        # A waiter that finishes late must not drop a newer sending of the same command.
+        if self._sent.get(sent.key) is sent:
+            del self._sent[sent.key]
         same_id = self._by_id.get(sent.command.id)
         if same_id is not None and sent in same_id:
             same_id.remove(sent)
