@@ -79,7 +79,9 @@ class WorkLoop(Generic[P]):
         self._tick_s = tick_s
         self._pieces_max = pieces_max
         self._doing = 0
+        self._is_draining = False
         self._wake = asyncio.Event()
+        self._ended = asyncio.Event()
 
     def wake(self) -> None:
         """There is work now."""
@@ -93,8 +95,17 @@ class WorkLoop(Generic[P]):
                     async with asyncio.timeout(self._tick_s):
                         await self._wake.wait()
                 self._wake.clear()
-                if self._doing < self._pieces_max:
+                if self._doing < self._pieces_max and not self._is_draining:
                     await self._start(group)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Takes no more work and lets what is under way end: what is cut off stays claimed for a while."""
+        self._is_draining = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self._doing:
+                    self._ended.clear()
+                    await self._ended.wait()
 
     async def _start(self, group: asyncio.TaskGroup) -> None:
         deadline = Deadline(self._claim_s)  # before the claim is made: never later than it
@@ -119,4 +130,5 @@ class WorkLoop(Generic[P]):
             log.exception("work.failed", work=self._name, piece=piece.id)
         finally:
             self._doing -= 1
+            self._ended.set()
             self._wake.set()

@@ -29,6 +29,7 @@ log = structlog.get_logger()
 
 APPLICATION: Final = "deposit_poller"
 UPKEEP_S: Final = 5.0
+DRAIN_S: Final = 5.0
 UNOPENED_MAX: Final = 100
 
 
@@ -58,12 +59,16 @@ class Poller:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Works until `stop`; what is half done then is taken up again from its rows."""
-        async with until_stop(stop) as group:
+        stopped = asyncio.Event()
+        async with until_stop(stopped) as group:
             group.create_task(self.client.run(), name="ledger client")
             group.create_task(self.bus.run(), name="orders")
             group.create_task(self.follower.run(), name="follower")
             group.create_task(self.sweeping.run(), name="sweeping")
             group.create_task(self._keep_up(), name="upkeep")
+            await stop.wait()
+            await self.sweeping.drain(DRAIN_S)
+            stopped.set()
 
     async def missing(self) -> dict[str, str]:
         """What is not ready, and why."""

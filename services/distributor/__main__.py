@@ -30,6 +30,7 @@ log = structlog.get_logger()
 
 APPLICATION: Final = "distributor"
 UPKEEP_S: Final = 5.0
+DRAIN_S: Final = 5.0
 
 
 class Distributor:
@@ -65,7 +66,8 @@ class Distributor:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Works until `stop`; what is half done then is taken up again from its rows."""
-        async with until_stop(stop) as group:
+        stopped = asyncio.Event()
+        async with until_stop(stopped) as group:
             group.create_task(self.client.run(), name="ledger client")
             group.create_task(self.bus.run(), name="events")
             group.create_task(self.reader.run(), name="reader")
@@ -73,6 +75,9 @@ class Distributor:
             group.create_task(self.paying.run(), name="paying")
             group.create_task(self.reclaimer.run(), name="reclaimer")
             group.create_task(self._keep_up(), name="upkeep")
+            await stop.wait()
+            await asyncio.gather(self.planning.drain(DRAIN_S), self.paying.drain(DRAIN_S))
+            stopped.set()
 
     async def missing(self) -> dict[str, str]:
         """What is not ready, and why. Not the network: payouts wait for it, and it is the poller's to watch."""

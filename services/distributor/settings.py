@@ -16,7 +16,7 @@ class DistributorSettings(LedgerSettings):
     # Longer than the time-out plus the network's worst delay: only after it does absence from the list prove anything.
     settle_s: float = Field(default=15.0, gt=0)
     rounds_max: int = Field(default=8, ge=1)
-    claim_s: float = Field(default=60.0, gt=0)
+    claim_s: float = Field(default=30.0, gt=0)
     # How often fundings that were taken for absent are looked for.
     reclaim_s: float = Field(default=30.0, gt=0)
     # The journal is read after a nudge, and this often without one.

@@ -15,7 +15,7 @@ def main() -> None:
     if sys.argv[1:] == ["openapi"]:
         sys.stdout.buffer.write(document_bytes(ROUTES))
         return
-    settings = GatewaySettings.load()
+    settings = GatewaySettings.load_or_exit()
     configure_logs("gateway", settings.log_format, settings.log_level)
 
     async def serve(stop: asyncio.Event) -> None:
