@@ -3,7 +3,6 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 from tellerline.servers.files import LOOPBACK
@@ -131,11 +130,3 @@ def service_plans(
         plan("deposit_poller", 1, TIER_CLIENTS, as_role("poller") | jobcoin),
         plan("distributor", 1, TIER_CLIENTS, as_role("distributor") | jobcoin),
     ]
-
-
-def existing_service_plans(
-    options: Options, data_dir: DataDir, network: ServicePlan, postgres: PrivatePostgres, rabbit: PrivateRabbit
-) -> Sequence[ServicePlan]:
-    """Those whose program is there."""
-    plans = service_plans(options, data_dir, network, postgres, rabbit)
-    return [plan for plan in plans if find_spec(plan.module) and find_spec(f"{plan.module}.__main__")]

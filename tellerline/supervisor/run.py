@@ -16,10 +16,10 @@ from tellerline.supervisor.plan import (
     TIER_SERVERS,
     Addresses,
     Options,
-    existing_service_plans,
     jobcoin_url,
     migrate_environment,
     network_plan,
+    service_plans,
 )
 from tellerline.supervisor.service import STOP_GRACE_S, Service, ServicePlan, program
 
@@ -41,7 +41,7 @@ class Supervisor:
     say: Say
     ready: Ready
     plan_network: Callable[[DataDir], ServicePlan] = network_plan
-    plan_services: PlanServices = existing_service_plans
+    plan_services: PlanServices = service_plans
     migrate: str = MIGRATE
     _keepers: list[Keeper] = field(default_factory=list[Keeper])
     _addresses: Addresses | None = None
