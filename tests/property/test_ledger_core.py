@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import hypothesis
 import hypothesis.strategies as st
+import pytest
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from services.ledger_worker.core.accounts import Account, AccountFacts
 from services.ledger_worker.core.decide import Asking, Decision, decide, needed_accounts, routed_by
 from services.ledger_worker.core.draft import OperationRow
-from services.ledger_worker.core.line import Known, Line, World
+from services.ledger_worker.core.line import InvariantBroken, Known, Line, World
 from services.ledger_worker.core.transit import all_can_land, fold_row, landing_accounts, transit_accounts
 from services.ledger_worker.owned import Owned
 from services.ledger_worker.group import Group
@@ -305,6 +306,15 @@ class LedgerCore(RuleBasedStateMachine):
         self.placed.append(make.hold(account, amount, key=self._key(key)))
         self._decide(self.placed[-1])
 
+    @rule(account=accounts, is_kept=st.booleans())
+    def place_a_hold_and_end_it_in_one_batch(self, account: AccountId, is_kept: bool) -> None:
+        """What is not committed stays in memory, whatever is forgotten."""
+        hold = self._make(ROOT, ASSETS[0]).hold(account, 1, key=self._key(None))
+        self._decide(hold)
+        if not is_kept:
+            self.forget_accounts(0)
+        self._decide(self._make(ROOT, ASSETS[0]).void(hold, key=self._key(None)))
+
     @rule(account=accounts, number=st.integers(0, 30))
     def place_a_hold_under_a_used_id(self, account: AccountId, number: int) -> None:
         # In another partition only the database finds it, as a key that is taken.
@@ -392,6 +402,16 @@ class LedgerCore(RuleBasedStateMachine):
             self._fold_waiting(10_000)
             self._commit()
         assert prove(self.journal) == 0
+
+
+def test_a_transit_row_is_folded_once_and_in_order() -> None:
+    line = Line(World(P, {ASSETS[0]: 2}), Partition(1), 0, {})
+    fold_row(line, Partition(0), 7, [])
+    for batch in (7, 6):
+        with pytest.raises(InvariantBroken):
+            fold_row(line, Partition(0), batch, [])
+    fold_row(line, Partition(2), 1, [])
+    assert line.cursors == {0: 7, 2: 1}
 
 
 def _known(journal: Journal) -> dict[str, Known]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from services.ledger_worker import deciding, teller
+from services.ledger_worker import deciding, folding, teller
 from services.ledger_worker.core import decide as core
 from services.ledger_worker.core.line import Line
 from shared.messages import Command
@@ -36,6 +36,9 @@ def _core_that_breaks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(deciding, "decide", decide)
     monkeypatch.setattr(teller, "RECENT_MAX", 25)
     monkeypatch.setattr(teller, "FACTS_MAX", 2)
+    # A backlog of transit takes several commits, so that fresh rows meet older ones that wait.
+    monkeypatch.setattr(folding, "ROWS_PER_COMMIT_MAX", 2)
+    monkeypatch.setattr(folding, "CREDITS_PER_COMMIT_MAX", 3)
     yield
     structlog.reset_defaults()
 
