@@ -112,9 +112,10 @@ class Recovery:
 
     async def _read(self) -> None:
         self._owned.world.recent.clear()
-        # Whatever was in the failed groups may be in the journal: look before deciding.
-        self._loading.look_up()
         seen = dict(self._owned.lines)
+        if seen:
+            # Whatever was in the failed groups may be in the journal: look before deciding.
+            self._loading.look_up()
         heads = await self._store.heads(list(seen))
         await self._loading.assets()
         for partition in self._owned.begin_again(heads, seen):
