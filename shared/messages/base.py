@@ -10,7 +10,8 @@ from shared.money import AMOUNT_MINOR_MAX, BALANCE_MINOR_MAX
 COMMANDS_PER_ENVELOPE_MAX = 1_000
 ENVELOPE_BYTES_MAX = 512 * 1024
 
-# What is looked up by the database before it is decided must be a value of the column's type, or the line would wait for ever.
+# What the database looks up before anything is decided must be a value of the column's type, or its line would wait
+# for ever.
 _UUID = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 Id = Annotated[CommandId, StringConstraints(pattern=_UUID)]
 # Wider than what clients may choose: accounts of the ledger carry an asset code.
