@@ -116,7 +116,13 @@ def _land(line: Line, source: Partition, credit: Credit) -> Landed:
             _own(line, system_account("suspense", credit.asset, line.partition)), credit.operation, credit.amount
         )
         return Landed(credit, None, returned=True)
+    _send_back(line, source, credit)
+    return Landed(credit, None, returned=True)
+
+
+def _send_back(line: Line, source: Partition, credit: Credit) -> None:
     operation = derived_id(CommandId(credit.operation), f"return:{line.partition}")
+    draft = line.open_draft()
     draft.operate(
         OperationRow(
             operation,
@@ -142,7 +148,6 @@ def _land(line: Line, source: Partition, credit: Credit) -> Landed:
             None,
         ),
     )
-    return Landed(credit, None, returned=True)
 
 
 def _can_land(account: Account, amount: int) -> bool:
