@@ -17,7 +17,11 @@ INSTALL_MAX_S: Final = 600.0
 SLACK_S: Final = 60.0
 
 
-class NoLoadGenerator(Exception):
+class LoadFailed(Exception):
+    """wrk did not do its work; the message says what it said."""
+
+
+class NoLoadGenerator(LoadFailed):
     """wrk is not there; the message is one line that says how to get it."""
 
 
@@ -70,7 +74,7 @@ def wrk_program() -> str:
 
 
 def run_load(wrk: str, target: Target, load: Load, seconds: float) -> Counted:
-    """Sends transfers for so many seconds, each with a key of its own. Blocks. Raises RuntimeError when wrk fails."""
+    """Sends transfers for so many seconds, each with a key of its own. Blocks. Raises LoadFailed."""
     environment = {
         "PATH": os.environ.get("PATH", ""),
         "BENCH_KEY": target.api_key,  # not as an argument, which everybody on the machine may read
@@ -89,7 +93,7 @@ def run_load(wrk: str, target: Target, load: Load, seconds: float) -> Counted:
         check=False,
     )
     if run.returncode != 0:
-        raise RuntimeError(f"wrk ended with {run.returncode}\n{run.stdout}{run.stderr}")
+        raise LoadFailed(f"wrk ended with {run.returncode}\n{run.stdout}{run.stderr}")
     return counted(run.stdout.splitlines()[-1], _children_cpu_s() - before)
 
 

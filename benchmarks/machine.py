@@ -37,7 +37,7 @@ async def read_machine(postgres_dsn: str | None, amqp_url: str | None) -> Machin
         kernel=platform.release(),
         python=platform.python_version(),
         postgres={} if postgres_dsn is None else await _postgres_settings(postgres_dsn),
-        rabbitmq="unknown" if amqp_url is None else await _rabbitmq_version(amqp_url),
+        rabbitmq="unseen" if amqp_url is None else await _rabbitmq_version(amqp_url),
         load_before=os.getloadavg()[0],
     )
 

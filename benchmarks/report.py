@@ -98,9 +98,7 @@ def as_table(bench: Bench) -> str:
         [
             *_machine_lines(bench),
             *(line for scenario in SCENARIOS for line in _scenario_lines(scenario.name, scenario.title, bench)),
-            "",
-            "Goals (median of the pairs, least … most):",
-            *(_goal_line(found) for found in _verdicts(bench)),
+            *_goal_lines(bench),
             *_idle_lines(bench),
             *_closing_lines(bench),
         ]
@@ -110,9 +108,11 @@ def as_table(bench: Bench) -> str:
 def _machine_lines(bench: Bench) -> Iterator[str]:
     machine, plan = bench.machine, bench.plan
     settings = ", ".join(f"{name} {value}" for name, value in machine.postgres.items() if name != "server_version")
-    version = machine.postgres.get("server_version", "unknown")
+    postgres = (
+        f"PostgreSQL {machine.postgres['server_version']} ({settings})" if machine.postgres else "PostgreSQL unseen"
+    )
     yield f"{machine.cpu}, {machine.cores} cores, {machine.memory_mb:,} MB, Linux {machine.kernel}, wrk here too"
-    yield f"PostgreSQL {version} ({settings}), RabbitMQ {machine.rabbitmq}, Python {machine.python}"
+    yield f"{postgres}, RabbitMQ {machine.rabbitmq}, Python {machine.python}"
     loads = f"load average {machine.load_before:.1f} before, {bench.load_after:.1f} after"
     yield f"{loads}; {plan.rounds} rounds of {plan.run_s:.0f} s each, the sides in turns"
 
@@ -148,6 +148,14 @@ def _cpu_text(costs: Mapping[str, float]) -> str:
 
 def _ends(found: Spread, form: str) -> str:
     return f"({found.least:{form}} … {found.most:{form}})"
+
+
+def _goal_lines(bench: Bench) -> Iterator[str]:
+    verdicts = _verdicts(bench)
+    if verdicts:
+        yield ""
+        yield "Goals (median of the pairs, least … most):"
+    yield from map(_goal_line, verdicts)
 
 
 def _goal_line(found: Verdict) -> str:

@@ -17,7 +17,7 @@ from benchmarks.scenarios import ASSET, FUNDS_MINOR, SCALE
 from shared.money import format_amount
 
 COMMAND_MAX_S: Final = 600.0
-CLIENTS: Final = 128
+CLIENTS: Final = 256
 CREATED: Final = 201
 TAKEN: Final = 409
 SERVERS: Final = frozenset({"postgres", "rabbitmq", "epmd"})
@@ -114,9 +114,22 @@ async def open_accounts(stack: Stack, accounts: list[str]) -> None:
             ("/v1/deposits", ({"account": each, "amount": _funds(), "asset": ASSET} for each in accounts)),
         ):
             waiting = iter(zip(accounts, bodies, strict=True))
-            async with asyncio.TaskGroup() as group:
-                for _ in range(CLIENTS):
-                    group.create_task(_post_all(session, route, waiting))
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(CLIENTS):
+                        group.create_task(_post_all(session, route, waiting))
+            except ExceptionGroup as failures:
+                first = next(_leaves(failures))
+                raise StackFailed(f"the accounts cannot be opened: {first}") from first
+
+
+def _leaves(failures: ExceptionGroup[Exception]) -> Iterator[Exception]:
+    for failure in failures.exceptions:
+        if isinstance(failure, ExceptionGroup):
+            inner: ExceptionGroup[Exception] = failure
+            yield from _leaves(inner)
+        else:
+            yield failure
 
 
 async def _post_all(session: aiohttp.ClientSession, route: str, waiting: Iterator[tuple[str, dict[str, str]]]) -> None:

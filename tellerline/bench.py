@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks.load import NoLoadGenerator
+from benchmarks.load import LoadFailed
 from benchmarks.report import as_object, as_table
 from benchmarks.run import Bencher
 from benchmarks.scenarios import FULL, QUICK
@@ -47,7 +47,7 @@ def command(
             folder = Path(stay.enter_context(tempfile.TemporaryDirectory(prefix="tellerline-bench-")))
             stack = stay.enter_context(_stack(url, admin_key, postgres, data_dir or folder / "stack"))
             found = asyncio.run(Bencher(stack, QUICK if quick else FULL, folder, say).bench())
-    except (NoLoadGenerator, StackFailed) as failure:
+    except (LoadFailed, StackFailed) as failure:
         say(f"tellerline bench: {failure}")
         sys.exit(1)
     click.echo(json.dumps(as_object(found), indent=2) if as_json else as_table(found))
