@@ -119,17 +119,16 @@ async def open_accounts(stack: Stack, accounts: list[str]) -> None:
                     for _ in range(CLIENTS):
                         group.create_task(_post_all(session, route, waiting))
             except ExceptionGroup as failures:
-                first = next(_leaves(failures))
+                first = _first(failures)
                 raise StackFailed(f"the accounts cannot be opened: {first}") from first
 
 
-def _leaves(failures: ExceptionGroup[Exception]) -> Iterator[Exception]:
-    for failure in failures.exceptions:
-        if isinstance(failure, ExceptionGroup):
-            inner: ExceptionGroup[Exception] = failure
-            yield from _leaves(inner)
-        else:
-            yield failure
+def _first(failure: BaseException) -> BaseException:
+    """The first of a group, however deep it lies."""
+    if not isinstance(failure, BaseExceptionGroup):
+        return failure
+    group: BaseExceptionGroup[BaseException] = failure
+    return _first(group.exceptions[0])
 
 
 async def _post_all(session: aiohttp.ClientSession, route: str, waiting: Iterator[tuple[str, dict[str, str]]]) -> None:
