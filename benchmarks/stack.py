@@ -125,10 +125,10 @@ async def open_accounts(stack: Stack, accounts: list[str]) -> None:
 
 def _first(failure: BaseException) -> BaseException:
     """The first of a group, however deep it lies."""
-    if not isinstance(failure, BaseExceptionGroup):
-        return failure
-    group: BaseExceptionGroup[BaseException] = failure
-    return _first(group.exceptions[0])
+    if isinstance(failure, BaseExceptionGroup):
+        group: BaseExceptionGroup[BaseException] = failure
+        return _first(group.exceptions[0])
+    return failure
 
 
 async def _post_all(session: aiohttp.ClientSession, route: str, waiting: Iterator[tuple[str, dict[str, str]]]) -> None:
