@@ -54,7 +54,9 @@ class MemoryRoom:
 
     async def seat(self, _: str) -> Seat:
         seat = Seat()
-        seat.bus = MemoryBus(self.broker, deliver=seat.delivered.append, nudged=seat.nudged.append, lost=seat.lost.append)
+        seat.bus = MemoryBus(
+            self.broker, deliver=seat.delivered.append, nudged=seat.nudged.append, lost=seat.lost.append
+        )
         return seat
 
     async def publish(self, partition: int, *bodies: str, mac: str | None = None) -> None:
@@ -110,7 +112,9 @@ class RabbitRoom:
 
     async def seat(self, owner: str) -> Seat:
         seat = Seat()
-        bus = RabbitBus(self._url, owner, deliver=seat.delivered.append, nudged=seat.nudged.append, lost=seat.lost.append)
+        bus = RabbitBus(
+            self._url, owner, deliver=seat.delivered.append, nudged=seat.nudged.append, lost=seat.lost.append
+        )
         seat.bus = bus
         self._running.append(asyncio.get_running_loop().create_task(bus.run()))
         await eventually(bus.is_ready)
@@ -120,7 +124,10 @@ class RabbitRoom:
         exchange = await self._channel.get_exchange(topology.COMMANDS)
         for body in bodies:
             message = aio_pika.Message(
-                body.encode(), type=ENVELOPE_KIND, reply_to=ADDRESS, headers={MAC_HEADER: mac} if mac else None,
+                body.encode(),
+                type=ENVELOPE_KIND,
+                reply_to=ADDRESS,
+                headers={MAC_HEADER: mac} if mac else None,
             )
             await exchange.publish(message, topology.partition_key(Partition(partition)))
 

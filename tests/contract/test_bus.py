@@ -33,7 +33,13 @@ async def test_deliveries_of_a_partition_come_in_order_with_all_that_came_with_t
     await room.publish(0, "c")
     await seat.receives("a", "b", "c")
     first, _, last = seat.delivered
-    assert (first.partition, first.mac, first.reply_to, first.redelivered, first.kind) == (0, "signed", ADDRESS, False, "cmd.v1")
+    assert (first.partition, first.mac, first.reply_to, first.redelivered, first.kind) == (
+        0,
+        "signed",
+        ADDRESS,
+        False,
+        "cmd.v1",
+    )
     assert last.mac is None
     assert seat.bus.consumes(P0)
     assert not seat.bus.consumes(P1)
@@ -127,7 +133,9 @@ async def test_a_broken_channel_is_opened_again_and_gives_everything_again_in_or
     assert [inbound.redelivered for inbound in seat.delivered] == [False] * 3 + [True] * 2
 
 
-async def test_a_queue_that_is_gone_is_consumed_again_once_it_is_declared_and_keeps_no_other_waiting(room: Room) -> None:
+async def test_a_queue_that_is_gone_is_consumed_again_once_it_is_declared_and_keeps_no_other_waiting(
+    room: Room,
+) -> None:
     seat = await room.seat("one")
     await seat.bus.open(P0)
     await eventually(lambda: seat.bus.consumes(P0))
@@ -145,7 +153,8 @@ async def test_a_reply_reaches_its_address_whole(room: Room) -> None:
     seat = await room.seat("one")
     reply = Reply(
         outcomes=(Outcome(id=command_id(), fingerprint="f" * 32, status="posted", balances={"a": 10**36}, legs=(1,)),),
-        settled=(Settled(id=command_id(), partition=1, account="b", balance=-3),), worker="one",
+        settled=(Settled(id=command_id(), partition=1, account="b", balance=-3),),
+        worker="one",
     )
     await seat.bus.reply(ADDRESS, reply)
     await eventually(lambda: room.replies)

@@ -11,7 +11,10 @@ from services.ledger_worker.ports import Clock
 from tests.twins.clock import Deadlock, LoopClock, run_virtually
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
-CLOCKS = [pytest.param(SystemClock(), asyncio.run, id="machine"), pytest.param(LoopClock(), run_virtually, id="virtual")]
+CLOCKS = [
+    pytest.param(SystemClock(), asyncio.run, id="machine"),
+    pytest.param(LoopClock(), run_virtually, id="virtual"),
+]
 
 
 @pytest.mark.parametrize(("clock", "run"), CLOCKS)

@@ -1,133 +1,17 @@
-"""ports.Store: what the twin promises is what PostgreSQL does, in one statement and by COPY."""
+"""ports.Store, reading and committing: what the twin promises is what PostgreSQL does, in one statement and by COPY."""
 
-import asyncio
-from collections.abc import AsyncIterator, Coroutine
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
 import pytest
 
 from services.ledger_worker.core.accounts import Status
-from services.ledger_worker.ports import (
-    CommitUnknown,
-    Fenced,
-    Lease,
-    PictureStale,
-    RepeatFound,
-    RowRefused,
-    Sealed,
-    Store,
-    StoreFault,
-    TransitRow,
-)
-from services.ledger_worker.store import PostgresStore
-from shared.db import connect
+from services.ledger_worker.ports import PictureStale, RepeatFound, RowRefused, Sealed, Store, TransitRow
 from shared.ids import AccountId, AssetCode, HoldId, Partition
 from shared.messages import Command
 from shared.rejections import Rejection
-from tests.backends.databases import Database
-from tests.builders import Commands, account_in, command_id
-from tests.contract.conditions import eventually_async
-from tests.contract.scribe import PARTITIONS, Scribe
-from tests.twins.clock import LoopClock
-from tests.twins.journal import Journal
-from tests.twins.store import Fault, MemoryStore
-
-MAKE = Commands()
-MINUTE_S = 60.0
-END_WHO_WAITS = """
-SELECT bool_or(pg_terminate_backend(pid)) FROM pg_stat_activity
- WHERE datname = current_database() AND usename = 'tellerline_worker' AND wait_event_type = 'Lock'
-"""
-
-
-@dataclass(slots=True)
-class TwinLedger:
-    """Many workers' stores on one journal in memory."""
-
-    journal: Journal = field(default_factory=lambda: Journal(PARTITIONS, LoopClock().now_us))
-
-    def store(self, owner: str) -> Store:
-        return MemoryStore(self.journal, owner)
-
-    async def lost_while(self, store: Store, commit: Coroutine[Any, Any, dict[Partition, int]]) -> dict[Partition, int]:
-        """Awaits the commit, whose connection is lost meanwhile."""
-        assert isinstance(store, MemoryStore)
-        store.fail_next("commit", Fault.LOST_BEFORE)
-        return await commit
-
-    async def close(self) -> None:
-        pass
-
-
-@dataclass(slots=True)
-class PostgresLedger:
-    """The same on a real one."""
-
-    database: Database
-    copy_operations_min: int
-    stores: list[PostgresStore] = field(default_factory=list[PostgresStore])
-
-    def store(self, owner: str) -> Store:
-        self.stores.append(PostgresStore(self.database.worker, owner, copy_operations_min=self.copy_operations_min))
-        return self.stores[-1]
-
-    async def lost_while(self, _: Store, commit: Coroutine[Any, Any, dict[Partition, int]]) -> dict[Partition, int]:
-        """Awaits the commit, whose connection is lost while it waits for a lock that we hold."""
-        connection = await connect(self.database.owner, application="tests")
-        try:
-            async with connection.transaction(), asyncio.TaskGroup() as group:
-                await connection.execute("SELECT * FROM ledger.partitions FOR UPDATE")
-                committing = group.create_task(_fault_of(commit))
-                await eventually_async(lambda: connection.fetchval(END_WHO_WAITS))
-                fault = await committing
-        finally:
-            await connection.close()
-        raise fault
-
-    async def close(self) -> None:
-        for store in self.stores:
-            await store.close()
-
-
-async def _fault_of(commit: Coroutine[Any, Any, object]) -> Exception:
-    try:
-        await commit
-    except StoreFault as fault:
-        return fault
-    return AssertionError("the commit went well")
-
-
-Ledger = TwinLedger | PostgresLedger
-
-
-@pytest.fixture(params=["twin", "one statement", "copy"])
-def ledger_made(request: pytest.FixtureRequest) -> Ledger:
-    if request.param == "twin":
-        return TwinLedger()
-    database: Database = request.getfixturevalue("database")
-    return PostgresLedger(database, 0 if request.param == "copy" else 1_000_000)
-
-
-@pytest.fixture
-async def ledger(ledger_made: Ledger) -> AsyncIterator[Ledger]:
-    yield ledger_made
-    await ledger_made.close()
-
-
-@pytest.fixture
-async def store(ledger: Ledger) -> Store:
-    return ledger.store("one")
-
-
-@pytest.fixture
-async def scribe(store: Store) -> Scribe:
-    return await Scribe(store, "one").begin()
-
-
-def spread() -> tuple[AccountId, AccountId, AccountId]:
-    """Two accounts of partition 0 and one of partition 1."""
-    return account_in(0), account_in(0), account_in(1)
+from tests.builders import account_in, command_id
+from tests.contract.ledgers import MAKE, spread
+from tests.contract.scribe import Scribe
 
 
 async def test_what_a_commit_wrote_is_read_back(store: Store, scribe: Scribe) -> None:
@@ -142,9 +26,13 @@ async def test_what_a_commit_wrote_is_read_back(store: Store, scribe: Scribe) ->
     assert (placed.account, placed.amount, placed.ended, placed.operation) == (alice, 30, None, hold.id)
     known = await store.known([hold.id, refused.id, command_id()])
     assert {identity: (each.fingerprint, each.code) for identity, each in known.items()} == {
-        hold.id: (hold.fingerprint, None), refused.id: (refused.fingerprint, Rejection.INSUFFICIENT_FUNDS),
+        hold.id: (hold.fingerprint, None),
+        refused.id: (refused.fingerprint, Rejection.INSUFFICIENT_FUNDS),
     }
-    assert {partition: head.batch for partition, head in (await store.heads([Partition(0), Partition(3)])).items()} == {0: 1, 3: 0}
+    assert {partition: head.batch for partition, head in (await store.heads([Partition(0), Partition(3)])).items()} == {
+        0: 1,
+        3: 0,
+    }
 
 
 async def test_a_hold_that_was_ended_says_so(store: Store, scribe: Scribe) -> None:
@@ -178,7 +66,9 @@ async def test_instants_of_a_partition_rise(scribe: Scribe) -> None:
     assert instants == sorted(set(instants))
 
 
-async def test_an_operation_that_is_in_the_journal_is_a_repeat_and_nothing_is_written(store: Store, scribe: Scribe) -> None:
+async def test_an_operation_that_is_in_the_journal_is_a_repeat_and_nothing_is_written(
+    store: Store, scribe: Scribe
+) -> None:
     alice, _, carol = spread()
     await scribe.write(MAKE.open(alice), MAKE.open(carol))
     deposit = MAKE.deposit(alice, 1, key="again")
@@ -230,7 +120,9 @@ async def test_an_account_or_a_hold_that_exists_is_stale(store: Store, scribe: S
 
 @pytest.mark.parametrize("change", [{"reference": "a NUL: \0"}, {"metadata": "\0"}, {"id": "not-a-uuid"}])
 async def test_a_value_that_no_column_takes_is_refused_and_the_store_goes_on(
-    store: Store, scribe: Scribe, change: dict[str, str],
+    store: Store,
+    scribe: Scribe,
+    change: dict[str, str],
 ) -> None:
     alice, _, _ = spread()
     await scribe.write(MAKE.open(alice))
@@ -263,106 +155,23 @@ async def test_funds_below_zero_are_refused(store: Store, scribe: Scribe) -> Non
         await store.commit("one", scribe.seal())
 
 
-async def test_who_does_not_own_every_partition_under_its_epoch_writes_nothing(ledger: Ledger, store: Store, scribe: Scribe) -> None:
-    alice, _, carol = spread()
-    await scribe.write(MAKE.open(alice), MAKE.open(carol))
-    scribe.decide(MAKE.deposit(alice, 1), MAKE.deposit(carol, 1))
-    sealed = scribe.seal()
-    await store.release("one", [scribe.owned.leases[Partition(1)]])
-    with pytest.raises(Fenced):
-        await store.commit("one", sealed)
-    taken = await ledger.store("two").acquire("two", MINUTE_S)
-    assert taken is not None
-    assert taken.partition == 1
-    with pytest.raises(Fenced):
-        await store.commit("one", sealed)
-    with pytest.raises(Fenced):
-        await store.commit("two", [replace(batch, epoch=taken.epoch) for batch in sealed])
-    assert [account.balance for account, _ in await store.accounts([alice, carol])] == [0, 0]
-
-
-async def test_an_epoch_that_was_raised_fences_what_was_sealed_before(store: Store, scribe: Scribe) -> None:
-    alice, _, _ = spread()
-    await scribe.write(MAKE.open(alice))
-    scribe.decide(MAKE.deposit(alice, 1))
-    sealed = scribe.seal()
-    raised = await store.raise_epochs("one", scribe.owned.leases.values())
-    assert {lease.partition: lease.epoch for lease in raised} == dict.fromkeys(range(PARTITIONS), 2)
-    with pytest.raises(Fenced):
-        await store.commit("one", sealed)
-    await store.commit("one", [replace(batch, epoch=2) for batch in sealed])
-
-
-async def test_epochs_can_be_raised_again_when_the_first_answer_was_lost(store: Store, scribe: Scribe) -> None:
-    before = list(scribe.owned.leases.values())
-    await store.raise_epochs("one", before)
-    assert {lease.epoch for lease in await store.raise_epochs("one", before)} == {3}
-    assert await store.raise_epochs("two", before) == []
-
-
-async def test_a_connection_lost_at_commit_is_an_unknown_end_and_the_next_one_works(
-    ledger: Ledger, store: Store, scribe: Scribe,
-) -> None:
-    alice, _, _ = spread()
-    await scribe.write(MAKE.open(alice))
-    scribe.decide(MAKE.deposit(alice, 1))
-    sealed = scribe.seal()
-    with pytest.raises(CommitUnknown):
-        await ledger.lost_while(store, store.commit("one", sealed))
-    assert len(await store.raise_epochs("one", scribe.owned.leases.values())) == PARTITIONS
-    with pytest.raises(Fenced):
-        await store.commit("one", sealed)
-    assert (await store.heads([Partition(0)]))[Partition(0)].batch == 1
-
-
-async def test_a_lease_is_one_workers_until_it_runs_out(ledger: Ledger, store: Store) -> None:
-    first = await store.acquire("one", 0.2)
-    assert first == Lease(Partition(0), 1)
-    other = ledger.store("two")
-    rest = [await other.acquire("two", MINUTE_S) for _ in range(PARTITIONS - 1)]
-    assert [lease.partition for lease in rest if lease] == [1, 2, 3]
-    taken = await eventually_async(lambda: other.acquire("two", MINUTE_S))
-    assert taken == Lease(Partition(0), 2)
-    assert await store.renew("one", [first], MINUTE_S) == set()
-
-
-async def test_a_renewal_extends_what_is_still_ours_under_that_epoch(store: Store, scribe: Scribe) -> None:
-    leases = scribe.owned.leases
-    assert await store.renew("one", leases.values(), MINUTE_S) == {Partition(number) for number in range(PARTITIONS)}
-    assert await store.renew("one", [Lease(Partition(0), 7)], MINUTE_S) == set()
-    assert await store.renew("two", leases.values(), MINUTE_S) == set()
-
-
-async def test_what_was_given_back_is_free_at_once(ledger: Ledger, store: Store, scribe: Scribe) -> None:
-    lease = scribe.owned.leases[Partition(2)]
-    await ledger.store("two").release("two", [lease])
-    assert await ledger.store("two").acquire("two", MINUTE_S) is None
-    await store.release("one", [lease])
-    assert await ledger.store("two").acquire("two", MINUTE_S) == Lease(Partition(2), lease.epoch + 1)
-
-
-async def test_workers_count_as_alive_until_they_leave_or_fall_silent(ledger: Ledger, store: Store) -> None:
-    assert await store.heartbeat("one", MINUTE_S) == ["one"]
-    other = ledger.store("two")
-    assert await other.heartbeat("two", MINUTE_S) == ["one", "two"]
-    await store.leave("one")
-    assert await other.heartbeat("two", MINUTE_S) == ["two"]
-
-    async def alone() -> bool:
-        return await store.heartbeat("three", 0.1) == ["three"]
-
-    assert await eventually_async(alone)
-
-
 async def test_transit_rows_come_in_order_past_the_cursors_and_bounded(store: Store, scribe: Scribe) -> None:
     alice, bob, carol = spread()
     dave = account_in(2)
-    await scribe.write(*(MAKE.open(who) for who in (alice, bob, carol, dave)), MAKE.deposit(alice, 100), MAKE.deposit(dave, 100))
+    await scribe.write(
+        *(MAKE.open(who) for who in (alice, bob, carol, dave)), MAKE.deposit(alice, 100), MAKE.deposit(dave, 100)
+    )
     for _ in range(3):
         await scribe.write(MAKE.move(alice, carol, 1), MAKE.move(dave, carol, 2), MAKE.move(alice, dave, 3))
     wanted = [(Partition(1), Partition(0), 2), (Partition(1), Partition(2), 0), (Partition(1), Partition(3), 0)]
     rows = await store.pending_transit(wanted, 100)
-    assert [(row.source, row.batch, row.destination) for row in rows] == [(0, 3, 1), (0, 4, 1), (2, 2, 1), (2, 3, 1), (2, 4, 1)]
+    assert [(row.source, row.batch, row.destination) for row in rows] == [
+        (0, 3, 1),
+        (0, 4, 1),
+        (2, 2, 1),
+        (2, 3, 1),
+        (2, 4, 1),
+    ]
     assert [row.batch for row in await store.pending_transit(wanted, 2)] == [3, 4]
     assert await store.transit_totals(rows[0]) == [("USD", 1)]
     assert await store.transit_totals(TransitRow(Partition(0), 2, Partition(2), "")) == [("USD", 3)]

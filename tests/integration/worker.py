@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -61,7 +61,9 @@ class Worker(Process):
         async with aiohttp.ClientSession() as session, session.get(f"{url}/metrics") as response:
             families = text_string_to_metric_families(await response.text())
         return sum(
-            sample.value for family in families for sample in family.samples
+            sample.value
+            for family in families
+            for sample in family.samples
             if sample.name == name and labels.items() <= sample.labels.items()
         )
 
@@ -150,7 +152,8 @@ class Ledger:
 
     async def outcome(self, command: Command) -> str | None:
         """`posted`, the code of a rejection, or None while the journal has nothing."""
-        rows = await self.rows("SELECT coalesce(code, outcome) AS told FROM ledger.operations WHERE id = $1::text::uuid", command.id)
+        query = "SELECT coalesce(code, outcome) AS told FROM ledger.operations WHERE id = $1::text::uuid"
+        rows = await self.rows(query, command.id)
         return str(rows[0]["told"]) if rows else None
 
     async def balance(self, account: str) -> int:
@@ -180,7 +183,7 @@ class Ledger:
 
 
 @asynccontextmanager
-async def ledger_of(database: Database, broker: str, folder: Path) -> AsyncIterator[Ledger]:
+async def ledger_of(database: Database, broker: str, folder: Path) -> AsyncGenerator[Ledger]:
     """Runs the client; ends every worker afterwards."""
     ledger = Ledger(database, broker, folder)
     ledger.client = LedgerClient(broker, partitions=database.partitions, secret=SECRET, name="tests")

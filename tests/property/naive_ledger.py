@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from shared.ids import SYSTEM_ACCOUNT_ID, partition_of
+from shared.ids import SYSTEM_ACCOUNT_ID, AccountId, partition_of
 from shared.messages import (
     AccountClose,
     AccountCreate,
@@ -94,7 +94,7 @@ class NaiveLedger:
         return account if account is not None and (command.admin or account.owner == command.principal) else None
 
     def _is_here(self, one: str, other: str) -> bool:
-        return partition_of(one, self.partitions) == partition_of(other, self.partitions)  # type: ignore[arg-type]
+        return self._place(one) == self._place(other)
 
     def _refuse_debit(self, account: NaiveAccount, amount: int) -> str | None:
         if account.status != "open":
@@ -172,7 +172,9 @@ class NaiveLedger:
             case Move():
                 self._move(command.id, command.source, command.destination, command.amount)
             case AccountCreate():
-                self.accounts[command.account] = NaiveAccount(command.asset, command.owner, limit=command.overdraft_limit)
+                self.accounts[command.account] = NaiveAccount(
+                    command.asset, command.owner, limit=command.overdraft_limit
+                )
             case AccountUpdate():
                 account = self.accounts[command.account]
                 account.limit = account.limit if command.overdraft_limit is None else command.overdraft_limit
@@ -200,8 +202,11 @@ class NaiveLedger:
             self._send(OnItsWay(operation, destination, asset, amount, source, is_return=False))
 
     def _send(self, credit: OnItsWay) -> None:
-        pair = tuple(int(partition_of(name, self.partitions)) for name in (credit.source, credit.account))  # type: ignore[arg-type]
-        self.on_their_way.setdefault((pair[0], pair[1]), []).append(credit)
+        pair = self._place(credit.source), self._place(credit.account)
+        self.on_their_way.setdefault(pair, []).append(credit)
+
+    def _place(self, name: str) -> int:
+        return int(partition_of(AccountId(name), self.partitions))
 
     def land(self, source: int, destination: int, count: int) -> None:
         """The next `count` credits of a pair: on their accounts, back, or, on their way back, to suspense."""
@@ -216,8 +221,13 @@ class NaiveLedger:
                 if suspense is not None:
                     suspense.balance += credit.amount
             else:
-                self._send(OnItsWay(credit.operation, credit.source, credit.asset, credit.amount, credit.account, is_return=True))
+                back = OnItsWay(
+                    credit.operation, credit.source, credit.asset, credit.amount, credit.account, is_return=True
+                )
+                self._send(back)
 
     def in_flight(self, source: int, destination: int, asset: str) -> int:
         """Minor units between two partitions."""
-        return sum(credit.amount for credit in self.on_their_way.get((source, destination), ()) if credit.asset == asset)
+        return sum(
+            credit.amount for credit in self.on_their_way.get((source, destination), ()) if credit.asset == asset
+        )

@@ -3,25 +3,20 @@
 import asyncio
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from itertools import count
 
-from services.ledger_worker.core.draft import CANCELLED_FINGERPRINT
-from services.ledger_worker.core.line import World
-from services.ledger_worker.leases import LeaseKeeper
-from services.ledger_worker.teller import Teller
-from shared.ids import AccountId, CommandId, Partition, derived_id, partition_of, subkey
+from shared.ids import AccountId, Partition, partition_of, subkey
 from shared.ledger_client import envelope_mac
-from shared.messages import Command, CommandEnvelope, HoldPlace, Move, OperationCancel, Reply
+from shared.messages import Command, CommandEnvelope, HoldPlace, Move, OperationCancel
 from tests.builders import SECRET, Commands, command_id
+from tests.property.simulated_worker import PARTITIONS, Worker
+from tests.property.told import Told
 from tests.twins.bus import Broker, MemoryBus, Message
 from tests.twins.clock import LoopClock
+from tests.twins.faults import Fault
 from tests.twins.journal import Journal
 from tests.twins.proof import prove
-from tests.twins.store import Fault, MemoryStore
 
-PARTITIONS = 4
-TTL_S, RENEW_S = 10.0, 2.0
 HEALED_MAX_S = 120.0
 CLIENT = "client"
 MAC_KEY = subkey(SECRET, "envelope")
@@ -37,117 +32,6 @@ def _accounts(each: int) -> list[AccountId]:
     return [account for accounts in found.values() for account in accounts[:each]]
 
 
-class WorkerClock(LoopClock):
-    """A frozen worker sleeps until it is thawed."""
-
-    def __init__(self, gate: asyncio.Event) -> None:
-        self._gate = gate
-
-    async def sleep(self, seconds: float) -> None:
-        await super().sleep(seconds)
-        await self._gate.wait()
-
-
-class Worker:
-    """One process: teller, keeper, store and bus."""
-
-    def __init__(self, name: str, simulation: "Simulation") -> None:
-        lots = simulation.lots
-        self.name = name
-        self.store = MemoryStore(simulation.journal, name, faults=simulation.fault, delay=simulation.delay)
-        self.bus = MemoryBus(
-            simulation.broker, deliver=lambda inbound: self.teller.deliver(inbound),
-            nudged=lambda partition: self.teller.nudge(partition), lost=lambda partition: self.teller.channel_lost(partition),
-            delay=simulation.delay, nudge_is_lost=lambda: simulation.is_faulty and lots.random() < 0.3,
-        )
-        clock = WorkerClock(self.store.gate)
-        self.teller = Teller(
-            owner=name, store=self.store, bus=self.bus, clock=clock, world=World(PARTITIONS), secret=SECRET,
-            commands_max=lots.choice((3, 20, 200)), accounts_max=lots.choice((2, 8, 1_000)), lease_ttl_s=TTL_S,
-        )
-        self.keeper = LeaseKeeper(
-            owner=name, store=self.store, teller=self.teller, clock=clock, partitions=PARTITIONS, ttl_s=TTL_S, renew_s=RENEW_S,
-        )
-        self.tasks = [asyncio.ensure_future(self.teller.run()), asyncio.ensure_future(self.keeper.run())]
-
-    def check(self) -> None:
-        """Raises what a task of it has raised: a process that ends by itself is a fault here."""
-        for task in self.tasks:
-            if task.done() and not task.cancelled():
-                task.result()
-
-    def kill(self) -> None:
-        """SIGKILL."""
-        self.store.kill()
-        if not self.bus.is_dead:
-            self.bus.kill()
-        for task in self.tasks:
-            task.cancel()
-
-    def freeze(self) -> None:
-        """SIGSTOP."""
-        self.store.freeze()
-        self.bus.is_frozen = True
-
-    def thaw(self) -> None:
-        """SIGCONT."""
-        self.store.thaw()
-        self.bus.is_frozen = False
-
-    async def stop(self) -> None:
-        """SIGTERM."""
-        teller, keeping = self.tasks
-        keeping.cancel()
-        await asyncio.wait({keeping})
-        await self.keeper.stop()
-        teller.cancel()
-        await asyncio.wait({teller})
-
-
-@dataclass(slots=True)
-class Told:
-    """What the clients have heard."""
-
-    simulation: "Simulation"
-    answered: dict[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])
-    settled: int = 0
-    replayed: int = 0
-
-    def hear(self, _: str, reply: Reply) -> None:
-        """Everything that is told stands in the journal by now."""
-        journal = self.simulation.journal
-        for outcome in reply.outcomes:
-            row = journal.operations.get(outcome.id)
-            assert row is not None, f"{outcome.id} was answered before it was in the journal"
-            fingerprint = str(row["fingerprint"])[2:]
-            if outcome.code == "idempotency_key_reused":
-                assert fingerprint not in {outcome.fingerprint, CANCELLED_FINGERPRINT}
-            else:
-                assert outcome.code == row["code"]
-                assert outcome.status == row["outcome"]
-                self._check_balances(outcome.id, outcome.balances)
-            before = self.answered.setdefault((outcome.id, outcome.fingerprint), outcome.code or "posted")
-            assert before == (outcome.code or "posted"), "a repeat got another outcome"
-            self.replayed += outcome.replayed
-        for settled in reply.settled:
-            self.settled += 1
-            if settled.returned:
-                back = derived_id(CommandId(settled.id), f"return:{settled.partition}")
-                entries = [entry for rows in journal.entries.values() for entry in rows if entry["operation_id"] == settled.id]
-                assert back in journal.operations or any(str(entry["account_id"]).startswith("suspense:") for entry in entries)
-            else:
-                self._check_balances(settled.id, {settled.account: settled.balance})
-
-    def _check_balances(self, operation: str, balances: "dict[str, int] | dict[str, int | None]") -> None:
-        for account, balance in balances.items():
-            found = [
-                int(entry["balance_after"] or 0) for entry in self.simulation.journal.entries.get(account, [])
-                if entry["operation_id"] == operation
-            ]
-            assert found, f"{operation} has no entry on {account}, but a client was told of it"
-            assert balance is None or balance in found
-
-
 class Simulation:
     """A ledger, its clients, its workers and their bad luck."""
 
@@ -155,7 +39,7 @@ class Simulation:
         self.lots = random.Random(seed)
         self.clock = LoopClock()
         self.journal = Journal(PARTITIONS, self.clock.now_us)
-        self.told = Told(self)
+        self.told = Told(self.journal)
         self.broker = Broker(PARTITIONS, hear=self.told.hear)
         self.is_faulty = True
         self.fault_rate = self.lots.choice((0.0, 0.02, 0.1))
@@ -186,8 +70,8 @@ class Simulation:
         """Commands under faults, then none; raises when anything is not as it must be."""
         self.start()
         self.start()
-        asking = asyncio.ensure_future(self._ask())
-        chaos = asyncio.ensure_future(self._chaos())
+        loop = asyncio.get_running_loop()
+        asking, chaos = loop.create_task(self._ask()), loop.create_task(self._chaos())
         await asking
         chaos.cancel()
         self.is_faulty = False
@@ -222,16 +106,32 @@ class Simulation:
     def state(self) -> str:
         """What a person needs to see why it does not go on."""
         queues = {
-            int(partition): (len(queue.ready), [
-                (self.buses[channel.bus], len(channel.unacknowledged), channel.bus._channels.get(partition) is channel)
-                for channel in queue.consumers
-            ]) for partition, queue in self.broker.queues.items()
+            int(partition): (
+                len(queue.ready),
+                [
+                    (
+                        self.buses[channel.bus],
+                        len(channel.unacknowledged),
+                        channel.bus._channels.get(partition) is channel,
+                    )
+                    for channel in queue.consumers
+                ],
+            )
+            for partition, queue in self.broker.queues.items()
         }
         owners = [(row.owner, row.epoch, row.expires_us - self.clock.now_us()) for row in self.journal.owners]
         tellers = [
-            (worker.name, worker.teller.leases(), worker.teller._owned.draining, worker.teller._committing,
-             worker.teller._open.commands, worker.teller._suspects.limit, worker.teller._folding.is_suspect,
-             worker.teller._folding.due, worker.keeper.last_tick_s)
+            (
+                worker.name,
+                worker.teller.leases(),
+                worker.teller._owned.draining,
+                worker.teller._committing,
+                worker.teller._open.commands,
+                worker.teller._suspects.limit,
+                worker.teller._folding.is_suspect,
+                worker.teller._folding.due,
+                worker.keeper.last_tick_s,
+            )
             for worker in self.workers
         ]
         unsettled = sorted(self.journal.transit.keys() - self.journal.settlements.keys())
@@ -267,7 +167,12 @@ class Simulation:
         if roll < 0.06:
             return make.cancel(lots.choice(self.sent)[1].id if lots.random() < 0.5 else command_id(fresh))
         if roll < 0.10:
-            return make.update(here, status=lots.choice(("open", "open", "frozen")), overdraft_limit=lots.choice((None, 0, 700)), key=fresh)
+            return make.update(
+                here,
+                status=lots.choice(("open", "open", "frozen")),
+                overdraft_limit=lots.choice((None, 0, 700)),
+                key=fresh,
+            )
         if roll < 0.12:
             return make.close(here, key=fresh)
         if roll < 0.16:
@@ -275,7 +180,11 @@ class Simulation:
             return self.placed[-1]
         if roll < 0.20 and self.placed:
             hold = lots.choice(self.placed)
-            return make.void(hold, key=fresh) if lots.random() < 0.5 or hold.account == there else make.capture(hold, there, key=fresh)
+            return (
+                make.void(hold, key=fresh)
+                if lots.random() < 0.5 or hold.account == there
+                else make.capture(hold, there, key=fresh)
+            )
         if roll < 0.25:
             return make.deposit(here, amount, key=key)
         if roll < 0.28:
@@ -366,10 +275,9 @@ class Simulation:
             elif place == partition and command.id not in order:
                 order.append(command.id)
         decided = sorted(
-            (int(row["batch"] or 0), int(row["line"] or 0), identity) for identity, row in self.journal.operations.items()
+            (int(row["batch"] or 0), int(row["line"] or 0), identity)
+            for identity, row in self.journal.operations.items()
             if row["partition"] == str(partition) and row["kind"] != "return.v1"
         )
         expected = [identity for identity in order if identity not in elsewhere]
         assert [identity for _, _, identity in decided if identity not in elsewhere] == expected
-
-

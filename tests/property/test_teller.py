@@ -1,5 +1,7 @@
-"""The worker's shell against twins, by the seed: whatever fails and whenever, each command is decided once, in order, and only
-what the journal holds is told."""
+"""The worker's shell against twins, by the seed.
+
+Whatever fails and whenever: each command is decided once, in order, and only what the journal holds is told.
+"""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""ports.Bus in memory: a broker with one queue for each partition and a single active consumer, and a worker's way to it."""
+"""ports.Bus in memory: a broker with a queue for each partition, single active consumers, and a worker's way to it."""
 
 import asyncio
 from collections import deque
@@ -119,7 +119,14 @@ class Broker:
             tag = next(active.tags)
             active.unacknowledged.append((tag, message))
             inbound = Inbound(
-                partition, message.body, message.mac, message.reply_to, message.deliveries > 0, active, tag, message.kind,
+                partition,
+                message.body,
+                message.mac,
+                message.reply_to,
+                message.deliveries > 0,
+                active,
+                tag,
+                message.kind,
             )
             message.deliveries += 1
             active.bus.receive_soon(inbound)
@@ -134,8 +141,14 @@ class MemoryBus:
     """One worker's connections. Everything takes `delay()` seconds; what is on its way keeps its order."""
 
     def __init__(
-        self, broker: Broker, *, deliver: Callable[[Inbound], None], nudged: Callable[[Partition], None],
-        lost: Callable[[Partition], None], delay: Delay = lambda: 0.0, nudge_is_lost: Callable[[], bool] = lambda: False,
+        self,
+        broker: Broker,
+        *,
+        deliver: Callable[[Inbound], None],
+        nudged: Callable[[Partition], None],
+        lost: Callable[[Partition], None],
+        delay: Delay = lambda: 0.0,
+        nudge_is_lost: Callable[[], bool] = lambda: False,
     ) -> None:
         self.broker = broker
         self.is_dead = False

@@ -1,14 +1,14 @@
-"""The ledger's tables as plain Python: what the migration's keys, checks, trigger and functions promise, and no more."""
+"""The ledger's tables as plain Python: what the migration's keys, checks, trigger and functions promise."""
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from services.ledger_worker.ports import Fenced, Lease, PictureStale, RepeatFound, RowRefused, Sealed
 from shared.ids import UUID_TEXT, Partition
-from shared.journal import GENESIS_HASH, HASHED_COLUMNS, NULL, copy_fields
+from shared.journal import GENESIS_HASH, HASHED_COLUMNS, copy_fields
 from shared.money import AMOUNT_MINOR_MAX, BALANCE_MINOR_MAX
 from tellerline.verification.chain import BatchRow
 
@@ -63,7 +63,7 @@ class Journal:
         self.owners = [Ownership() for _ in range(self.partitions)]
 
     @contextmanager
-    def locked(self, partitions: Sequence[int], backend: Backend) -> Iterator[None]:
+    def locked(self, partitions: Sequence[int], backend: Backend) -> Generator[None]:
         """Holds the rows of `partitions` until the transaction ends."""
         self.locks.update(dict.fromkeys(partitions, backend))
         try:
@@ -82,7 +82,9 @@ class Journal:
     def append(self, owner: str, batches: Sequence[Sealed]) -> dict[Partition, int]:
         """ledger.append: checks everything, then writes everything. Raises the StoreFault of the first bad row."""
         self.fence(owner, [Lease(sealed.partition, sealed.epoch) for sealed in batches])
-        rows = {table: [_row(table, line) for sealed in batches for line in sealed.lines[table]] for table in HASHED_COLUMNS}
+        rows = {
+            table: [_row(table, line) for sealed in batches for line in sealed.lines[table]] for table in HASHED_COLUMNS
+        }
         assets = [copy_fields(line) for sealed in batches for line in sealed.assets]
         self._check_keys(rows, assets)
         _check_values(rows)
@@ -107,7 +109,9 @@ class Journal:
             _unique("entries_pkey", [str(row["seq"]) for row in rows["entries"] if row["account_id"] == account], known)
         _unique("holds_pkey", [str(row["id"]) for row in rows["holds"]], self.holds)
         _unique("hold_ends_pkey", [str(row["hold_id"]) for row in rows["hold_ends"]], self.hold_ends)
-        _unique("transit_pkey", [_place(row, "source", "batch", "destination") for row in rows["transit"]], self.transit)
+        _unique(
+            "transit_pkey", [_place(row, "source", "batch", "destination") for row in rows["transit"]], self.transit
+        )
         settled = [_place(row, "source", "source_batch", "destination") for row in rows["settlements"]]
         _unique("settlements_pkey", settled, self.settlements)
 
@@ -129,8 +133,16 @@ class Journal:
         prev_hash = before[0].hash if before else GENESIS_HASH
         at_us = max(self.now_us(), before[0].recorded_at_us + 1 if before else 0)
         row = BatchRow(
-            sealed.partition, sealed.batch, sealed.epoch, len(sealed.lines["operations"]), len(sealed.lines["entries"]),
-            at_us, sealed.cursors, prev_hash, sealed.content_hash, b"",
+            sealed.partition,
+            sealed.batch,
+            sealed.epoch,
+            len(sealed.lines["operations"]),
+            len(sealed.lines["entries"]),
+            at_us,
+            sealed.cursors,
+            prev_hash,
+            sealed.content_hash,
+            b"",
         )
         place = f"tellerline.batch.v1|{row.partition}|{row.batch}|{row.epoch}|{at_us}|{row.cursors}"
         digest = hashlib.sha256(prev_hash + sealed.content_hash + place.encode()).digest()
@@ -154,8 +166,8 @@ def _place(row: Row, *columns: str) -> tuple[int, int, int]:
     return source, batch, destination
 
 
-def _unique(key: str, fresh: Sequence[object], known: object) -> None:
-    if len(set(fresh)) < len(fresh) or any(each in known for each in fresh):  # type: ignore[operator]
+def _unique(key: str, fresh: Sequence[object], known: Container[object]) -> None:
+    if len(set(fresh)) < len(fresh) or any(each in known for each in fresh):
         raise PictureStale(key)
 
 
@@ -180,7 +192,9 @@ def _check_entry(row: Row) -> None:
     )
     account = str(row["account_id"])
     _refuse_unless(1 <= len(account) <= 64, "accounts_id")
-    _refuse_unless(all(abs(amount) <= BALANCE_MINOR_MAX for amount in (delta, held_delta, balance, held, limit)), "bounds")
+    _refuse_unless(
+        all(abs(amount) <= BALANCE_MINOR_MAX for amount in (delta, held_delta, balance, held, limit)), "bounds"
+    )
     _refuse_unless(held >= 0 and limit >= 0, "entries_held, entries_limit")
     enough = (delta >= 0 and held_delta <= 0) or balance - held + limit >= 0 or SYSTEM.match(account) is not None
     _refuse_unless(enough, "entries_funds")
@@ -189,8 +203,3 @@ def _check_entry(row: Row) -> None:
 def _refuse_unless(holds: bool, rule: str) -> None:
     if not holds:
         raise RowRefused(rule)
-
-
-def null_or(text: str | None) -> str:
-    """A field as COPY writes it, for rows that hold nothing to be escaped."""
-    return NULL if text is None else text

@@ -40,12 +40,22 @@ def _stories(journal: Journal) -> Iterator[str]:
         yield "\t".join(map(str, opened))
         for entry in journal.entries.get(account, []):
             columns = (
-                "seq", "asset", "partition", "batch", "line", "delta", "held_delta", "balance_after", "held_after",
-                "limit_after", "status_after",
+                "seq",
+                "asset",
+                "partition",
+                "batch",
+                "line",
+                "delta",
+                "held_delta",
+                "balance_after",
+                "held_after",
+                "limit_after",
+                "status_after",
             )
             yield "\t".join([account, ENTRY, *(str(entry[column]) for column in columns)])
         open_holds = [
-            int(hold["amount"] or 0) for key, hold in journal.holds.items()
+            int(hold["amount"] or 0)
+            for key, hold in journal.holds.items()
             if hold["account_id"] == account and key not in journal.hold_ends
         ]
         if open_holds:
@@ -54,7 +64,9 @@ def _stories(journal: Journal) -> Iterator[str]:
 
 def _batch(journal: Journal, partition: int, number: int) -> Batch:
     row = journal.batches[partition][number - 1]
-    lines = {table: [line.removesuffix("\n") for line in rows] for table, rows in journal.lines[partition, number].items()}
+    lines = {
+        table: [line.removesuffix("\n") for line in rows] for table, rows in journal.lines[partition, number].items()
+    }
     lines["accounts"] = sorted(line.rsplit("\t", 2)[0] for line in lines["accounts"])
     lines["settlements"].sort(key=lambda line: [int(part) for part in line.split("\t")[:2]])
     lines["holds"].sort()
@@ -65,10 +77,10 @@ def _batch(journal: Journal, partition: int, number: int) -> Batch:
         batch.folded.append(FoldedRow(*place[:2], journal.transit.get(place)))
     for hold, ended, operation, _, _ in (line.split("\t") for line in lines["hold_ends"]):
         row_of = journal.holds.get(hold)
-        held = (None, None, None, None) if row_of is None else (
-            row_of["account_id"], row_of["asset"], row_of["amount"], int(row_of["partition"] or 0)
+        held = (
+            (None, None, None, None)
+            if row_of is None
+            else (row_of["account_id"], row_of["asset"], row_of["amount"], int(row_of["partition"] or 0))
         )
         batch.ended.append(EndedHold(hold, ended, operation, *held))
     return batch
-
-

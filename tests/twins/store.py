@@ -2,39 +2,30 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from enum import Enum, auto
+from collections.abc import Iterable, Sequence
 
 from services.ledger_worker.core.accounts import LEDGER, Account, Hold, Status
 from services.ledger_worker.core.line import Known, read_cursors
 from services.ledger_worker.ports import CommitUnknown, Head, Lease, Sealed, StoreUnavailable, TransitRow
 from shared.ids import AccountId, AssetCode, CommandId, HoldId, Partition, Principal, transit_account
 from shared.rejections import Rejection
+from tests.twins.faults import Delay, Fault, Faults
 from tests.twins.journal import Backend, Journal
 
 LOCK_TIMEOUT_S = 2.0
 LOCK_POLL_S = 0.001
 
 
-class Fault(Enum):
-    """What may happen to one call. The last four only at `commit`."""
-
-    UNAVAILABLE = auto()
-    LOST_BEFORE = auto()  # the connection is lost, nothing was written: CommitUnknown
-    LOST_AFTER = auto()  # written, then the connection is lost: CommitUnknown
-    LATE = auto()  # the connection is lost, and the server goes on with what it was sent: CommitUnknown
-    STUCK = auto()  # as LATE, and it holds its locks until it is ended
-
-
-Faults = Callable[[str], Fault | None]
-Delay = Callable[[], float]
-
-
 class MemoryStore:
     """What one worker sees of the journal. `faults` is asked at each call; `script` goes before it."""
 
     def __init__(
-        self, journal: Journal, owner: str, *, faults: Faults = lambda _: None, delay: Delay = lambda: 0.0,
+        self,
+        journal: Journal,
+        owner: str,
+        *,
+        faults: Faults = lambda _: None,
+        delay: Delay = lambda: 0.0,
     ) -> None:
         self.journal = journal
         self.owner = owner
@@ -62,8 +53,14 @@ class MemoryStore:
         last = self.journal.entries.get(account, [{}])[-1]
         owner = Principal(str(row["owner"]))
         return Account(
-            account, AssetCode(str(row["asset"])), owner, Status(str(row["status"])), int(last.get("seq") or 0),
-            int(last.get("balance_after") or 0), int(last.get("held_after") or 0), int(last.get("limit_after") or 0),
+            account,
+            AssetCode(str(row["asset"])),
+            owner,
+            Status(str(row["status"])),
+            int(last.get("seq") or 0),
+            int(last.get("balance_after") or 0),
+            int(last.get("held_after") or 0),
+            int(last.get("limit_after") or 0),
             is_system=owner == LEDGER,
         ), Partition(int(row["partition"] or 0))
 
@@ -72,9 +69,13 @@ class MemoryStore:
         found = [(hold, self.journal.holds[hold]) for hold in wanted if hold in self.journal.holds]
         return [
             Hold(
-                hold, AccountId(str(row["account_id"])), AssetCode(str(row["asset"])), int(row["amount"] or 0),
+                hold,
+                AccountId(str(row["account_id"])),
+                AssetCode(str(row["asset"])),
+                int(row["amount"] or 0),
                 None if row["destination"] is None else AccountId(row["destination"]),
-                CommandId(str(row["operation_id"])), self.journal.hold_ends.get(hold, {}).get("ended"),
+                CommandId(str(row["operation_id"])),
+                self.journal.hold_ends.get(hold, {}).get("ended"),
             )
             for hold, row in found
         ]
@@ -97,7 +98,9 @@ class MemoryStore:
         }
 
     async def pending_transit(
-        self, cursors: Sequence[tuple[Partition, Partition, int]], rows_max: int,
+        self,
+        cursors: Sequence[tuple[Partition, Partition, int]],
+        rows_max: int,
     ) -> list[TransitRow]:
         await self._call("pending_transit")
         after = {(destination, source): batch for destination, source, batch in cursors}
@@ -114,7 +117,8 @@ class MemoryStore:
         for code in sorted(self.journal.assets):
             account = transit_account(AssetCode(code), row.destination, "out", row.source)
             found.extend(
-                (AssetCode(code), int(entry["delta"] or 0)) for entry in self.journal.entries.get(account, [])
+                (AssetCode(code), int(entry["delta"] or 0))
+                for entry in self.journal.entries.get(account, [])
                 if entry["batch"] == str(row.batch)
             )
         return found
