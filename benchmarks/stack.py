@@ -119,16 +119,7 @@ async def open_accounts(stack: Stack, accounts: list[str]) -> None:
                     for _ in range(CLIENTS):
                         group.create_task(_post_all(session, route, waiting))
             except ExceptionGroup as failures:
-                first = _first(failures)
-                raise StackFailed(f"the accounts cannot be opened: {first}") from first
-
-
-def _first(failure: BaseException) -> BaseException:
-    """The first of a group, however deep it lies."""
-    if isinstance(failure, BaseExceptionGroup):
-        group: BaseExceptionGroup[BaseException] = failure
-        return _first(group.exceptions[0])
-    return failure
+                raise StackFailed(f"the accounts cannot be opened: {failures.exceptions[0]}") from failures
 
 
 async def _post_all(session: aiohttp.ClientSession, route: str, waiting: Iterator[tuple[str, dict[str, str]]]) -> None:
