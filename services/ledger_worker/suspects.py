@@ -54,11 +54,13 @@ class Suspects:
         """Whether a commit failed because of what one of its commands says."""
         if isinstance(fault, PictureStale):
             self._stale_pictures += 1
-            return self.is_searching or self._stale_pictures > STALE_PICTURES_MAX
+            return self._stale_pictures > STALE_PICTURES_MAX
         return isinstance(fault, RowRefused)
 
     def narrow(self, fault: Exception, commands: Sequence[Command]) -> None:
         """Shrinks the next group until the command at fault is alone in it."""
+        # A picture may be stale for good reason at any size: it is believed of a smaller group only after as many tries.
+        self._stale_pictures = 0
         if len(commands) == 1:
             self.accuse(commands[0], f"the database refused it: {fault}")
             self.limit = self._commands_max

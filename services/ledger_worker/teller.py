@@ -106,9 +106,10 @@ class Teller:
 
     async def add(self, lease: Lease) -> None:
         """Begins a line under a new lease, with nothing in memory. Raises StoreUnavailable."""
+        if lease.partition in self.lines:
+            # Lost and taken again before anybody noticed: what is open or unacknowledged must come again, from the start.
+            await self.abandon(lease.partition)
         head = (await self._store.heads([lease.partition]))[lease.partition]
-        # A delivery of an earlier lease would overtake those that the broker delivers again.
-        self._inbox.drop(lease.partition)
         self._owned.leases[lease.partition] = lease
         self._owned.begin(lease.partition, head)
         self._folding.forget(lease.partition)

@@ -262,6 +262,8 @@ class Simulation:
         for _, command in self.sent:
             row = self.journal.operations[command.id]
             assert (command.id, command.fingerprint) in self.told.answered, "never answered"
+            if row["code"] == "internal_error":
+                assert any(sent.id == command.id and sent.reference in {RAISES, REFUSED} for _, sent in self.sent)
             if isinstance(command, Move) and command.reference and str(row["fingerprint"])[2:] == command.fingerprint:
                 assert row["code"] in {"internal_error", "cancelled"}
 
