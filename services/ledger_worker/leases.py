@@ -47,7 +47,7 @@ class LeaseKeeper:
         self._ttl_s = ttl_s
         self._renew_s = renew_s
         self._valid_until_s: dict[Partition, float] = {}
-        self._consumed_s: dict[Partition, float] = {}  # when the partition was last seen to be consumed
+        self._heard_s = clock.monotonic_s()
         self.last_tick_s: float | None = None
 
     async def run(self) -> None:
@@ -85,10 +85,11 @@ class LeaseKeeper:
             await self._clock.sleep(self._renew_s / 4)
 
     async def _tick(self) -> None:
+        if not self._hears():
+            await self._sit_out()
+            return
         alive = await self._store.heartbeat(self._owner, self._ttl_s * ALIVE_FACTOR)
         await self._renew()
-        if len(alive) > 1:
-            await self._give_back_what_is_not_consumed()
         share = fair_share(self._owner, alive, self._partitions)
         held = self._teller.leases()
         for lease in held[share:]:
@@ -121,15 +122,19 @@ class LeaseKeeper:
             elif held.get(lease.partition) == lease:
                 await self._lose(lease.partition, "taken")
 
-    async def _give_back_what_is_not_consumed(self) -> None:
-        """A worker that cannot hear a partition leaves it to one that perhaps can."""
+    def _hears(self) -> bool:
+        """Whether the worker had a broker within the time of a lease."""
         now = self._clock.monotonic_s()
+        if self._teller.hears():
+            self._heard_s = now
+        return now - self._heard_s <= self._ttl_s
+
+    async def _sit_out(self) -> None:
+        """A worker without a broker leaves its partitions to those that have one, and counts again once it hears."""
         for lease in self._teller.leases():
-            if self._teller.consumes(lease.partition):
-                self._consumed_s[lease.partition] = now
-            elif now - self._consumed_s.get(lease.partition, now) > self._ttl_s:
-                log.warning("lease.not_consumed", partition=lease.partition)
-                await self._give_back(lease)
+            log.warning("lease.not_heard", partition=lease.partition)
+            await self._give_back(lease)
+        await self._store.leave(self._owner)
 
     async def _acquire(self) -> bool:
         began = self._clock.monotonic_s()
@@ -143,7 +148,6 @@ class LeaseKeeper:
             await self._store.release(self._owner, [lease])
             raise
         self._valid_until_s[lease.partition] = began + self._ttl_s
-        self._consumed_s[lease.partition] = began
         metrics.LEASE_CHANGES.labels("taken").inc()
         log.info("lease.taken", partition=lease.partition, epoch=lease.epoch)
         return True

@@ -174,8 +174,8 @@ class Bus(Protocol):
         """Starts consuming the partition's queue on a channel of its own; keeps trying until `close`."""
         ...
 
-    def consumes(self, partition: Partition) -> bool:
-        """Whether that channel is open with its consumer. Another worker's may be the active one."""
+    def is_ready(self) -> bool:
+        """Whether there is a broker to consume from and to publish to."""
         ...
 
     async def close(self, partition: Partition) -> None:

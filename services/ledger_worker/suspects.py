@@ -59,7 +59,7 @@ class Suspects:
 
     def narrow(self, fault: Exception, commands: Sequence[Command]) -> None:
         """Shrinks the next group until the command at fault is alone in it."""
-        # A picture may be stale for good reason at any size: it is believed of a smaller group only after as many tries.
+        # A picture may be stale for good reason at any size: of a smaller group, too, it takes several to accuse.
         self._stale_pictures = 0
         if len(commands) == 1:
             self.accuse(commands[0], f"the database refused it: {fault}")

@@ -100,14 +100,14 @@ class Teller:
         """What waits came over a channel that is gone: the broker will deliver it again."""
         self._inbox.drop(partition)
 
-    def consumes(self, partition: Partition) -> bool:
-        """Whether deliveries of the partition can come in."""
-        return self._bus.consumes(partition)
+    def hears(self) -> bool:
+        """Whether deliveries can come in and answers go out."""
+        return self._bus.is_ready()
 
     async def add(self, lease: Lease) -> None:
         """Begins a line under a new lease, with nothing in memory. Raises StoreUnavailable."""
         if lease.partition in self.lines:
-            # Lost and taken again before anybody noticed: what is open or unacknowledged must come again, from the start.
+            # Lost and taken again before anybody noticed: what is open or not acknowledged must come again.
             await self.abandon(lease.partition)
         head = (await self._store.heads([lease.partition]))[lease.partition]
         self._owned.leases[lease.partition] = lease

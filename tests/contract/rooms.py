@@ -9,7 +9,7 @@ import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
 from services.ledger_worker.bus import RabbitBus
-from services.ledger_worker.ports import Bus, Inbound
+from services.ledger_worker.ports import Inbound
 from shared import migrate, topology
 from shared.ids import Partition
 from shared.ledger_client import ENVELOPE_KIND, MAC_HEADER
@@ -25,7 +25,7 @@ ADDRESS = "replies-of-the-test"
 class Seat:
     """One worker's bus, and what it was told."""
 
-    bus: Bus = field(init=False)
+    bus: RabbitBus | MemoryBus = field(init=False)
     delivered: list[Inbound] = field(default_factory=list[Inbound])
     nudged: list[Partition] = field(default_factory=list[Partition])
     lost: list[Partition] = field(default_factory=list[Partition])

@@ -153,6 +153,7 @@ class MemoryBus:
         self.broker = broker
         self.is_dead = False
         self.is_frozen = False
+        self.is_deaf = False
         self.parks_refused = 0
         self._deliver = deliver
         self._nudged = nudged
@@ -163,6 +164,9 @@ class MemoryBus:
         self._channels: dict[Partition, Channel] = {}
         self._arriving: deque[Inbound] = deque()
         broker.buses.append(self)
+
+    def is_ready(self) -> bool:
+        return not self.is_deaf
 
     def consumes(self, partition: Partition) -> bool:
         return partition in self._channels

@@ -1,0 +1,168 @@
+"""The ledger worker's shell in scenes that chance seldom plays: real teller and keeper between twins, virtual time."""
+
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+
+from services.ledger_worker import folding
+from services.ledger_worker.ports import Lease
+from shared.ids import AccountId, Partition
+from shared.messages import Command
+from tests.builders import Commands, account_in
+from tests.property.simulated_worker import PARTITIONS
+from tests.property.simulation import Simulation
+from tests.twins.clock import run_virtually
+from tests.twins.faults import Fault
+from tests.twins.proof import prove
+
+MAKE = Commands()
+
+
+class Scene(Simulation):
+    """No faults but those of the scene."""
+
+    def __init__(self) -> None:
+        super().__init__(seed=1)
+        self.fault_rate, self.delay_max_s, self.is_faulty = 0.0, 0.001, False
+        self.here, self.there = account_in(0), account_in(1)
+
+    async def begin(self, *, workers: int = 1) -> None:
+        """Workers that own everything, and two accounts with 1,000."""
+        for _ in range(workers):
+            self.start()
+        await self.until_done(*(MAKE.open(account) for account in (self.here, self.there)))
+        await self.until_done(*(MAKE.deposit(account, 1_000) for account in (self.here, self.there)))
+
+    async def until_done(self, *commands: Command) -> None:
+        """Sends each in an envelope of its own, and waits until all is decided and settled."""
+        for command in commands:
+            self.publish(command)
+        await self.settled()
+
+    async def settled(self) -> None:
+        await self._until(self._is_done, "not everything was decided and settled")
+
+    def balance(self, account: AccountId) -> int:
+        return int(self.journal.entries[account][-1]["balance_after"] or 0)
+
+    def owners(self) -> set[str | None]:
+        return {row.owner for row in self.journal.owners}
+
+
+def play(scene: Coroutine[Any, Any, None]) -> None:
+    run_virtually(scene)
+
+
+def test_a_partition_taken_again_while_it_is_held_loses_no_delivery() -> None:
+    async def scene() -> None:
+        it = Scene()
+        await it.begin()
+        [worker] = it.workers
+        for _ in range(5):
+            it.publish(MAKE.move(it.here, it.there, 1))
+        worker.store.fail_next("commit", Fault.UNAVAILABLE)
+        row = it.journal.owners[0]
+        row.epoch += 1
+        await worker.teller.add(Lease(Partition(0), row.epoch))
+        it.publish(MAKE.move(it.here, it.there, 1))
+        await it.settled()
+        assert it.balance(it.here) == 994
+
+    play(scene())
+
+
+def test_a_group_is_answered_and_acknowledged_even_when_the_next_cannot_be_sealed() -> None:
+    async def scene() -> None:
+        it = Scene()
+        await it.begin()
+        [worker] = it.workers
+        command = MAKE.move(it.here, it.there, 1)
+        worker.store.fail_next("pending_transit", *[Fault.UNAVAILABLE] * 3)
+        it.publish(command)
+        worker.teller.nudge(Partition(0))
+        await it.settled()
+        assert (command.id, command.fingerprint) in it.told.answered
+
+    play(scene())
+
+
+def test_a_transit_row_that_nobody_can_read_goes_to_suspense_and_the_line_goes_on() -> None:
+    async def scene() -> None:
+        it = Scene()
+        await it.begin(workers=2)
+        await it._until(lambda: len(it.owners()) == 2, "not shared")
+        away = account_in(
+            next(p for p in range(PARTITIONS) if it.journal.owners[p].owner != it.journal.owners[0].owner)
+        )
+        await it.until_done(MAKE.open(away))
+        for worker in it.workers:
+            worker.freeze()
+        it.publish(MAKE.move(it.here, away, 7))
+        it.workers[[worker.name for worker in it.workers].index(str(it.journal.owners[0].owner))].thaw()
+        await it._until(lambda: bool(it.journal.transit.keys() - it.journal.settlements.keys()), "no row waits")
+        [row] = it.journal.transit.keys() - it.journal.settlements.keys()
+        whole, it.journal.transit[row] = it.journal.transit[row], '{"v":9}'
+        for worker in it.workers:
+            worker.thaw()
+        await it.settled()
+        assert it.balance(AccountId(f"suspense:USD:{row[2]}")) == 7
+        it.journal.transit[row] = whole  # so that the proof can read it
+        prove(it.journal)
+        await it.until_done(MAKE.move(it.here, away, 1))
+        assert it.balance(away) == 1
+
+    play(scene())
+
+
+def test_a_transit_row_that_makes_the_core_raise_goes_to_suspense(monkeypatch: pytest.MonkeyPatch) -> None:
+    def raises(*_: object) -> None:
+        raise ZeroDivisionError
+
+    def no(*_: object) -> bool:
+        return False
+
+    async def scene() -> None:
+        it = Scene()
+        await it.begin()
+        # As if it could not land fresh: it comes back from the journal.
+        monkeypatch.setattr(folding, "all_can_land", no)
+        monkeypatch.setattr(folding, "fold_row", raises)
+        await it.until_done(MAKE.move(it.here, it.there, 7))
+        assert it.balance(AccountId("suspense:USD:1")) == 7
+        prove(it.journal)
+
+    play(scene())
+
+
+def test_a_worker_without_a_broker_leaves_its_partitions_to_the_others_until_it_hears_again() -> None:
+    async def scene() -> None:
+        it = Scene()
+        await it.begin(workers=2)
+        await it._until(lambda: len(it.owners()) == 2, "not shared")
+        deaf, other = it.workers
+        deaf.bus.is_deaf = True
+        await it._until(lambda: it.owners() == {other.name}, "it keeps what it cannot hear")
+        await it.until_done(MAKE.move(it.here, it.there, 1))
+        deaf.bus.is_deaf = False
+        await it._until(lambda: it.owners() == {deaf.name, other.name}, "it never comes back")
+
+    play(scene())
+
+
+def test_everything_is_given_back_while_commands_keep_coming() -> None:
+    async def scene() -> None:
+        it = Scene()
+        await it.begin()
+        [leaving] = it.workers
+        it.start()
+        for number in range(200):
+            it.publish(MAKE.move(it.here, it.there, 1))
+            if number == 50:
+                it.workers.remove(leaving)
+                await leaving.stop()
+                assert leaving.name not in it.owners()
+        await it.settled()
+        assert (it.balance(it.here), it.balance(it.there)) == (800, 1_200)
+
+    play(scene())
