@@ -17,7 +17,8 @@ log = structlog.get_logger()
 
 STOP_GRACE_S = 10.0
 # Nearly all that a request makes is freed by counting; at its default of 700 the collector walks it, and what was made
-# at start, again and again. Measured under load: a quarter of the gateway's CPU, a fifth of the worker's.
+# at start, again and again. Measured by setting it on running services: CPU for each transfer -13 % at 64 connections,
+# -28 % (gateway) and -22 % (worker) at 256.
 COLLECT_AFTER = (50_000, 50, 100)
 
 Service = Callable[[asyncio.Event], Awaitable[None]]

@@ -30,7 +30,7 @@ REPLY_KIND: Final = "reply.v1"
 EVENT_KIND: Final = "event.v1"
 NUDGE_KIND: Final = "nudge.v1"
 # Events are nudges: one message of a partition at a time, and not more often than this (each costs 0.3 ms of CPU).
-EVENT_INTERVAL_S: Final = 0.05
+EVENT_INTERVAL_S: Final = 0.2
 EVENTS_WAITING_MAX: Final = 10_000
 EVENTS_PER_MESSAGE_MAX: Final = 200
 

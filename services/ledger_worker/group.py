@@ -41,23 +41,22 @@ class Group:
         return {opened.inbound.partition for opened in self.deliveries} | {sealed.partition for sealed in self.sealed}
 
     def replies(self, recorded_at_us: Mapping[Partition, int], worker: str) -> dict[str, Reply]:
-        """One reply for each sender."""
+        """One reply for each sender. A credit that landed in this very commit is told with the outcome that sent it."""
         outcomes: dict[str, list[Outcome]] = {}
         settled: dict[str, list[Settled]] = {}
+        sent_here = {decision.id for _, _, decision in self.decisions if decision.legs}
+        with_outcome: dict[str, Landed] = {}
+        for partition, landed in self.landed:
+            operation, reply_to = landed.credit.operation, landed.credit.reply_to
+            if operation in sent_here and not landed.returned:
+                with_outcome[operation] = landed
+            elif reply_to is not None:
+                settled.setdefault(reply_to, []).append(_settled(partition, landed))
         for reply_to, partition, decision in self.decisions:
             if reply_to is not None:
-                outcomes.setdefault(reply_to, []).append(_outcome(decision, recorded_at_us.get(partition, 0)))
-        for partition, landed in self.landed:
-            if landed.credit.reply_to is not None:
-                settled.setdefault(landed.credit.reply_to, []).append(
-                    Settled.model_construct(
-                        id=landed.credit.operation,
-                        partition=int(partition),
-                        account=landed.credit.account,
-                        balance=landed.balance,
-                        returned=landed.returned,
-                    )
-                )
+                landed_here = with_outcome.get(decision.id) if decision.legs else None
+                outcome = _outcome(decision, recorded_at_us.get(partition, 0), landed_here)
+                outcomes.setdefault(reply_to, []).append(outcome)
         return {
             reply_to: Reply.model_construct(
                 v=1,
@@ -83,7 +82,20 @@ class Group:
         ]
 
 
-def _outcome(decision: Decision, recorded_at_us: int) -> Outcome:
+def _settled(partition: Partition, landed: Landed) -> Settled:
+    return Settled.model_construct(
+        id=landed.credit.operation,
+        partition=int(partition),
+        account=landed.credit.account,
+        balance=landed.balance,
+        returned=landed.returned,
+    )
+
+
+def _outcome(decision: Decision, recorded_at_us: int, landed: Landed | None) -> Outcome:
+    balances = dict(decision.balances)
+    if landed is not None and landed.balance is not None:
+        balances[landed.credit.account] = landed.balance
     return Outcome.model_construct(
         id=decision.id,
         fingerprint=decision.fingerprint,
@@ -91,8 +103,8 @@ def _outcome(decision: Decision, recorded_at_us: int) -> Outcome:
         code=decision.code,
         replayed=decision.replayed,
         recorded_at_us=0 if decision.replayed else recorded_at_us,
-        balances=dict(decision.balances),
-        legs=decision.legs,
+        balances=balances,
+        legs=decision.legs if landed is None else (),
         available=decision.available,
         required=decision.required,
     )

@@ -296,6 +296,5 @@ class Teller:
         return partition in self.lines and (
             self._is_sealing
             or self.lines[partition].draft is not None
-            or partition in self._open.partitions()
-            or partition in self._committed_group.partitions()
+            or partition in self._open.partitions() | self._committed_group.partitions()
         )
