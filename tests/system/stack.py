@@ -98,12 +98,16 @@ class Stack:
         environment: Mapping[str, str] | None = None,
     ) -> "Stack":
         """Starts it and returns when it is ready. `environment` reaches every service (TELLERLINE_FAULT)."""
-        printed = tellerline(
-            *("up", "--detach", "--json", "--data-dir", str(data_dir), "--port", str(port or free_port())),
-            *("--workers", str(workers), "--gateways", str(gateways)),
-            within_s=UP_MAX_S,
-            environment=environment,
-        )
+        try:
+            printed = tellerline(
+                *("up", "--detach", "--json", "--data-dir", str(data_dir), "--port", str(port or free_port())),
+                *("--workers", str(workers), "--gateways", str(gateways)),
+                within_s=UP_MAX_S,
+                environment=environment,
+            )
+        except (RuntimeError, subprocess.TimeoutExpired):
+            tellerline("down", "--data-dir", str(data_dir), within_s=DOWN_MAX_S)
+            raise
         return cls(data_dir, workers, gateways, Facts.model_validate_json(printed))
 
     def down(self) -> None:
