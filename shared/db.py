@@ -16,6 +16,8 @@ CONNECTION_FAULTS: Final = (
     asyncio.IncompleteReadError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    # The driver lost track of a connection that broke in the middle of an answer.
+    asyncpg.InternalClientError,
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,

@@ -249,8 +249,10 @@ class RabbitBus:
             return
         channel, queue = self._nudges
         change = channel.queue_bind if bind else channel.queue_unbind
+        # A broker that says nothing must not hold up giving a partition back.
         with contextlib.suppress(*amqp.LINK_FAULTS):
-            await change(queue, exchange=topology.EVENTS, routing_key=topology.nudge_key(partition))
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await change(queue, exchange=topology.EVENTS, routing_key=topology.nudge_key(partition))
 
     async def _open_consuming(self, connection: amqp.Connection) -> Sequence[amqp.Channel]:
         self._nudges = await amqp.open_reply_queue(connection, self._hear_nudge)

@@ -98,7 +98,8 @@ async def test_a_client_that_does_not_read_its_answer_is_cut_off() -> None:
     async with serving() as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1_024)
         writer.write(HEAD + b"Content-Length: 4\r\n\r\nmuch")
-        await asyncio.sleep(1.2)
+        # Silence is the input here, and on a busy machine the gateway may begin to answer late.
+        await asyncio.sleep(4)
         received = 0
         with contextlib.suppress(ConnectionResetError):
             while piece := await reader.read(65_536):
