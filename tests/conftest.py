@@ -5,9 +5,12 @@ own clone), `vhost` (an empty virtual host, as a URL), `broker` (one with the to
 """
 
 import asyncio
+import functools
+import inspect
 import itertools
 import os
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
+from typing import ParamSpec
 
 import hypothesis
 import pytest
@@ -17,6 +20,8 @@ from shared import migrate
 from tests.backends import Backend, backend, chosen
 from tests.backends.databases import Database, Databases
 from tests.backends.servers import PostgresServer, RabbitServer
+
+P = ParamSpec("P")
 
 LAYERS = ("unit", "property", "contract", "integration", "system")
 TIMEOUT_S = {"contract": 120, "integration": 120, "system": 300}
@@ -45,6 +50,23 @@ def layer_of(item: pytest.Item) -> str:
     return folder if folder in LAYERS else "unit"
 
 
+def limit_of(item: pytest.Item) -> float:
+    """Seconds that its body may take."""
+    marker = item.get_closest_marker("timeout")
+    return float(marker.args[0] if marker else item.config.getini("timeout"))
+
+
+def within(test: Callable[P, Coroutine[None, None, None]], limit_s: float) -> Callable[P, Coroutine[None, None, None]]:
+    """The limit for a test that runs in uvloop, which drops what the signal of pytest-timeout raises."""
+
+    @functools.wraps(test)
+    async def limited(*args: P.args, **kwargs: P.kwargs) -> None:
+        async with asyncio.timeout(limit_s):
+            await test(*args, **kwargs)
+
+    return limited
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks each test with its layer; the quick layers come first."""
     for item in items:
@@ -52,6 +74,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(layer)
         if layer in TIMEOUT_S and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(TIMEOUT_S[layer]))
+        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
+            item.obj = within(item.obj, limit_of(item))
     items.sort(key=lambda item: LAYERS.index(layer_of(item)))
 
 

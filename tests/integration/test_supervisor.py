@@ -15,12 +15,12 @@ import pytest
 from tellerline.servers import PrivatePostgres, PrivateRabbit, StartFailed
 from tellerline.servers.files import LOOPBACK
 from tellerline.servers.postgres import installed_programs
-from tellerline.servers.process import Child, Command, processes_with
+from tellerline.servers.process import processes_with
 from tellerline.servers.rabbit import PROGRAMS
 from tellerline.supervisor.data_dir import DataDir
 from tellerline.supervisor.plan import MARK, TIER_CLIENTS, TIER_SERVERS, TIER_WORKERS, Options, base_environment
 from tellerline.supervisor.run import Supervisor
-from tellerline.supervisor.service import ServicePlan
+from tellerline.supervisor.service import Service, ServicePlan
 
 pytestmark = pytest.mark.skipif(not (installed_programs() and PROGRAMS.exists()), reason="needs local servers")
 
@@ -157,9 +157,11 @@ async def test_services_that_a_killed_supervisor_left_are_stopped_by_the_next_on
     data_dir.prepare()
     with data_dir.locked():  # makes it a data dir of ours
         pass
-    left = fake_plan(data_dir, "gateway-1", TIER_CLIENTS)
-    child = Child(Command(["python3", "-m", left.module], left.environment, tmp_path / "log"))
+    plan = fake_plan(data_dir, "gateway-1", TIER_CLIENTS)
+    left = Service(plan, tmp_path / "log")
+    await left.start()  # to the end: what is only being started cannot be told from a stranger's
+    pids = left.pids
     async with running(data_dir.path) as stack:
-        assert await child.ended() in {0, -signal.SIGTERM}
-        assert stack.pids["gateway-1"] != child.pid
-    assert json.loads((data_dir.path / "ports.json").read_text())["gateway-1"] == left.port
+        assert await left.ended() in {0, -signal.SIGTERM}
+        assert stack.pids["gateway-1"] != pids["gateway-1"]
+    assert json.loads((data_dir.path / "ports.json").read_text())["gateway-1"] == plan.port
