@@ -10,7 +10,7 @@ from typing import Final
 import structlog
 
 from services.ledger_worker import metrics
-from services.ledger_worker.core.accounts import AccountFacts, is_system_name
+from services.ledger_worker.core.accounts import is_system_name
 from services.ledger_worker.core.decide import needed_accounts
 from services.ledger_worker.core.line import Line, World
 from services.ledger_worker.intake import Opened
@@ -91,12 +91,11 @@ class Loading:
     async def _load(self, wanted: Mapping[AccountId, Partition]) -> None:
         if not wanted:
             return
-        for account, partition in await self._store.accounts(list(wanted)):
-            self._world.facts[account.id] = AccountFacts(account.asset, account.owner)
+        for read, partition in await self._store.accounts(list(wanted)):
             line = self._lines.get(partition)
-            # In memory meanwhile: that is newer than what the database has committed.
-            if line is not None and account.id not in line.accounts:
-                line.accounts[account.id] = account
+            # In memory already: that is newer than what the database has committed.
+            account = read if line is None else line.accounts.setdefault(read.id, read)
+            self._world.learn(account)
 
     async def _load_holds(self, wanted: Mapping[HoldId, Partition]) -> None:
         for hold in await self._store.holds(list(wanted)):

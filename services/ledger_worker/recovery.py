@@ -111,7 +111,7 @@ class Recovery:
         metrics.UNKNOWN_RESOLVED.inc()
 
     async def _read(self) -> None:
-        self._owned.world.recent.clear()
+        self._owned.world.forget_decided()
         seen = dict(self._owned.lines)
         if seen:
             # Whatever was in the failed groups may be in the journal: look before deciding.

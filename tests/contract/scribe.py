@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 
-from services.ledger_worker.core.accounts import AccountFacts
 from services.ledger_worker.core.decide import Asking, Decision, decide, routed_by
 from services.ledger_worker.core.line import Line, World
 from services.ledger_worker.group import Group
@@ -50,7 +49,7 @@ class Scribe:
             decisions.append(decide(self.owned.lines[partition], command, Asking("reply", 0)))
             for line in self.owned.lines.values():
                 for known in line.accounts.values():
-                    self.owned.world.facts[known.id] = AccountFacts(known.asset, known.owner)
+                    self.owned.world.learn(known)
         return decisions
 
     def seal(self) -> list[Sealed]:

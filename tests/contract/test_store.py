@@ -52,6 +52,13 @@ async def test_changes_of_status_and_new_assets_are_read_back(store: Store, scri
     assert (await store.assets())[AssetCode("GOLD")] == 3
 
 
+async def test_an_account_that_was_closed_says_so(store: Store, scribe: Scribe) -> None:
+    alice, _, carol = spread()
+    await scribe.write(MAKE.open(alice), MAKE.open(carol), MAKE.update(carol, status="frozen"))
+    await scribe.write(MAKE.close(alice), MAKE.close(carol))
+    assert [account.status for account, _ in await store.accounts([alice, carol])] == [Status.CLOSED] * 2
+
+
 async def test_text_comes_back_as_it_was_sent(store: Store, scribe: Scribe) -> None:
     alice, _, _ = spread()
     odd = MAKE.open(alice).model_copy(update={"metadata": '{"a":"\\t\\\\N \\n \\" é \t\n\\."}', "reference": "\\N"})

@@ -11,7 +11,7 @@ from shared.amqp import connect_comfortably
 from shared.faults import FaultPoint
 from shared.ids import Partition
 from tests.backends.databases import Database
-from tests.contract.conditions import eventually, eventually_async
+from tests.contract.conditions import eventually
 from tests.integration.ledger_scenes import MAKE, funded, posted_once
 from tests.integration.worker import Ledger, ledger_of, signed
 
@@ -116,19 +116,22 @@ async def test_a_repeat_that_nobody_remembers_is_found_by_its_key_and_gets_the_f
     await posted_once(ledger, move, fresh)
 
 
-async def test_a_credit_that_meets_a_closed_account_goes_back(ledger: Ledger) -> None:
-    alice, bob = await funded(ledger, 0, 1)
+async def test_a_closed_account_takes_no_credit_wherever_it_comes_from(ledger: Ledger) -> None:
+    alice, bob, carol = await funded(ledger, 0, 1, 1)
+    first = await ledger.start().ready()
+    hold = MAKE.hold(alice, 10)
+    await ledger.call(hold, MAKE.withdrawal(bob, 1_000), MAKE.close(bob))
+    again = [MAKE.move(alice, bob, 10), MAKE.move(carol, bob, 10), MAKE.capture(hold, bob)]
+    for command in again:
+        [answer] = await ledger.call(command)
+        assert answer.outcome.code == "account_closed"
+    assert await asyncio.to_thread(first.stop) == 0
+    # Nor does it of a worker that must read that it is closed.
     worker = await ledger.start().ready()
-    await ledger.call(MAKE.withdrawal(bob, 1_000), MAKE.close(bob))
     [answer] = await ledger.call(MAKE.move(alice, bob, 10))
-    assert answer.outcome.status == "posted"
-    assert [settled.returned for settled in answer.settled] == [True]
-
-    async def returned() -> bool:
-        return await ledger.balance(alice) == 1_000
-
-    await eventually_async(returned)
-    assert await worker.metric("ledger_transit_returned_total") == 1
+    assert answer.outcome.code == "account_closed"
+    assert await worker.metric("ledger_transit_returned_total") == 0
+    assert await ledger.balance(alice) == await ledger.balance(carol) == 1_000
     await ledger.prove()
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from hypothesis.stateful import RuleBasedStateMachine, invariant
 
-from services.ledger_worker.core.accounts import Account, AccountFacts
+from services.ledger_worker.core.accounts import Account
 from services.ledger_worker.core.decide import Asking, Decision, decide, needed_accounts, routed_by
 from services.ledger_worker.core.line import Known, Line, World
 from services.ledger_worker.core.transit import all_can_land, fold_row, landing_accounts, transit_accounts
@@ -66,11 +66,11 @@ class CoreMachine(RuleBasedStateMachine):
     def _load(self, line: Line, wanted: Sequence[AccountId]) -> None:
         store = MemoryStore(self.journal, CORE)
         for account in wanted:
-            if account in self.journal.accounts:
-                found, partition = store._account(account)
-                self.world.facts[account] = AccountFacts(found.asset, found.owner)
-                if partition == line.partition:
-                    line.accounts.setdefault(account, found)
+            known = line.accounts if partition_of(account, P) == line.partition else self.world.facts
+            if account in self.journal.accounts and account not in known:
+                read, partition = store._account(account)
+                self.world.learn(self.lines[partition].accounts.setdefault(account, read))
+                self.model.believed_open.discard(account)
 
     def _decide(self, command: Command, partition: Partition | None = None) -> None:
         account = routed_by(command)

@@ -54,6 +54,8 @@ class NaiveLedger:
     holds: dict[str, NaiveHold] = field(default_factory=dict[str, NaiveHold])
     outcomes: dict[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
     on_their_way: dict[tuple[int, int], list[OnItsWay]] = field(default_factory=dict[tuple[int, int], list[OnItsWay]])
+    # Closed, but other partitions have not heard of it.
+    believed_open: set[str] = field(default_factory=set[str])
 
     def account(self, name: str) -> NaiveAccount | None:
         if name not in self.accounts and SYSTEM_ACCOUNT_ID.fullmatch(name) and name.split(":")[1] in self.assets:
@@ -104,12 +106,10 @@ class NaiveLedger:
         return "limit_exceeded" if account.balance - amount < -BOUND else None
 
     def _refuse_credit(self, source: str, name: str, amount: int) -> str | None:
-        account = self.accounts[name]
-        if not self._is_here(source, name):
-            return None
-        if account.status == "closed":
+        account, is_here = self.accounts[name], self._is_here(source, name)
+        if account.status == "closed" and (is_here or name not in self.believed_open):
             return "account_closed"
-        return "limit_exceeded" if account.balance + amount > BOUND else None
+        return "limit_exceeded" if is_here and account.balance + amount > BOUND else None
 
     def _refuse_move(self, command: Move) -> str:
         if command.asset not in self.assets:
@@ -214,6 +214,8 @@ class NaiveLedger:
         landing, waiting[:] = waiting[:count], waiting[count:]
         for credit in landing:
             account = self.accounts[credit.account]
+            if credit.is_return:
+                self.believed_open.discard(credit.source)
             if account.status != "closed" and account.balance + credit.amount <= BOUND:
                 account.balance += credit.amount
             elif credit.is_return:

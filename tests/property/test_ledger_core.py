@@ -2,6 +2,7 @@
 
 import copy
 import os
+from dataclasses import replace
 
 import hypothesis
 import hypothesis.strategies as st
@@ -85,7 +86,7 @@ class LedgerCore(CoreMachine):
     @rule(account=accounts)
     def empty_and_close(self, account: AccountId) -> None:
         found = self.model.accounts.get(account)
-        if found is not None and 0 < found.balance - found.held <= AMOUNT_MINOR_MAX:
+        if found is not None and 0 < found.balance <= AMOUNT_MINOR_MAX:
             make = self._make(ROOT, AssetCode(found.asset))
             self._decide(make.withdrawal(account, found.balance, key=self._key(None)))
         self.close(account)
@@ -109,6 +110,27 @@ class LedgerCore(CoreMachine):
         if closes_source:
             self.close(source)
         self._commit()
+
+    @rule(account=accounts)
+    def nobody_heard_of_the_closing(self, account: AccountId) -> None:
+        """As if another worker had closed it after the others had read of it."""
+        found, facts = self.model.accounts.get(account), self.world.facts.get(account)
+        if facts is not None and found is not None and found.status == "closed":
+            self.world.facts[account] = replace(facts, is_closed=False)
+            self.model.believed_open.add(account)
+
+    @rule(source=accounts, destination=accounts)
+    def cross_twice_to_an_account_whose_closing_nobody_heard_of(
+        self, source: AccountId, destination: AccountId
+    ) -> None:
+        """What comes back tells of it."""
+        self.empty_and_close(destination)
+        self.nobody_heard_of_the_closing(destination)
+        for _ in range(2):
+            self.move_a_little(source, destination, 1)
+            for _ in range(3):  # out, back, home
+                self._fold_waiting(10_000)
+                self._commit()
 
     @rule(source=accounts, destination=accounts, slack=st.integers(0, 3), amount=st.integers(1, 5))
     def cross_to_an_account_at_the_bound(
@@ -217,7 +239,8 @@ class LedgerCore(CoreMachine):
     @rule()
     def lose_what_is_not_committed(self) -> None:
         self.model = copy.deepcopy(self.kept)
-        self.world.recent.clear()
+        self.model.believed_open.clear()
+        self.world.forget_decided()
         self.world.recent.update(known_operations(self.journal))
         self._begin_lines()
 

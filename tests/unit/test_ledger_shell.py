@@ -43,6 +43,17 @@ class Scene(Simulation):
     async def settled(self) -> None:
         await self._until(self._is_done, "not everything was decided and settled")
 
+    def code(self, command: Command) -> str | None:
+        return self.journal.operations[command.id]["code"]
+
+    async def away(self) -> AccountId:
+        """An account of a worker that does not own `here`; two workers must have begun."""
+        await self._until(lambda: len(self.owners()) == 2, "not shared")
+        rows = self.journal.owners
+        account = account_in(next(p for p in range(PARTITIONS) if rows[p].owner != rows[0].owner))
+        await self.until_done(MAKE.open(account))
+        return account
+
     def balance(self, account: AccountId) -> int:
         return int(self.journal.entries[account][-1]["balance_after"] or 0)
 
@@ -91,11 +102,7 @@ def test_a_transit_row_that_nobody_can_read_goes_to_suspense_and_the_line_goes_o
     async def scene() -> None:
         it = Scene()
         await it.begin(workers=2)
-        await it._until(lambda: len(it.owners()) == 2, "not shared")
-        away = account_in(
-            next(p for p in range(PARTITIONS) if it.journal.owners[p].owner != it.journal.owners[0].owner)
-        )
-        await it.until_done(MAKE.open(away))
+        away = await it.away()
         for worker in it.workers:
             worker.freeze()
         it.publish(MAKE.move(it.here, away, 7))
@@ -164,5 +171,53 @@ def test_everything_is_given_back_while_commands_keep_coming() -> None:
                 assert leaving.name not in it.owners()
         await it.settled()
         assert (it.balance(it.here), it.balance(it.there)) == (800, 1_200)
+
+    play(scene())
+
+
+def test_a_transfer_to_an_account_that_another_worker_has_closed_is_refused() -> None:
+    async def scene() -> None:
+        it = Scene()
+        await it.begin(workers=2)
+        away = await it.away()
+        refused = MAKE.move(it.here, away, 1)
+        await it.until_done(MAKE.close(away))
+        await it.until_done(refused)
+        assert (it.code(refused), it.balance(it.here)) == ("account_closed", 1_000)
+
+    play(scene())
+
+
+def test_a_credit_that_comes_back_tells_that_its_account_has_closed_since_it_was_read() -> None:
+    async def scene() -> None:
+        it = Scene()
+        await it.begin(workers=2)
+        away = await it.away()
+        returned, refused = MAKE.move(it.here, away, 1), MAKE.move(it.here, away, 1)
+        for command in (MAKE.move(it.here, away, 5), MAKE.withdrawal(away, 5), MAKE.close(away), returned, refused):
+            await it.until_done(command)
+        assert (it.code(returned), it.code(refused), it.balance(it.here)) == (None, "account_closed", 995)
+        assert prove(it.journal) == 0
+
+    play(scene())
+
+
+def test_a_closing_that_was_not_committed_refuses_nothing() -> None:
+    async def scene() -> None:
+        it = Scene()
+        await it.begin()
+        [worker] = it.workers
+        await it.until_done(MAKE.move(it.here, it.there, 1))
+        await it.until_done(MAKE.withdrawal(it.there, 1_001))
+        row = it.journal.owners[1]
+        row.owner, row.epoch = "another worker", row.epoch + 1
+        close, move = MAKE.close(it.there), MAKE.move(it.here, it.there, 1)
+        it.publish(close)
+        await it._until(lambda: Partition(1) not in worker.teller.lines, "it does not notice")
+        it.publish(move)
+        await it._until(lambda: move.id in it.journal.operations, "never decided")
+        assert (it.code(move), close.id in it.journal.operations) == (None, False)
+        row.owner = None
+        await it.settled()
 
     play(scene())

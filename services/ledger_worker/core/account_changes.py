@@ -60,6 +60,7 @@ def close_account(line: Line, command: AccountClose, _: Asking) -> Decision | Re
     # From here on it must succeed.
     draft = line.open_draft()
     account.status = Status.CLOSED
+    line.world.learn(account)
     draft.enter(account, command.id, 0)
     _change(line, account, None)
     draft.operate(operation_row(command, subject=command.account, accounts=(command.account,)))

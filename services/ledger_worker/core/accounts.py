@@ -47,10 +47,14 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class AccountFacts:
-    """What never changes about an account, and so may be known in any partition."""
+    """What may be known of an account in any partition: what never changes about it, and whether it is closed.
+
+    Closed is for good. Not closed is what was true when it was read: its own partition has the last word.
+    """
 
     asset: AssetCode
     owner: Principal
+    is_closed: bool = False
 
 
 @dataclass(slots=True, eq=False)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeVar
 
-from services.ledger_worker.core.accounts import Account, AccountFacts, Hold, is_system_name, system_facts
+from services.ledger_worker.core.accounts import Account, AccountFacts, Hold, Status, is_system_name, system_facts
 from services.ledger_worker.core.draft import Draft
 from shared.ids import SYSTEM_ACCOUNT_ID, AccountId, AssetCode, HoldId, Partition, partition_of
 from shared.rejections import Rejection
@@ -32,7 +32,7 @@ class Known:
 
 @dataclass(slots=True, eq=False)
 class World:
-    """What all lines of one worker share: facts that never change once they are true."""
+    """What all lines of one worker share: what is true for good, once it is true."""
 
     partitions: int
     assets: dict[AssetCode, int] = field(default_factory=dict[AssetCode, int])  # code → scale
@@ -48,6 +48,15 @@ class World:
         if is_system_name(account):
             return system_facts(account)
         return self.facts.get(account)
+
+    def learn(self, account: Account) -> None:
+        """Keeps what every line may know of the account."""
+        self.facts[account.id] = AccountFacts(account.asset, account.owner, account.status is Status.CLOSED)
+
+    def forget_decided(self) -> None:
+        """Forgets all that may rest on a decision: some were dropped, and an outcome or a closing with them."""
+        self.recent.clear()
+        self.facts.clear()
 
     def trim(self, recent_max: int, facts_max: int) -> None:
         """Forgets the oldest beyond the bounds. What is forgotten stands in the journal."""

@@ -49,6 +49,7 @@ class Landing:
     asset: AssetCode
     here: Account | None
     partition: Partition
+    is_closed: bool
 
     @property
     def legs(self) -> tuple[int, ...]:
@@ -63,9 +64,11 @@ def landing_of(line: Line, destination: AccountId) -> Landing | None:
     partition = line.world.partition_of(destination)
     if partition == line.partition:
         here = line.account(destination)
-        return None if here is None else Landing(destination, here.asset, here, partition)
+        if here is None:
+            return None
+        return Landing(destination, here.asset, here, partition, here.status is Status.CLOSED)
     facts = line.world.facts_of(destination)
-    return None if facts is None else Landing(destination, facts.asset, None, partition)
+    return None if facts is None else Landing(destination, facts.asset, None, partition, facts.is_closed)
 
 
 def refuse_debit(source: Account, amount: int) -> Refusal | None:
@@ -80,12 +83,11 @@ def refuse_debit(source: Account, amount: int) -> Refusal | None:
 
 
 def refuse_credit(landing: Landing, amount: int) -> Refusal | None:
-    """Why `amount` minor units may not arrive."""
-    if landing.here is None:
-        return None  # its own partition decides when the credit lands
-    if landing.here.status is Status.CLOSED:
+    """Why `amount` minor units may not arrive, as far as it is known here."""
+    if landing.is_closed:
         return Refusal(Rejection.ACCOUNT_CLOSED)
-    if landing.here.balance + amount > BALANCE_MINOR_MAX:
+    # Elsewhere, its own partition decides when the credit lands: it may have been closed since we read of it.
+    if landing.here is not None and landing.here.balance + amount > BALANCE_MINOR_MAX:
         return Refusal(Rejection.LIMIT_EXCEEDED)
     return None
 

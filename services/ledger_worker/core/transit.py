@@ -107,6 +107,9 @@ def _land(line: Line, source: Partition, credit: Credit) -> Landed:
     account = line.account(credit.account)
     if account is None:
         raise InvariantBroken(f"credit of {credit.operation} to {credit.account}, which does not exist here")
+    if credit.kind == "return":
+        # Whoever sent it back has probably closed since we read of it: the next transfer there reads again.
+        line.world.facts.pop(credit.source, None)
     if _can_land(account, credit.amount):
         draft.enter(account, credit.operation, credit.amount)
         readable = account.readable_by(credit.principal, admin=credit.admin)
