@@ -24,6 +24,7 @@ class FaultPoint(StrEnum):
     WORKER_IN_CORE = "worker.in_core"
     GATEWAY_BEFORE_PUBLISH = "gateway.before_publish"
     GATEWAY_AFTER_CONFIRM = "gateway.after_confirm"
+    POLLER_AFTER_ORDER_WRITTEN = "poller.after_order_written"
     POLLER_AFTER_SWEEP_INTENT = "poller.after_sweep_intent"
     POLLER_AFTER_SWEEP_SENT = "poller.after_sweep_sent"
     POLLER_AFTER_SWEEP_SEEN = "poller.after_sweep_seen"

@@ -60,7 +60,7 @@ def subkey(secret: str, purpose: str) -> bytes:
 
 
 class CommandIds:
-    """Issues and recognises command ids: UUIDv8 of 98 bits of content, 24 of them left to a MAC (DESIGN §4.6)."""
+    """Issues and recognises command ids: UUIDv8 of 98 bits of content, 24 of a MAC over them and the owner (ADR 9)."""
 
     def __init__(self, secret: str) -> None:
         self._name_key = subkey(secret, "command-name")
@@ -69,27 +69,27 @@ class CommandIds:
     def of_key(self, principal: Principal, key: str) -> CommandId:
         """The id of the command that this principal sends under this idempotency key, at any gateway, at any time."""
         name = len(principal.encode()).to_bytes(4) + principal.encode() + key.encode()
-        return self._sealed(hmac.digest(self._name_key, name, "sha256")[:13])
+        return self._sealed(principal, hmac.digest(self._name_key, name, "sha256")[:13])
 
-    def fresh(self) -> CommandId:
-        """A new id that sorts by time of issue, for a command without a key."""
-        return self._sealed((time.time_ns() // 1_000_000).to_bytes(6) + os.urandom(7))
+    def fresh(self, principal: Principal) -> CommandId:
+        """A new id that sorts by time of issue, for a command of this principal without a key."""
+        return self._sealed(principal, (time.time_ns() // 1_000_000).to_bytes(6) + os.urandom(7))
 
-    def is_issued(self, text: str) -> bool:
-        """Whether this is an id that a gateway with our secret has made. 1 in 2^24 of forged ids passes."""
+    def is_issued(self, text: str, principal: Principal) -> bool:
+        """Whether a gateway with our secret has made this id for this principal. 1 in 2^24 of forged ids passes."""
         if not UUID_TEXT.fullmatch(text):
             return False
         raw = bytes.fromhex(text.replace("-", ""))
-        return hmac.compare_digest(self._mac(raw[:13]), raw[13:])
+        return hmac.compare_digest(self._mac(principal, raw[:13]), raw[13:])
 
-    def _mac(self, body: bytes) -> bytes:
-        return hmac.digest(self._mac_key, body, "sha256")[:MAC_BYTES]
+    def _mac(self, principal: Principal, body: bytes) -> bytes:
+        return hmac.digest(self._mac_key, body + principal.encode(), "sha256")[:MAC_BYTES]
 
-    def _sealed(self, body: bytes) -> CommandId:
+    def _sealed(self, principal: Principal, body: bytes) -> CommandId:
         versioned = bytearray(body)
         versioned[6] = (versioned[6] & 0x0F) | 0x80  # version 8, RFC 9562 §5.8
         versioned[8] = (versioned[8] & 0x3F) | 0x80  # variant 10
-        digits = (bytes(versioned) + self._mac(bytes(versioned))).hex()
+        digits = (bytes(versioned) + self._mac(principal, bytes(versioned))).hex()
         return CommandId(f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}")
 
 

@@ -19,7 +19,7 @@ from shared import amqp, topology
 from shared.amqp import BusError, NotSent, Outgoing, Refused
 from shared.faults import FaultPoint, fault_point
 from shared.ids import Partition, subkey
-from shared.messages import Command, CommandEnvelope, MixMessage, MixOrder, Outcome, Reply, Settled
+from shared.messages import Command, CommandEnvelope, MixCreate, MixMessage, Outcome, Reply, Settled
 from shared.messages.base import COMMANDS_PER_ENVELOPE_MAX, ENVELOPE_BYTES_MAX
 
 log = structlog.get_logger()
@@ -52,7 +52,7 @@ class Answer:
 class Sent:
     """A command on its way. Several callers may wait for the same one."""
 
-    command: Command | MixOrder
+    command: Command | MixCreate
     partition: Partition | None  # None: an order for the mixer
     size: int = 0
     waiters: int = 0
@@ -145,7 +145,7 @@ class LedgerClient:
             self._wake[partition].set()
         return sent
 
-    def send_order(self, order: MixOrder) -> Sent:
+    def send_order(self, order: MixCreate) -> Sent:
         """The same for the mixer: the deposit poller decides, and answers as a worker does."""
         sent, is_new = self._join(order, None)
         if is_new:
@@ -153,7 +153,7 @@ class LedgerClient:
             self._ordered.set()
         return sent
 
-    def _join(self, command: Command | MixOrder, partition: Partition | None) -> tuple[Sent, bool]:
+    def _join(self, command: Command | MixCreate, partition: Partition | None) -> tuple[Sent, bool]:
         known = self._sent.get((command.id, command.fingerprint))
         if known is not None and not known.decided.done():
             return known, False

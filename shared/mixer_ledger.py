@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 import structlog
+from pydantic import TypeAdapter
 
 from shared import db
 from shared.amqp import BusError
@@ -24,8 +25,19 @@ from shared.ids import (
     partition_of,
     system_account,
 )
-from shared.ledger_client import LedgerClient
-from shared.messages import AccountCreate, Command, HoldCapture, HoldPlace, Move
+from shared.ledger_client import Answer, LedgerClient
+from shared.messages import (
+    AccountCreate,
+    Command,
+    FieldError,
+    HoldCapture,
+    HoldPlace,
+    MixCreate,
+    Move,
+    OperationRefuse,
+    Outcome,
+)
+from shared.messages.mixer import mix_id
 from shared.rejections import Rejection
 
 log = structlog.get_logger()
@@ -34,8 +46,14 @@ MIXER: Final = Principal("tellerline:mixer")
 JOB: Final = AssetCode("JOB")
 ANSWER_TIMEOUT_S: Final = 5.0
 NO_FINGERPRINT: Final = "0" * 32
+ANY_CONTENT: Final = "0" * 32  # of a cancelled operation: whatever is sent under its id is a repeat
+ERRORS: Final = TypeAdapter(tuple[FieldError, ...])
 
 READ_OUTCOME = "SELECT outcome, code FROM ledger.operations WHERE id = $1"
+READ_ORDER = """
+SELECT o.fingerprint, o.outcome, o.code, o.detail, ledger.us(b.recorded_at) AS recorded_at_us
+  FROM ledger.operations o JOIN ledger.batches b ON b.partition = o.partition AND b.batch = o.batch WHERE o.id = $1
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,20 +80,46 @@ class MixerLedger:
         self._ids = ids
         self._pool = pool
 
-    async def open_account(self, mix: str) -> Decided | None:
-        """The account that holds what a mix has received and not yet paid. Asking again is posted, too."""
-        return await self._settle(
-            AccountCreate(
-                id=self._id(f"mix:{mix}:account"),
-                principal=MIXER,
-                admin=True,
-                fingerprint=NO_FINGERPRINT,
-                reference=f"mix:{mix}",
-                account=mix_account(mix),
-                asset=JOB,
-                owner=MIXER,
-            )
+    async def outcome_of_order(self, order: MixCreate) -> Outcome | None:
+        """What the journal says of the order's id, which may have come by another route."""
+        row = await self._pool.fetchrow(READ_ORDER, order.id)
+        if row is None or row["outcome"] == "started":
+            return None
+        code: Rejection | None = None if row["code"] is None else Rejection(row["code"])
+        if row["fingerprint"].hex() not in {order.fingerprint, ANY_CONTENT}:
+            code = Rejection.IDEMPOTENCY_KEY_REUSED
+        return Outcome(
+            id=order.id,
+            fingerprint=order.fingerprint,
+            status="posted" if code is None else "rejected",
+            code=code,
+            recorded_at_us=int(row["recorded_at_us"]),
+            errors=ERRORS.validate_json(row["detail"]) if code is Rejection.ADDRESS_REFUSED else (),
         )
+
+    async def order(self, order: MixCreate, errors: tuple[FieldError, ...]) -> None:
+        """Has the order written down: as refused for its addresses, or as the account of the mix (ADR 9)."""
+        account = mix_account(mix_id(order.id))
+        command: Command = AccountCreate(
+            kind="mix.create.v1",
+            id=order.id,
+            principal=order.principal,
+            admin=True,
+            fingerprint=order.fingerprint,
+            account=account,
+            asset=JOB,
+            owner=MIXER,
+        )
+        if errors:
+            command = OperationRefuse(
+                id=order.id,
+                principal=order.principal,
+                fingerprint=order.fingerprint,
+                of="mix.create.v1",
+                code=Rejection.ADDRESS_REFUSED,
+                errors=errors,
+            )
+        await self._ask(command, account)
 
     async def credit(self, mix: str, deposit: str, attempt: int, amount: int) -> Decided | None:
         """A swept deposit, `amount` minor units: from the house to the mix."""
@@ -146,17 +190,20 @@ class MixerLedger:
 
     async def _settle(self, command: Command) -> Decided | None:
         signed = command.model_copy(update={"fingerprint": content_fingerprint(command)})
-        # Almost always this is the first time; if not, the worker's table of operations finds the repeat.
-        partition = partition_of(_account_of(command), self._client.partitions)
-        try:
-            answer = await self._client.call(signed, partition, ANSWER_TIMEOUT_S)
-        except BusError as fault:
-            log.info("command.unanswered", command_id=command.id, fault=repr(fault))
-            answer = None
+        answer = await self._ask(signed, _account_of(command))
         if answer is not None and answer.outcome.code is not Rejection.IDEMPOTENCY_KEY_REUSED:
             return Decided(command.id, answer.outcome.code)
         row = await self._pool.fetchrow(READ_OUTCOME, command.id)
         return None if row is None or row["outcome"] == "started" else Decided(command.id, row["code"])
+
+    async def _ask(self, command: Command, account: AccountId) -> Answer | None:
+        # Almost always this is the first time; if not, the worker's table of operations finds the repeat.
+        partition = partition_of(account, self._client.partitions)
+        try:
+            return await self._client.call(command, partition, ANSWER_TIMEOUT_S)
+        except BusError as fault:
+            log.info("command.unanswered", command_id=command.id, fault=repr(fault))
+            return None
 
     def _system(self, role: str, account: AccountId) -> AccountId:
         return system_account(role, JOB, partition_of(account, self._client.partitions))
@@ -180,7 +227,7 @@ def _account_of(command: Command) -> AccountId:
             return command.source
         case Move():
             return command.destination
-        case AccountCreate() | HoldPlace() | HoldCapture():
+        case HoldPlace() | HoldCapture():
             return command.account
         case _:
             raise ValueError(f"{command.kind} does not derive from a fact of the mixer")

@@ -32,7 +32,9 @@ from shared.messages import (
     HoldVoid,
     Move,
     OperationCancel,
+    OperationRefuse,
 )
+from shared.rejections import Rejection
 
 SECRET = "a secret of thirty-two characters"
 ALICE = Principal("alice")
@@ -43,7 +45,7 @@ _numbers = itertools.count()
 
 def command_id(key: str | None = None, principal: Principal = ALICE) -> CommandId:
     """The id of an idempotency key, or a fresh one."""
-    return IDS.fresh() if key is None else IDS.of_key(principal, key)
+    return IDS.fresh(principal) if key is None else IDS.of_key(principal, key)
 
 
 def fingerprint(*content: object) -> str:
@@ -206,6 +208,16 @@ class Commands:
         """Ends an unknown for good."""
         return OperationCancel(
             id=unknown, principal=self.principal, admin=self.admin, fingerprint=fingerprint("cancel", unknown)
+        )
+
+    def refuse(self, code: Rejection, key: str | None = None) -> OperationRefuse:
+        """What a sender found that it cannot ask for."""
+        return OperationRefuse(
+            id=command_id(key, self.principal),
+            principal=self.principal,
+            fingerprint=fingerprint("refuse", code),
+            of="transfer.v1",
+            code=code,
         )
 
 

@@ -36,7 +36,7 @@ class Scenario:
         await self._change(writer)
         await writer.write(make.move(self.alice, self.dave, 40))
         await writer.settle(aside=True)
-        await writer.write(make.withdrawal(self.bob, 100), make.cancel(make.ids.fresh()))
+        await writer.write(make.withdrawal(self.bob, 100), make.cancel(make.ids.fresh(make.principal)))
         await writer.write(make.move(self.alice, self.carol, 60))
 
     async def _return_a_credit(self, writer: JournalWriter) -> None:

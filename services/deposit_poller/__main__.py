@@ -9,7 +9,7 @@ from services.deposit_poller import metrics
 from services.deposit_poller.bus import OrderBus
 from services.deposit_poller.core.deposits import Deposit, DepositState
 from services.deposit_poller.follower import Follower
-from services.deposit_poller.orders import AccountUndecided, OrderDesk
+from services.deposit_poller.orders import OrderDesk, OrderUndecided
 from services.deposit_poller.settings import PollerSettings
 from services.deposit_poller.store.deposits import DepositStore
 from services.deposit_poller.store.mixes import MixStore
@@ -30,7 +30,6 @@ log = structlog.get_logger()
 APPLICATION: Final = "deposit_poller"
 UPKEEP_S: Final = 5.0
 DRAIN_S: Final = 5.0
-UNOPENED_MAX: Final = 100
 
 
 class Poller:
@@ -43,7 +42,7 @@ class Poller:
         self.mixes = MixStore(pool)
         self.deposits = DepositStore(pool, network.instance)
         ledger = MixerLedger(client, CommandIds(secret), pool)
-        sweeper = Sweeper(network, ledger, self.mixes, self.deposits, settings)
+        sweeper = Sweeper(network, ledger, self.deposits, settings)
         claim_s = settings.claim_s
         self.sweeping = WorkLoop[Deposit](
             "sweeping",
@@ -53,7 +52,7 @@ class Poller:
         )
         self.follower = Follower(network, self.mixes, self.deposits, settings, self.sweeping.wake)
         self.desk = OrderDesk(network, ledger, self.mixes, Address(settings.house_address), self.follower.wake)
-        later = (NetworkUnavailable, AccountUndecided, *db.TRANSIENT_FAULTS)
+        later = (NetworkUnavailable, OrderUndecided, *db.TRANSIENT_FAULTS)
         self.bus = OrderBus(url, secret, APPLICATION, decide=self.desk.decide, later=later)
         metrics.POLL_LAG_SECONDS.set_function(self.follower.lag_s)
 
@@ -84,16 +83,14 @@ class Poller:
         return missing
 
     async def _keep_up(self) -> None:
-        """Accounts of mixes whose poller died in between, and the gauges."""
+        """The gauges."""
         while True:
             try:
-                for mix in await self.mixes.unopened(UNOPENED_MAX):
-                    await self.desk.open_account(mix)
                 counts, open_sweeps = await self.deposits.counts()
                 for state in DepositState:
                     metrics.DEPOSITS.labels(state.value).set(counts.get(state.value, 0))
                 metrics.UNKNOWN_OPEN.set(open_sweeps)
-            except (AccountUndecided, *db.TRANSIENT_FAULTS) as fault:
+            except db.TRANSIENT_FAULTS as fault:
                 log.warning("upkeep.failed", fault=repr(fault))
             await asyncio.sleep(UPKEEP_S)
 

@@ -16,7 +16,7 @@ from shared import amqp, topology
 from shared.amqp import Outgoing
 from shared.ids import subkey
 from shared.ledger_client import MAC_HEADER, envelope_mac
-from shared.messages import MixMessage, MixOrder, Outcome, Reply
+from shared.messages import MixCreate, MixMessage, Outcome, Reply
 
 log = structlog.get_logger()
 
@@ -24,7 +24,7 @@ PREFETCH_ORDERS: Final = 16
 RETRY_S: Final = 1.0
 REPLY_KIND: Final = "reply.v1"
 
-Decide = Callable[[MixOrder], Awaitable[Outcome]]
+Decide = Callable[[MixCreate], Awaitable[Outcome]]
 
 
 class OrderBus:
@@ -74,7 +74,7 @@ class OrderBus:
             with contextlib.suppress(*amqp.LINK_FAULTS):
                 await channel.basic_ack(message.delivery_tag)
 
-    async def _decided(self, channel: amqp.Channel, order: MixOrder) -> Outcome | None:
+    async def _decided(self, channel: amqp.Channel, order: MixCreate) -> Outcome | None:
         """The outcome, however long it takes; None when the order was given back meanwhile."""
         while not channel.is_closed:
             try:
@@ -89,7 +89,7 @@ class OrderBus:
                 await asyncio.sleep(RETRY_S)
         return None
 
-    def _read(self, message: amqp.Delivery) -> MixOrder | None:
+    def _read(self, message: amqp.Delivery) -> MixCreate | None:
         mac = (message.header.properties.headers or {}).get(MAC_HEADER)
         if not isinstance(mac, str) or not hmac.compare_digest(
             mac.encode(), envelope_mac(self._mac_key, message.body).encode()

@@ -11,7 +11,6 @@ from services.deposit_poller import metrics
 from services.deposit_poller.core.deposits import Deposit, DepositState
 from services.deposit_poller.settings import PollerSettings
 from services.deposit_poller.store.deposits import AnotherUnderWay, DepositStore
-from services.deposit_poller.store.mixes import MixStore
 from shared.faults import FaultPoint, fault_point
 from shared.jobcoin import JobcoinNetwork, NetworkUnavailable, TransferRefused, TransferUnknown
 from shared.jobcoin_rows import Address, AddressView, Sight, Transfer, numbered, row_id, sight_of
@@ -29,13 +28,11 @@ class Sweeper:
         self,
         network: JobcoinNetwork,
         ledger: MixerLedger,
-        mixes: MixStore,
         deposits: DepositStore,
         settings: PollerSettings,
     ) -> None:
         self._network = network
         self._ledger = ledger
-        self._mixes = mixes
         self._deposits = deposits
         self._settings = settings
         self._house = Address(settings.house_address)
@@ -124,11 +121,6 @@ class Sweeper:
             return None
         if deposit.minor > AMOUNT_MINOR_MAX:
             return await self._stop(deposit, "more than the ledger's greatest amount")
-        if not deposit.account_opened:
-            opened = await self._ledger.open_account(deposit.mix)
-            if opened is None or opened.code is not None:
-                return await self._in_vain(deposit, f"the account was not opened: {opened and opened.code}")
-            await self._mixes.write_opened(deposit.mix)
         decided = await self._ledger.credit(deposit.mix, deposit.id, deposit.credit_attempt, deposit.minor)
         if decided is None:  # unknown: the same attempt is asked about again, for as long as it takes
             await self._deposits.release(deposit, backoff_of_round_s(deposit.rounds), rounds=deposit.rounds + 1)

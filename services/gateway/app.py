@@ -8,7 +8,18 @@ from typing import Final
 import structlog
 from aiohttp import web
 
-from services.gateway import accounts, assets, docs, entries, health, mixes, operations, transactions, transfers
+from services.gateway import (
+    account_changes,
+    accounts,
+    assets,
+    docs,
+    entries,
+    health,
+    mixes,
+    operations,
+    transactions,
+    transfers,
+)
 from services.gateway.auth import Keychain
 from services.gateway.context import Assets, Gateway, Ledger
 from services.gateway.dispatch import Dispatcher
@@ -33,6 +44,7 @@ SHUTDOWN_S: Final = 8.0
 ROUTES: Final = (
     *assets.ROUTES,
     *accounts.ROUTES,
+    *account_changes.ROUTES,
     *entries.ROUTES,
     *transfers.ROUTES,
     *transactions.ROUTES,

@@ -6,6 +6,8 @@ What was decided is answered alike whether the reply told it or the journal: han
 import asyncio
 import json
 import re
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NotRequired, cast
 
@@ -22,7 +24,8 @@ from shared.amqp import NotSent, Refused, SendUnknown, Unroutable
 from shared.ids import CommandId, Partition
 from shared.ledger_client import Answer as LedgerAnswer
 from shared.ledger_client import Sent
-from shared.messages import Command, MixCancel, MixCreate, MixOrder, Outcome, Settled
+from shared.messages import Command, MixCreate, OperationRefuse, Outcome, RefusedKind, Settled
+from shared.messages import FieldError as MessageFieldError
 from shared.money import format_amount
 from shared.rejections import Rejection
 
@@ -35,7 +38,7 @@ KEY: Final = re.compile(r"[\x20-\x7e]{1,255}", re.ASCII)
 # A stop of the gateway outlasts shorter waits; it ends longer ones.
 WAIT_S_LONG: Final = 5.0
 # Refusals of which a replay carries less than the first outcome did.
-DETAILED: Final = frozenset({Rejection.INSUFFICIENT_FUNDS, Rejection.ADDRESS_REFUSED})
+DETAILED: Final = frozenset({Rejection.INSUFFICIENT_FUNDS, Rejection.ADDRESS_REFUSED, Rejection.LIMIT_EXCEEDED})
 
 
 class AcceptedBody(TypedDict):
@@ -63,7 +66,7 @@ def identify(call: Call) -> Identity:
     keys = call.request.headers.getall("Idempotency-Key", [])
     gateway = call.gateway
     if not keys:
-        return Identity(gateway.ids.fresh(), repeat=False)
+        return Identity(gateway.ids.fresh(call.caller.principal), repeat=False)
     if len(keys) > 1 or not KEY.fullmatch(keys[0]):
         raise invalid("Idempotency-Key", "one key of 1 to 255 printable ASCII characters")
     command = gateway.ids.of_key(call.caller.principal, keys[0])
@@ -100,7 +103,7 @@ class Posted:
 
 
 async def submit(
-    call: Call, command: Command | MixOrder, partition: Partition | None, *, scale: int = 0
+    call: Call, command: Command | MixCreate, partition: Partition | None, *, scale: int = 0
 ) -> Posted | Answer:
     """Sends the command and waits. Posted, or the answer 202. `scale` is that of amounts in refusals.
 
@@ -110,9 +113,9 @@ async def submit(
     gateway, seconds = call.gateway, wait_s(call)
     sent, answer = await _send(call, command, partition, seconds)
     outcome = None if answer is None else answer.outcome
-    is_repeat = isinstance(command, MixCreate | MixCancel) or command.repeat
+    is_repeat = isinstance(command, MixCreate) or command.repeat
     replayed = sent.command is not command or (is_repeat if outcome is None else outcome.replayed)
-    kind = command.kind.removesuffix(".v1")
+    kind = kind_of(command)
     if outcome is None or (outcome.replayed and outcome.code in DETAILED):
         recorded = None if seconds == 0 and not is_repeat else await read_operation(gateway.database, command.id)
         if recorded is None or recorded.outcome == "started":
@@ -122,6 +125,8 @@ async def submit(
         refusal = _recorded_refusal(recorded, command.fingerprint, scale)
     else:
         refusal = _refusal(outcome, scale)
+        if refusal is not None and isinstance(command, OperationRefuse) and not outcome.replayed:
+            refusal.errors = _field_errors(command.errors)
     gateway.metrics.outcomes.labels(kind, "posted" if refusal is None else refusal.code.value).inc()
     if replayed:
         gateway.metrics.replays.inc()
@@ -134,12 +139,40 @@ async def submit(
     return Posted(command.id, outcome, answer.settled, replayed)
 
 
+async def refuse(call: Call, identity: Identity, kind: RefusedKind, content: str, refusal: Refusal) -> Answer:
+    """Ends a command that cannot be made. Always raises, or answers 202.
+
+    What the ledger could have refused is written down by it, so that a repeat hears the same, whatever has become of
+    the reason; `refusal` itself is raised for what never is a command (400). `content` is the fingerprint.
+    """
+    if not isinstance(refusal.code, Rejection):
+        raise refusal
+    command = OperationRefuse(
+        id=identity.id,
+        repeat=identity.repeat,
+        principal=call.caller.principal,
+        fingerprint=content,
+        of=kind,
+        code=refusal.code,
+        errors=tuple(MessageFieldError(**error) for error in refusal.errors),
+    )
+    posted = await submit(call, command, anywhere(command.id, call.gateway.partitions))
+    if isinstance(posted, Answer):
+        return posted
+    raise refusal
+
+
+def anywhere(command: CommandId, partitions: int) -> Partition:
+    """A partition for a command of no account: its outcome's primary key arbitrates, wherever it is written."""
+    return Partition(zlib.crc32(command.encode()) % partitions)
+
+
 async def _send(
-    call: Call, command: Command | MixOrder, partition: Partition | None, seconds: float
+    call: Call, command: Command | MixCreate, partition: Partition | None, seconds: float
 ) -> tuple[Sent, LedgerAnswer | None]:
     ledger = call.gateway.ledger
     try:
-        if isinstance(command, MixCreate | MixCancel):
+        if isinstance(command, MixCreate):
             sent = ledger.send_order(command)
         elif partition is not None:
             sent = ledger.send(command, partition)
@@ -161,7 +194,7 @@ async def _send(
             Fault.OUTCOME_UNKNOWN,
             "the command may or may not take effect: ask the operation, or repeat with the same key",
             headers={"Operation-Id": command.id, "Location": location},
-            links={"operation": location, "cancel": cancel_link(command.id, command.kind)},
+            links={"operation": location, "cancel": cancel_link(command.id)},
         ) from fault
 
 
@@ -183,18 +216,23 @@ async def wait_for(gateway: Gateway, sent: Sent, seconds: float) -> LedgerAnswer
         return None if sent.outcome is None else LedgerAnswer(sent.outcome, tuple(sent.settled))
 
 
-def accepted(command: Command | MixOrder) -> Answer:
+def accepted(command: Command | MixCreate) -> Answer:
     """202: no outcome yet, or none that we can read now."""
     location = location_of(command.id, command.fingerprint)
     body = ACCEPTED.dump_json(
         {
             "id": command.id,
-            "kind": command.kind.removesuffix(".v1"),
+            "kind": kind_of(command),
             "status": "pending",
-            "links": {"self": location, "cancel": cancel_link(command.id, command.kind)},
+            "links": {"self": location, "cancel": cancel_link(command.id)},
         }
     )
     return Answer(202, body, {"Operation-Id": command.id, "Location": location})
+
+
+def kind_of(command: Command | MixCreate) -> str:
+    """The kind as clients see it."""
+    return (command.of if isinstance(command, OperationRefuse) else command.kind).removesuffix(".v1")
 
 
 def location_of(command: CommandId, fingerprint: str) -> str:
@@ -202,9 +240,9 @@ def location_of(command: CommandId, fingerprint: str) -> str:
     return f"/v1/operations/{command}?of={fingerprint}"
 
 
-def cancel_link(command: CommandId, kind: str) -> str:
-    """Where an unknown is ended. A mix says that it is one, since the mixer decides it."""
-    return f"/v1/operations/{command}/cancel" + ("?kind=mix" if kind.startswith("mix.") else "")
+def cancel_link(command: CommandId) -> str:
+    """Where an unknown is ended."""
+    return f"/v1/operations/{command}/cancel"
 
 
 def rejected(code: str, available: str | None, required: str | None, scale: int) -> Refusal:
@@ -240,8 +278,12 @@ def _refusal(outcome: Outcome, scale: int) -> Refusal | None:
     funds = (outcome.available, outcome.required)
     available, required = (None if amount is None else str(amount) for amount in funds)
     refusal = rejected(outcome.code, available, required, scale)
-    refusal.errors = [{"field": error.field, "message": error.message} for error in outcome.errors]
+    refusal.errors = _field_errors(outcome.errors)
     return refusal
+
+
+def _field_errors(errors: Sequence[MessageFieldError]) -> list[FieldError]:
+    return [{"field": error.field, "message": error.message} for error in errors]
 
 
 def _headers(command: CommandId, *, replayed: bool) -> dict[str, str]:

@@ -15,7 +15,7 @@ from services.gateway.web.cursors import Cursors
 from shared.ids import CommandId, CommandIds, Partition
 from shared.ledger_client import Answer as LedgerAnswer
 from shared.ledger_client import Sent
-from shared.messages import Command, MixOrder
+from shared.messages import Command, MixCreate
 from shared.rejections import Rejection
 
 ASSETS_KNOWN_MAX: Final = 10_000
@@ -42,7 +42,7 @@ class Ledger(Protocol):
         """Puts the command into its partition's line, or joins the same one."""
         ...
 
-    def send_order(self, order: MixOrder) -> Sent:
+    def send_order(self, order: MixCreate) -> Sent:
         """The same for the mixer."""
         ...
 

@@ -64,8 +64,15 @@ def metadata_text(metadata: Mapping[str, object] | None) -> str | None:
 
 
 def fingerprint(route: str, *content: str | int | Sequence[str] | None) -> str:
-    """32 hex digits over method, route and what the client sent, amounts in minor units (DESIGN §4.6)."""
+    """32 hex digits over method, route and what the client sent, amounts canonical (DESIGN §4.6)."""
     return hashlib.blake2b(_CONTENT.encode((route, *content)).encode(), digest_size=16).hexdigest()
+
+
+def canonical_amount(text: str) -> str:
+    """One text for one amount, whatever the asset's scale: no zeros in front or at the end."""
+    whole, _, fraction = text.partition(".")
+    whole, fraction = whole.lstrip("0") or "0", fraction.rstrip("0")
+    return f"{whole}.{fraction}" if fraction else whole
 
 
 def minor_units(field_name: str, text: str, scale: int) -> int:

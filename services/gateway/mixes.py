@@ -2,7 +2,7 @@
 
 import re
 from datetime import timedelta
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import BeforeValidator, Field, TypeAdapter, WithJsonSchema
 from typing_extensions import TypedDict
@@ -11,10 +11,9 @@ from services.gateway.commands import identify, submit
 from services.gateway.context import not_found
 from services.gateway.fields import fingerprint
 from services.gateway.pages import cursor_after, position_of
-from services.gateway.problems import Refusal, invalid
+from services.gateway.problems import invalid
 from services.gateway.routes import Call, Route
 from services.gateway.store.mixes import MixFacts, list_mixes, read_mix
-from services.gateway.store.operations import read_operation
 from services.gateway.store.transaction_lists import END_OF_TIME
 from services.gateway.web.answers import AWARE_EPOCH, Answer, instant_text
 from services.gateway.web.bodies import Body
@@ -33,7 +32,6 @@ from shared.messages.mixer import (
     mix_id,
 )
 from shared.money import format_amount
-from shared.rejections import Rejection
 
 ASSET: Final = "JOB"
 PERCENT: Final = re.compile(r"([0-9]{1,3})(?:\.([0-9]{1,4}))?", re.ASCII)
@@ -116,7 +114,7 @@ PAGE: TypeAdapter[MixPage] = TypeAdapter(MixPage)
 class MixesQuery(ListQuery):
     """Newest first."""
 
-    status: str | None = None
+    status: Literal["waiting", "sweeping", "paying", "completed", "stuck"] | None = None
 
 
 async def create(call: Call) -> Answer:
@@ -137,17 +135,8 @@ async def create(call: Call) -> Answer:
         delay_ms_min=low,
         delay_ms_max=high,
     )
-    if identity.repeat:
-        await _refuse_other_content(call, order)
     posted = await submit(call, order, None)
     return posted if isinstance(posted, Answer) else posted.answer(201, MIX.dump_json(_new(order)))
-
-
-async def _refuse_other_content(call: Call, order: MixCreate) -> None:
-    """The mixer does not know the ledger's operations, which share the ids."""
-    recorded = await read_operation(call.gateway.database, order.id)
-    if recorded is not None and not recorded.holds(order.fingerprint):
-        raise Refusal(Rejection.IDEMPOTENCY_KEY_REUSED, headers={"Operation-Id": order.id})
 
 
 async def show(call: Call) -> Answer:

@@ -1,33 +1,32 @@
 """/v1/operations: what became of a write, and how an unknown ends for good."""
 
 import asyncio
-import contextlib
 import time
-import zlib
 from typing import Annotated, Final, Literal, NotRequired
 
 from pydantic import Field, StringConstraints, TypeAdapter
 from typing_extensions import TypedDict
 
-from services.gateway.commands import WAIT_S_MAX, recorded_rejection, submit, wait_for
+from services.gateway.commands import WAIT_S_MAX, anywhere, recorded_rejection, submit
 from services.gateway.context import not_found
 from services.gateway.fields import fingerprint
 from services.gateway.problems import Refusal
 from services.gateway.routes import Call, Route
+from services.gateway.store.keys import read_principals
 from services.gateway.store.operations import RecordedOperation, read_operation
 from services.gateway.store.transactions import parse_postings
 from services.gateway.transactions import TransactionBody, read_body_of
 from services.gateway.web.answers import Answer, instant_text
 from services.gateway.web.queries import Digits, Query
-from shared.amqp import BusError
 from shared.api_keys import Scope
-from shared.ids import UUID_TEXT, CommandId, Partition
-from shared.messages import MixCancel, OperationCancel
+from shared.ids import UUID_TEXT, CommandId, Principal
+from shared.messages import OperationCancel
 from shared.rejections import Rejection
 
+CANCEL: Final = "operation.cancel.v1"
+COLLECTIONS: Final = {"account": "accounts", "asset": "assets", "mix": "mixes"}
 POLL_S_MIN: Final = 0.05
 POLL_S_MAX: Final = 0.5
-MIXER_WAIT_S: Final = 0.5
 
 
 class OperationBody(TypedDict):
@@ -54,16 +53,10 @@ class OperationQuery(Query):
     wait: Annotated[Digits, Field(ge=0, le=WAIT_S_MAX)] = 0
 
 
-class CancelQuery(Query):
-    """`kind=mix` for what was sent to /v1/mixes: the mixer decides it, not the ledger."""
-
-    kind: Literal["mix"] | None = None
-
-
 async def show(call: Call) -> Answer:
     """The operation, once it has an outcome or the wait is over."""
     query = call.query(OperationQuery)
-    operation = _issued(call)
+    operation = _named(call)
     until = time.monotonic() + query.wait
     pause_s = POLL_S_MIN
     recorded = await _read(call, operation)
@@ -77,32 +70,29 @@ async def show(call: Call) -> Answer:
 
 
 async def cancel(call: Call) -> Answer:
-    """Ends an unknown: writes the id as rejected `cancelled`, or shows the outcome that it already has."""
-    if not call.caller.scopes & {Scope.WRITE, Scope.PAYOUT}:
-        call.caller.require(Scope.WRITE)
-    kind = call.query(CancelQuery).kind
-    operation = _issued(call)
+    """Ends an unknown: writes the id as rejected `cancelled`, or shows the outcome that it already has.
+
+    A repeat finds the same end, so an Idempotency-Key adds nothing here and is not kept.
+    """
+    operation = _named(call)
     if await _read(call, operation) is None:
-        content = fingerprint("POST /v1/operations/{id}/cancel", operation)
-        order = MixCancel(id=operation, principal=call.caller.principal, fingerprint=content)
         command = OperationCancel(
-            id=operation, principal=call.caller.principal, admin=call.caller.admin, fingerprint=content, repeat=True
+            id=operation,
+            principal=await _owner(call, operation),
+            fingerprint=fingerprint("POST /v1/operations/{id}/cancel", operation),
+            repeat=True,
         )
-        # Any partition can cancel an id: its outcome's primary key arbitrates.
-        partition = Partition(zlib.crc32(operation.encode()) % call.gateway.partitions)
-        pending = await _end(call, order, None) if kind == "mix" else await _end(call, command, partition)
+        pending = await _end(call, command)
         if pending is not None:
             return pending
-        if kind is None:
-            await _tell_mixer(call, order)
     answer = await _answer(call, operation, await _read(call, operation))
     return Answer(answer.status, answer.body, {"Operation-Id": operation})
 
 
-async def _end(call: Call, command: OperationCancel | MixCancel, partition: Partition | None) -> Answer | None:
+async def _end(call: Call, command: OperationCancel) -> Answer | None:
     """202 while it is not decided; None once the journal can tell. Raises Refusal when it could not be sent."""
     try:
-        posted = await submit(call, command, partition)
+        posted = await submit(call, command, anywhere(command.id, call.gateway.partitions))
     except Refusal as refusal:
         if not isinstance(refusal.code, Rejection):
             raise
@@ -110,13 +100,7 @@ async def _end(call: Call, command: OperationCancel | MixCancel, partition: Part
     return posted if isinstance(posted, Answer) else None
 
 
-async def _tell_mixer(call: Call, order: MixCancel) -> None:
-    """Who does not say that it was a mix: the mixer is told too, but does not hold up the answer of a transfer."""
-    with contextlib.suppress(BusError):
-        await wait_for(call.gateway, call.gateway.ledger.send_order(order), MIXER_WAIT_S)
-
-
-def _issued(call: Call) -> CommandId:
+def _named(call: Call) -> CommandId:
     operation = call.path["id"]
     if not UUID_TEXT.fullmatch(operation):
         raise not_found("operation")
@@ -127,12 +111,22 @@ async def _read(call: Call, operation: CommandId) -> RecordedOperation | None:
     """The operation, if it has an outcome. Raises Refusal `not_found` when it is another's, or was never issued."""
     recorded = await read_operation(call.gateway.database, operation)
     if recorded is None:
-        if not call.gateway.ids.is_issued(operation):
-            raise not_found("operation")
+        await _owner(call, operation)
         return None
     if not (call.caller.admin or recorded.principal == call.caller.principal):
         raise not_found("operation")
     return None if recorded.outcome == "started" else recorded
+
+
+async def _owner(call: Call, operation: CommandId) -> Principal:
+    """Whose command a gateway gave this id to. Raises Refusal `not_found` unless the caller may know."""
+    issued = call.gateway.ids.is_issued
+    if issued(operation, call.caller.principal):
+        return call.caller.principal
+    for principal in await read_principals(call.gateway.database) if call.caller.admin else ():
+        if issued(operation, principal):
+            return principal
+    raise not_found("operation")
 
 
 async def _answer(call: Call, operation: CommandId, recorded: RecordedOperation | None) -> Answer:
@@ -148,7 +142,8 @@ async def _answer(call: Call, operation: CommandId, recorded: RecordedOperation 
     is_posted = recorded.outcome == "posted"
     body = {
         "id": operation,
-        "kind": recorded.kind.removesuffix(".v1"),
+        # What was cancelled before it was decided, nobody knows.
+        "kind": None if recorded.kind == CANCEL else recorded.kind.removesuffix(".v1"),
         "status": "posted" if is_posted else "rejected",
         "recorded_at": instant_text(recorded.recorded_at_us),
         "links": {"self": path},
@@ -164,9 +159,9 @@ async def _answer(call: Call, operation: CommandId, recorded: RecordedOperation 
             body["transaction"] = transaction
             body["links"]["transaction"] = f"/v1/transactions/{operation}"
     elif recorded.subject is not None:
-        noun, collection = ("mix", "mixes") if recorded.kind.startswith("mix.") else ("account", "accounts")
-        if recorded.kind.startswith(noun):
-            body["links"][noun] = f"/v1/{collection}/{recorded.subject}"
+        noun = recorded.kind.partition(".")[0]
+        if noun in COLLECTIONS:
+            body["links"][noun] = f"/v1/{COLLECTIONS[noun]}/{recorded.subject.removeprefix('mix:')}"
     return Answer(200, OPERATION.dump_json(body))
 
 
@@ -193,7 +188,6 @@ ROUTES: Final = (
         path="/v1/operations/{id}/cancel",
         handler=cancel,
         scope=Scope.READ,
-        query=CancelQuery,
         answers={200: OperationBody},
         summary="End an operation without an outcome for good",
         writes=True,

@@ -17,7 +17,7 @@ from services.gateway.web.bodies import Body, Model, read_body
 from services.gateway.web.queries import Query, QueryModel, parse_query
 from shared.api_keys import Scope
 from shared.ids import Principal
-from shared.messages import Command, MixOrder
+from shared.messages import Command, MixCreate
 
 NOBODY: Final = Caller("", Principal(""), frozenset())
 PATH_CHARACTERS_MAX: Final = 512
@@ -35,7 +35,7 @@ class Call:
     query_text: str
     caller: Caller = NOBODY
     # Set once a command left: from then on a failure of ours may not pass for one without effect.
-    sent: Command | MixOrder | None = None
+    sent: Command | MixCreate | None = None
 
     async def body(self, model: type[Model]) -> Model:
         """The body, read and checked. Raises Refusal."""

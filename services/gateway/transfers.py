@@ -3,7 +3,7 @@
 from typing import Final, Literal
 
 from services.gateway.auth import Caller
-from services.gateway.commands import Posted, identify, submit
+from services.gateway.commands import Posted, identify, refuse, submit
 from services.gateway.context import not_found
 from services.gateway.fields import (
     AccountName,
@@ -11,6 +11,7 @@ from services.gateway.fields import (
     AssetName,
     Metadata,
     ReferenceText,
+    canonical_amount,
     fingerprint,
     metadata_text,
     minor_units,
@@ -87,17 +88,21 @@ async def _move(
     call: Call, kind: MoveKind, body: _MoneyNew, source: AccountId, destination: AccountId, route: str
 ) -> Answer:
     gateway, caller = call.gateway, call.caller
-    scale = await gateway.assets.scale(body.asset)
-    amount = minor_units("amount", body.amount, scale)
-    metadata = metadata_text(body.metadata)
-    identity = identify(call)
+    metadata, identity = metadata_text(body.metadata), identify(call)
+    amount_text = canonical_amount(body.amount)
+    content = fingerprint(route, source, destination, amount_text, body.asset, body.reference, metadata)
+    try:
+        scale = await gateway.assets.scale(body.asset)
+        amount = minor_units("amount", body.amount, scale)
+    except Refusal as refusal:
+        return await refuse(call, identity, kind, content, refusal)
     command = Move(
         kind=kind,
         id=identity.id,
         repeat=identity.repeat,
         principal=caller.principal,
         admin=caller.admin,
-        fingerprint=fingerprint(route, source, destination, str(amount), body.asset, body.reference, metadata),
+        fingerprint=content,
         source=source,
         destination=destination,
         amount=amount,

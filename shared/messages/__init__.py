@@ -15,9 +15,11 @@ from shared.messages.commands import (
     HoldVoid,
     Move,
     OperationCancel,
+    OperationRefuse,
+    RefusedKind,
 )
 from shared.messages.events import BatchEvent, EventMessage, Nudge
-from shared.messages.mixer import MixCancel, MixCreate, MixMessage, MixOrder
+from shared.messages.mixer import MixCreate, MixMessage
 from shared.messages.replies import FieldError, Outcome, Reply, Settled
 
 __all__ = [
@@ -33,14 +35,14 @@ __all__ = [
     "HoldCapture",
     "HoldPlace",
     "HoldVoid",
-    "MixCancel",
     "MixCreate",
     "MixMessage",
-    "MixOrder",
     "Move",
     "Nudge",
     "OperationCancel",
+    "OperationRefuse",
     "Outcome",
+    "RefusedKind",
     "Reply",
     "Settled",
 ]

@@ -1,6 +1,6 @@
 """Commands: requests to change the ledger, and the envelope that carries those gathered for one partition."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
@@ -16,6 +16,8 @@ from shared.messages.base import (
     Owner,
     Text,
 )
+from shared.messages.replies import FieldError
+from shared.rejections import Rejection
 
 
 class _Command(Message):
@@ -45,9 +47,9 @@ class Move(_Command):
 
 
 class AccountCreate(_Command):
-    """Opens `account`. `metadata` is the account's first metadata."""
+    """Opens `account`. `metadata` is the account's first. As `mix.create` it is the outcome of a mix's order."""
 
-    kind: Literal["account.create.v1"] = "account.create.v1"
+    kind: Literal["account.create.v1", "mix.create.v1"] = "account.create.v1"
     account: Account
     asset: Asset
     owner: Owner
@@ -114,6 +116,29 @@ class OperationCancel(_Command):
     kind: Literal["operation.cancel.v1"] = "operation.cancel.v1"
 
 
+RefusedKind: TypeAlias = Literal[
+    "deposit.v1",
+    "withdrawal.v1",
+    "transfer.v1",
+    "account.create.v1",
+    "account.update.v1",
+    "account.close.v1",
+    "mix.create.v1",
+]
+
+
+class OperationRefuse(_Command):
+    """Writes `id` as rejected with `code`: a command of kind `of` whose sender found that it cannot be made at all.
+
+    So it is refused alike when it is repeated, whatever has become of the reason. `errors` name fields of the request.
+    """
+
+    kind: Literal["operation.refuse.v1"] = "operation.refuse.v1"
+    of: RefusedKind
+    code: Rejection
+    errors: tuple[FieldError, ...] = ()
+
+
 Command = Annotated[
     Move
     | AccountCreate
@@ -123,7 +148,8 @@ Command = Annotated[
     | HoldPlace
     | HoldCapture
     | HoldVoid
-    | OperationCancel,
+    | OperationCancel
+    | OperationRefuse,
     Field(discriminator="kind"),
 ]
 

@@ -23,21 +23,17 @@ Destination = Annotated[str, StringConstraints(max_length=ADDRESS_LENGTH_MAX)]
 DelayMs = Annotated[int, Field(ge=0, le=DELAY_MS_MAX)]
 
 
-class _Order(Message):
-    """What every order carries. `fingerprint` is 32 hex digits over what the client sent (DESIGN §4.6)."""
-
-    id: Id
-    principal: Owner
-    fingerprint: Annotated[str, Field(min_length=32, max_length=32)]
-
-
-class MixCreate(_Order):
+class MixCreate(Message):
     """A mix for `principal`: what arrives at its deposit address is paid on to `destinations`, less the fee.
 
-    The mix's id and its deposit address are functions of `id`: see `mix_id` and `deposit_address`.
+    The mix's id and its deposit address are functions of `id`: see `mix_id` and `deposit_address`. `fingerprint` is
+    32 hex digits over what the client sent (DESIGN §4.6).
     """
 
     kind: Literal["mix.create.v1"] = "mix.create.v1"
+    id: Id
+    principal: Owner
+    fingerprint: Annotated[str, Field(min_length=32, max_length=32)]
     destinations: Annotated[tuple[Destination, ...], Field(min_length=1, max_length=DESTINATIONS_MAX)]
     fee_ppm: Annotated[int, Field(ge=0, le=FEE_PPM_MAX)] = FEE_PPM_DEFAULT
     delay_ms_min: DelayMs = DELAY_MS_MIN_DEFAULT
@@ -50,20 +46,11 @@ class MixCreate(_Order):
         return self
 
 
-class MixCancel(_Order):
-    """Writes `id` as rejected `cancelled` unless it has an outcome: the end of an unknown. `id` is the unknown's id."""
-
-    kind: Literal["mix.cancel.v1"] = "mix.cancel.v1"
-
-
-MixOrder = Annotated[MixCreate | MixCancel, Field(discriminator="kind")]
-
-
 class MixMessage(Message):
     """One order. Mixes are rare beside transfers: nothing is gained by sending several in one message."""
 
     v: Literal[1] = 1
-    order: MixOrder
+    order: MixCreate
 
 
 def mix_id(command: CommandId) -> str:

@@ -33,7 +33,7 @@ class Outcome(Message):
     legs: tuple[int, ...] = ()
     available: int | None = None  # minor units, with insufficient_funds
     required: int | None = None
-    errors: tuple[FieldError, ...] = ()  # with address_refused
+    errors: tuple[FieldError, ...] = ()
 
 
 class Settled(Message):

@@ -3,38 +3,21 @@
 
 CREATE SCHEMA mixer;
 
--- The same columns as ledger.operations: mixes are made under the same rules for keys.
-CREATE TABLE mixer.operations (
-    id uuid PRIMARY KEY,
-    kind text NOT NULL,
-    principal text NOT NULL,
-    fingerprint bytea NOT NULL CONSTRAINT operations_fingerprint CHECK (length(fingerprint) = 16),
-    outcome text NOT NULL CONSTRAINT operations_outcome CHECK (outcome IN ('posted', 'rejected')),
-    code text CONSTRAINT operations_code CHECK ((outcome = 'rejected') = (code IS NOT NULL)),
-    -- JSON array of {"field", "message"}, with address_refused.
-    detail text,
-    -- The mix that it made.
-    subject uuid,
-    recorded_at timestamptz NOT NULL DEFAULT clock_timestamp()
-);
-CREATE INDEX operations_principal ON mixer.operations (principal, recorded_at);
-
+-- What an order asks for. Whether it was posted, the journal says: the order's operation opens the ledger account mix:<id>.
 CREATE TABLE mixer.mixes (
     id uuid PRIMARY KEY,
-    operation_id uuid NOT NULL UNIQUE REFERENCES mixer.operations,
+    operation_id uuid NOT NULL UNIQUE,
+    fingerprint bytea NOT NULL CONSTRAINT mixes_fingerprint CHECK (length(fingerprint) = 16),
     owner text NOT NULL,
     deposit_address text NOT NULL UNIQUE,
     destinations text[] NOT NULL CONSTRAINT mixes_destinations CHECK (cardinality(destinations) BETWEEN 1 AND 20),
     fee_ppm integer NOT NULL CONSTRAINT mixes_fee_ppm CHECK (fee_ppm BETWEEN 0 AND 1000000),
     delay_ms_min bigint NOT NULL CONSTRAINT mixes_delay_ms_min CHECK (delay_ms_min >= 0),
     delay_ms_max bigint NOT NULL CONSTRAINT mixes_delay_ms_max CHECK (delay_ms_max >= delay_ms_min),
-    -- Its ledger account is mix:<id>; false until the ledger has said that it is there.
-    account_opened boolean NOT NULL DEFAULT false,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 CREATE INDEX mixes_owner ON mixer.mixes (owner, created_at, id);
 CREATE INDEX mixes_created_at ON mixer.mixes (created_at, id);
-CREATE INDEX mixes_unopened ON mixer.mixes (created_at) WHERE NOT account_opened;
 
 -- How far the network's list has been read: a start for the next reading, and proof that what was read has not changed.
 CREATE TABLE mixer.list_cursors (
@@ -202,6 +185,7 @@ CREATE VIEW mixer.mix_heads AS
                 WHEN d.received > 0 THEN 'completed'
                 ELSE 'waiting' END AS status
       FROM mixer.mixes m
+      JOIN ledger.operations o ON o.id = m.operation_id AND o.outcome = 'posted'
       CROSS JOIN LATERAL (
           SELECT coalesce(sum(amount_minor), 0) AS received, coalesce(bool_or(state = 'stuck'), false) AS stuck,
                  coalesce(bool_or(state IN ('seen', 'sweeping', 'swept')), false) AS open,
@@ -231,8 +215,7 @@ CREATE INDEX operations_mixer ON ledger.operations (partition, batch, line)
 
 GRANT USAGE ON SCHEMA mixer, payouts TO tellerline_gateway, tellerline_poller, tellerline_distributor, tellerline_verify;
 GRANT SELECT ON ALL TABLES IN SCHEMA mixer, payouts TO tellerline_gateway, tellerline_poller, tellerline_distributor, tellerline_verify;
-GRANT INSERT ON mixer.operations, mixer.mixes, mixer.list_cursors, mixer.deposits, mixer.sweeps TO tellerline_poller;
-GRANT UPDATE (account_opened) ON mixer.mixes TO tellerline_poller;
+GRANT INSERT ON mixer.mixes, mixer.list_cursors, mixer.deposits, mixer.sweeps TO tellerline_poller;
 GRANT UPDATE (position, prefix_hash, read_at) ON mixer.list_cursors TO tellerline_poller;
 GRANT UPDATE (state, stuck_in, reason, rounds, credit_attempt, credit_operation_id, credited_at, next_at, claim, claimed_until)
     ON mixer.deposits TO tellerline_poller;

@@ -13,7 +13,7 @@ from tellerline.verification.findings import Violated
 from tellerline.verification.rows import AccountRow, EntryRow, HoldRow, OperationRow, text_of, whole
 
 # Kinds whose entry moves nothing: it gives a change of the account its place in the order.
-CREATE, UPDATE, CLOSE = "account.create.v1", "account.update.v1", "account.close.v1"
+CREATE, MIX, UPDATE, CLOSE = "account.create.v1", "mix.create.v1", "account.update.v1", "account.close.v1"
 ASSET: Final = "asset.create.v1"
 PLACE: Final = "hold.place.v1"
 END_OF: Final[Mapping[str, str]] = {"hold.capture.v1": "captured", "hold.void.v1": "voided"}
@@ -118,7 +118,7 @@ class BatchProof:
             if (
                 operation is None
                 or operation.outcome != "posted"
-                or operation.kind not in {CREATE, UPDATE, CLOSE}
+                or operation.kind not in {CREATE, MIX, UPDATE, CLOSE}
                 or operation.subject != entry.account_id
                 or (entry.status_after == "closed") != (operation.kind == CLOSE)
             ):
@@ -196,7 +196,7 @@ class BatchProof:
                 raise Violated("entries", key, rule, says, does)
 
     def _check_made(self) -> None:
-        made = {operation.subject for operation in self._posted(CREATE)}
+        made = {operation.subject for operation in self._posted(CREATE, MIX)}
         for line in self._batch.lines("accounts"):
             account = AccountRow(*line.split("\t")).id
             if account not in made and not account.startswith(PARTITIONED_PREFIXES):

@@ -11,7 +11,7 @@ from shared import db
 from shared.ids import CommandIds, Principal
 from shared.jobcoin_rows import UNITS_PER_MINOR, Row, coins_text, read_rows, read_units
 from shared.ledger_client import LedgerClient
-from shared.messages import MixCreate, MixOrder, Outcome
+from shared.messages import MixCreate, Outcome
 from shared.messages.mixer import deposit_address, mix_id
 from tests.builders import SECRET, fingerprint
 from tests.integration.mixer_stage import Stage
@@ -59,7 +59,7 @@ class World:
     def order(self, *destinations: str, key: str = "", fee_ppm: int = 0, delay_ms_max: int = 500) -> MixCreate:
         """An order as a gateway would send it."""
         return MixCreate(
-            id=self.ids.of_key(CUSTOMER, key) if key else self.ids.fresh(),
+            id=self.ids.of_key(CUSTOMER, key) if key else self.ids.fresh(CUSTOMER),
             principal=CUSTOMER,
             fingerprint=fingerprint("mix", destinations, fee_ppm, delay_ms_max),
             destinations=destinations,
@@ -68,7 +68,7 @@ class World:
             delay_ms_max=delay_ms_max,
         )
 
-    async def send(self, order: MixOrder, within_s: float = 20) -> Outcome:
+    async def send(self, order: MixCreate, within_s: float = 20) -> Outcome:
         answer = await self.client.answer(self.client.send_order(order), within_s)
         assert answer is not None, "no outcome"
         return answer.outcome

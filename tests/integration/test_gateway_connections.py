@@ -17,6 +17,7 @@ from services.gateway.web.server import Deadlines, GuardedServer
 DEADLINES = Deadlines(header_s=0.4, idle_s=1.0, write_s=0.4)
 BODY_S = 0.4
 CUT_MAX_S = 3.0
+SERVED_MAX_S = 2.0  # on a busy machine, too; one after the other, five hundred slow ones would take minutes
 HEAD = b"POST / HTTP/1.1\r\nHost: a\r\n"
 
 
@@ -117,7 +118,7 @@ async def test_a_good_client_is_served_at_once_beside_five_hundred_slow_ones() -
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(HEAD + b"Content-Length: 2\r\n\r\n{}")
         assert (await reader.read(100)).startswith(b"HTTP/1.1 200")
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < SERVED_MAX_S
         async with asyncio.timeout(CUT_MAX_S):
             ends = await asyncio.gather(*(stream.read() for stream, _ in slow), return_exceptions=True)
         assert all(end == b"" or isinstance(end, ConnectionResetError) for end in ends)

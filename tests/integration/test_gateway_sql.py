@@ -46,7 +46,7 @@ async def test_every_statement_can_be_prepared_by_the_role_that_runs_it(database
         "DELETE FROM ledger.entries",
         "UPDATE access.keys SET scopes = ARRAY['admin']",
         "DELETE FROM access.keys",
-        "UPDATE mixer.mixes SET account_opened = true",
+        "UPDATE mixer.mixes SET fee_ppm = 0",
     ],
 )
 async def test_the_gateway_may_write_nothing_but_keys(database: Database, statement: str) -> None:

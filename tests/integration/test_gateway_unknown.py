@@ -15,7 +15,7 @@ from shared import db
 from shared.amqp import BusError, NotSent, Refused, SendUnknown, Unroutable
 from shared.ids import Partition
 from shared.ledger_client import Answer, LedgerClient, Sent
-from shared.messages import Command, MixOrder, Outcome
+from shared.messages import Command, MixCreate, Outcome
 from tests.integration.conftest import Served
 from tests.integration.gateway import ADMIN_KEY, SECRET, Client
 
@@ -40,7 +40,7 @@ class Deaf:
     def send(self, command: Command, partition: Partition) -> Sent:
         return self.client.send(command, partition)
 
-    def send_order(self, order: MixOrder) -> Sent:
+    def send_order(self, order: MixCreate) -> Sent:
         return self.client.send_order(order)
 
     async def answer(self, sent: Sent, timeout_s: float) -> Answer | None:

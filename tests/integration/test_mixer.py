@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from shared.amqp import connect_comfortably
-from shared.ids import AccountId, CommandId, partition_of
-from shared.messages import AccountCreate, MixCancel, OperationCancel
+from shared.faults import FaultPoint
+from shared.ids import AccountId, Partition, partition_of
+from shared.messages import AccountCreate, MixCreate, OperationCancel
 from shared.mixer_ledger import JOB as JOB_CODE
 from shared.rejections import Rejection
 from shared.topology import PARKING_QUEUE
@@ -134,36 +135,56 @@ async def test_an_order_has_one_outcome_whatever_is_sent_again(mixer: Stage) -> 
         assert {outcome.status for outcome in outcomes} == {"posted"}
         other = await here.send(here.order("bert", key="one"))
         assert other.code is Rejection.IDEMPOTENCY_KEY_REUSED
-        late = await here.send(cancel(order.id))
-        assert late.status == "posted"
-        assert await here.owner.fetchval("SELECT count(*) FROM mixer.mixes") == 1
+        late = await here.client.call(cancelling(order), Partition(0), 10)
+        assert late is not None
+        assert (late.outcome.status, late.outcome.replayed) == ("posted", True)
+        assert await here.owner.fetchval("SELECT count(*) FROM mixer.mix_heads") == 1
         accounts = await here.owner.fetchval("SELECT count(*) FROM ledger.accounts WHERE id LIKE 'mix:%'")
         assert accounts == 1
 
 
-async def test_a_cancelled_order_is_cancelled_for_good(mixer: Stage) -> None:
-    mixer.start("deposit_poller")
-    async with world(mixer) as here:
-        order = here.order("anna", key="never")
-        assert (await here.send(cancel(order.id))).code is Rejection.CANCELLED
-        assert (await here.send(order)).code is Rejection.CANCELLED
-        assert await here.owner.fetchval("SELECT count(*) FROM mixer.mixes") == 0
+def cancelling(order: MixCreate) -> OperationCancel:
+    return OperationCancel(id=order.id, principal=CUSTOMER, fingerprint=fingerprint("cancel"), repeat=True)
 
 
-async def test_a_key_that_the_ledger_knows_makes_no_mix(mixer: Stage) -> None:
+async def test_mixes_and_the_ledger_share_one_space_of_keys(mixer: Stage) -> None:
     mixer.start("deposit_poller")
     async with world(mixer) as here:
-        cancelled, used = here.order("anna", key="cancelled"), here.order("anna", key="used")
-        content = fingerprint("something else")
-        ending = OperationCancel(id=cancelled.id, principal=CUSTOMER, fingerprint=content)
-        opening = AccountCreate(
-            id=used.id, principal=CUSTOMER, fingerprint=content, account=AccountId("a"), asset=JOB_CODE, owner=CUSTOMER
-        )
-        for command in (ending, opening):
-            assert await here.client.call(command, partition_of(AccountId("a"), 4), 10) is not None
+        cancelled, used, made = (here.order("anna", key=key) for key in ("cancelled", "used", "made"))
+        assert (await here.send(made)).status == "posted"
+        others = [cancelling(cancelled), *(opening(order) for order in (used, made))]
+        told = [await here.client.call(command, partition_of(AccountId("a"), 4), 10) for command in others]
+        codes = [answer and answer.outcome.code for answer in told]
+        assert codes == [Rejection.CANCELLED, None, Rejection.IDEMPOTENCY_KEY_REUSED]
         assert (await here.send(cancelled)).code is Rejection.CANCELLED
         assert (await here.send(used)).code is Rejection.IDEMPOTENCY_KEY_REUSED
-        assert await here.owner.fetchval("SELECT count(*) FROM mixer.mixes") == 0
+        assert await here.owner.fetchval("SELECT count(*) FROM mixer.mix_heads") == 1
+
+
+def opening(order: MixCreate) -> AccountCreate:
+    """Another use of the order's key."""
+    return AccountCreate(
+        id=order.id,
+        principal=CUSTOMER,
+        fingerprint=fingerprint("something else"),
+        account=AccountId("a"),
+        asset=JOB_CODE,
+        owner=CUSTOMER,
+    )
+
+
+async def test_of_two_orders_with_one_key_the_first_one_that_was_written_wins(mixer: Stage) -> None:
+    dying = mixer.start("deposit_poller", fault=f"{FaultPoint.POLLER_AFTER_ORDER_WRITTEN}:1")
+    async with world(mixer) as here, world(mixer) as there, asyncio.TaskGroup() as group:
+        first, second = here.order("anna", key="one"), here.order("bert", key="one")
+        waiting = group.create_task(here.send(first, 60))
+        await asyncio.to_thread(dying.wait_killed)
+        assert await here.owner.fetchval("SELECT count(*) FROM mixer.mixes") == 1
+        assert await here.owner.fetchval("SELECT count(*) FROM mixer.mix_heads") == 0
+        mixer.start("deposit_poller")
+        assert (await there.send(second, 60)).code is Rejection.IDEMPOTENCY_KEY_REUSED
+        assert (await waiting).status == "posted"
+        assert await here.owner.fetchval("SELECT destinations FROM mixer.mix_heads") == ["anna"]
 
 
 async def test_a_message_that_is_no_order_of_ours_is_parked(mixer: Stage) -> None:
@@ -180,10 +201,6 @@ async def test_a_message_that_is_no_order_of_ours_is_parked(mixer: Stage) -> Non
             assert parked is not None
             assert parked.headers["x-original-key"] == "mix"
             await parked.nack()
-
-
-def cancel(order: CommandId) -> MixCancel:
-    return MixCancel(id=order, principal=CUSTOMER, fingerprint=fingerprint("cancel", order))
 
 
 async def test_several_pollers_and_distributors_pay_each_mix_once(mixer: Stage) -> None:

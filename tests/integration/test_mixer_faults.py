@@ -20,7 +20,7 @@ from tests.integration.mixer import HOUSE, World, world
 from tests.integration.mixer_stage import API, Stage, stage
 
 JOB = 10**18
-POLLER_POINTS = [point for point in FaultPoint if point.startswith("poller.")]
+SWEEP_POINTS = [point for point in FaultPoint if point.startswith("poller.after_sweep_")]
 # A single payout passes the points of both its transfers in this order: to its one-shot address, then on.
 DISTRIBUTOR_POINTS = [
     (FaultPoint.DISTRIBUTOR_AFTER_HOLD, 1),
@@ -51,7 +51,7 @@ def mixer(database: Database, broker: str, tmp_path: Path) -> Iterator[Stage]:
 
 
 def test_every_point_of_the_mixer_is_tried() -> None:
-    tried = {*POLLER_POINTS, *(point for point, _ in DISTRIBUTOR_POINTS)}
+    tried = {FaultPoint.POLLER_AFTER_ORDER_WRITTEN, *SWEEP_POINTS, *(point for point, _ in DISTRIBUTOR_POINTS)}
     assert tried == {point for point in FaultPoint if point.startswith(("poller.", "distributor."))}
 
 
@@ -66,7 +66,7 @@ async def applied(here: World, table: str) -> int:
     return sum((row["source"], row["destination"]) in rows for row in opened)
 
 
-@pytest.mark.parametrize("point", POLLER_POINTS)
+@pytest.mark.parametrize("point", SWEEP_POINTS)
 async def test_a_poller_that_dies_at_any_step_of_a_sweep_leaves_nothing_undone_and_nothing_done_twice(
     mixer: Stage, point: FaultPoint
 ) -> None:

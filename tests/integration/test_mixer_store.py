@@ -23,7 +23,7 @@ STATEMENTS = [
     if name.isupper() and isinstance(statement, str) and re.match(r"\s*(SELECT|INSERT|UPDATE|WITH)\b", statement)
 ]
 OWN_TABLES = {
-    "poller": {"mixer.operations", "mixer.mixes", "mixer.list_cursors", "mixer.deposits", "mixer.sweeps"},
+    "poller": {"mixer.mixes", "mixer.list_cursors", "mixer.deposits", "mixer.sweeps"},
     "distributor": {"payouts.cursors", "payouts.credits", "payouts.payouts", "payouts.intents"},
     "gateway": set[str](),
     "worker": set[str](),
@@ -82,17 +82,13 @@ async def credit(owner: db.Connection, amount: int) -> tuple[str, str]:
     """A mix with one credit; their ids."""
     mix, order, operation = (str(uuid.uuid4()) for _ in range(3))
     await owner.execute(
-        "INSERT INTO mixer.operations (id, kind, principal, fingerprint, outcome) VALUES ($1, 'k', 'p', $2, 'posted')",
-        order,
-        bytes(16),
-    )
-    await owner.execute(
         "INSERT INTO mixer.mixes"
-        " (id, operation_id, owner, deposit_address, destinations, fee_ppm, delay_ms_min, delay_ms_max)"
-        " VALUES ($1, $2, 'p', $3, '{a}', 0, 0, 0)",
+        " (id, operation_id, fingerprint, owner, deposit_address, destinations, fee_ppm, delay_ms_min, delay_ms_max)"
+        " VALUES ($1, $2, $4, 'p', $3, '{a}', 0, 0, 0)",
         mix,
         order,
         ADDRESS,
+        bytes(16),
     )
     await owner.execute(
         "INSERT INTO payouts.credits (operation_id, mix_id, amount) VALUES ($1, $2, $3)", operation, mix, amount

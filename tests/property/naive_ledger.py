@@ -13,6 +13,7 @@ from shared.messages import (
     HoldVoid,
     Move,
     OperationCancel,
+    OperationRefuse,
 )
 
 BOUND = 10**36
@@ -88,6 +89,8 @@ class NaiveLedger:
                 return self._refuse_hold(command)
             case HoldCapture() | HoldVoid():
                 return self._refuse_end(command)
+            case OperationRefuse():
+                return command.code.value
             case _:
                 return "cancelled"
 

@@ -184,11 +184,8 @@ async def client_of(stack: Stack, *, base: str | None = None, api_key: str | Non
         yield Client(session, base or stack.facts.gateway, api_key or stack.facts.admin_key)
 
 
-# Of the ledger, and of the mixer, which decides its orders under the same rules.
 COUNT_OUTCOMES = """
-SELECT id::text, outcome, count(*) AS times
-  FROM (SELECT id, outcome FROM ledger.operations UNION ALL SELECT id, outcome FROM mixer.operations) AS decided
- WHERE id = ANY($1::uuid[]) GROUP BY 1, 2
+SELECT id::text, outcome, count(*) AS times FROM ledger.operations WHERE id = ANY($1::uuid[]) GROUP BY 1, 2
 """
 
 

@@ -54,7 +54,6 @@ class Deposit:
     state: DepositState
     rounds: int
     credit_attempt: int
-    account_opened: bool
     claim: int
 
     def sweep_to(self, house: Address) -> Transfer:

@@ -35,9 +35,9 @@ WITH due AS (
        AND next_at <= clock_timestamp() AND claimed_until <= clock_timestamp()
      ORDER BY next_at LIMIT $1 FOR UPDATE SKIP LOCKED)
 UPDATE mixer.deposits d SET claim = d.claim + 1, claimed_until = clock_timestamp() + $2
-  FROM due, mixer.mixes m WHERE d.id = due.id AND m.id = d.mix_id
+  FROM due WHERE d.id = due.id
 RETURNING d.id, d.mix_id, d.listed_at, d.sender, d.address, d.occurrence, d.amount_units, d.amount_minor, d.state,
-          d.rounds, d.credit_attempt, d.claim, m.account_opened
+          d.rounds, d.credit_attempt, d.claim
 """
 MOVE = """
 UPDATE mixer.deposits SET state = $4, rounds = $5, reason = coalesce($6, reason),
@@ -210,5 +210,5 @@ def _deposit(row: asyncpg.Record) -> Deposit:
     return Deposit(
         id=str(row["id"]), mix=str(row["mix_id"]), row=listed, occurrence=int(row["occurrence"]),
         minor=int(row["amount_minor"]), state=DepositState(row["state"]), rounds=int(row["rounds"]),
-        credit_attempt=int(row["credit_attempt"]), account_opened=bool(row["account_opened"]), claim=int(row["claim"]),
+        credit_attempt=int(row["credit_attempt"]), claim=int(row["claim"]),
     )  # fmt: skip

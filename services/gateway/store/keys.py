@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from services.gateway.store.database import Database
+from shared.ids import Principal
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,3 +37,11 @@ UPDATE access.keys SET last_used_at = clock_timestamp()
 async def note_keys_used(database: Database, ids: Iterable[str]) -> None:
     """Writes down that the keys were used just now. Raises DatabaseUnavailable."""
     await database.execute(NOTE_KEYS_USED, list(ids))
+
+
+READ_PRINCIPALS = "SELECT DISTINCT principal FROM access.keys"
+
+
+async def read_principals(database: Database) -> list[Principal]:
+    """Whoever has, or had, a key in the database. Raises DatabaseUnavailable."""
+    return [Principal(row["principal"]) for row in await database.rows(READ_PRINCIPALS)]

@@ -28,17 +28,11 @@ class RecordedOperation:
         return self.fingerprint in {fingerprint, ANY_CONTENT}
 
 
-# Mixes are the poller's rows, under the same rules; an id that both know was cancelled in one of them.
 READ_OPERATION = """
 SELECT o.kind, o.principal, encode(o.fingerprint, 'hex') AS fingerprint, o.outcome, o.code, o.detail, o.postings,
        o.subject, o.metadata, ledger.us(b.recorded_at) AS recorded_at_us
   FROM ledger.operations o JOIN ledger.batches b ON b.partition = o.partition AND b.batch = o.batch
  WHERE o.id = $1::text::uuid
- UNION ALL
-SELECT kind, principal, encode(fingerprint, 'hex'), outcome, code, detail, NULL, subject::text, NULL,
-       ledger.us(recorded_at)
-  FROM mixer.operations WHERE id = $1::text::uuid
- ORDER BY outcome LIMIT 1
 """
 
 

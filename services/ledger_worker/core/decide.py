@@ -24,6 +24,7 @@ from shared.messages import (
     HoldVoid,
     Move,
     OperationCancel,
+    OperationRefuse,
 )
 from shared.rejections import Rejection
 
@@ -57,7 +58,7 @@ def refuse(line: Line, command: Command, refusal: Refusal) -> Decision:
     line.open_draft().operate(
         OperationRow(
             command.id,
-            command.kind,
+            command.of if isinstance(command, OperationRefuse) else command.kind,
             command.principal,
             fingerprint,
             refusal.code,
@@ -101,16 +102,16 @@ def needed_accounts(command: Command) -> tuple[AccountId, ...]:
             return command.account, command.destination
         case AccountCreate() | AccountUpdate() | AccountClose() | HoldPlace() | HoldVoid():
             return (command.account,)
-        case AssetCreate() | OperationCancel():
+        case AssetCreate() | OperationCancel() | OperationRefuse():
             return ()
 
 
 def routed_by(command: Command) -> AccountId | None:
-    """The account whose partition the command belongs to; None for those that the sender places (asset, cancel)."""
+    """The account whose partition the command belongs to; None for those that the sender places."""
     match command:
         case Move():
             return command.source
-        case AssetCreate() | OperationCancel():
+        case AssetCreate() | OperationCancel() | OperationRefuse():
             return None
         case _:
             return command.account
@@ -118,7 +119,7 @@ def routed_by(command: Command) -> AccountId | None:
 
 def _subject(command: Command) -> str | None:
     match command:
-        case Move() | OperationCancel():
+        case Move() | OperationCancel() | OperationRefuse():
             return None
         case AssetCreate():
             return command.asset
@@ -132,6 +133,10 @@ def _cancel(_line: Line, _command: OperationCancel, _: Asking) -> Refusal:
     return Refusal(Rejection.CANCELLED)
 
 
+def _refuse_as_told(_line: Line, command: OperationRefuse, _: Asking) -> Refusal:
+    return Refusal(command.code, errors=command.errors)
+
+
 _ROADS: Final[Mapping[type[Any], Callable[..., Decision | Refusal]]] = {
     Move: move,
     AccountCreate: create_account,
@@ -142,6 +147,7 @@ _ROADS: Final[Mapping[type[Any], Callable[..., Decision | Refusal]]] = {
     HoldCapture: capture_hold,
     HoldVoid: void_hold,
     OperationCancel: _cancel,
+    OperationRefuse: _refuse_as_told,
 }
 
 __all__ = ["Asking", "Decision", "decide", "needed_accounts", "poisoned", "repeated", "routed_by"]

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from services.ledger_worker.core.draft import OperationRow
-from shared.messages import Command, Move
+from shared.messages import Command, FieldError, Move
 from shared.rejections import Rejection
 
 
@@ -33,14 +33,17 @@ class Asking:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why not. The amounts come with insufficient funds."""
+    """Why not. The amounts come with insufficient funds, the errors name fields of the request."""
 
     code: Rejection
     available: int | None = None
     required: int | None = None
+    errors: tuple[FieldError, ...] = ()
 
     def detail(self) -> str | None:
         """What the journal keeps beside the code, JSON text."""
+        if self.errors:
+            return json.dumps([error.model_dump() for error in self.errors], separators=(",", ":"))
         if self.available is None:
             return None
         return json.dumps({"available": str(self.available), "required": str(self.required)}, separators=(",", ":"))

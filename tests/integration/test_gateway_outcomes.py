@@ -1,0 +1,91 @@
+"""Whatever became a command has one outcome for good, whoever asks, by whatever route."""
+
+from collections.abc import Callable
+
+import pytest
+
+from services.gateway.auth import ADMIN
+from shared.ids import CommandIds, Principal
+from tests.builders import SECRET
+from tests.integration.conftest import Served
+from tests.integration.gateway import Client
+
+Name = Callable[[str], str]
+IDS = CommandIds(SECRET)
+
+
+async def test_an_unknown_can_be_seen_and_cancelled_by_its_owner_and_by_admin_only(served: Served, name: Name) -> None:
+    api = served.client
+    alice, eve = name("alice"), name("eve")
+    hers = Client(api.url, await served.stack.key(alice, "read", "write"))
+    foreign = Client(api.url, await served.stack.key(eve, "read", "write", "payout"))
+    for sent_by, key in ((alice, "first"), (alice, "second")):
+        unknown = IDS.of_key(Principal(sent_by), name(key))  # as a gateway that died made it
+        path = f"/v1/operations/{unknown}"
+        assert (await foreign.call("GET", path)).code == "not_found"
+        assert (await foreign.call("POST", f"{path}/cancel")).code == "not_found"
+        assert (await api.get(path))["status"] == "pending"
+        told = await (hers if key == "first" else api).call("POST", f"{path}/cancel")
+        assert (told.status, told.body["status"], told.body["code"]) == (200, "rejected", "cancelled")
+        assert (await foreign.call("GET", path)).code == "not_found"
+        late = await hers.post("/v1/accounts", {"asset": "USD"}, key=name(key))
+        assert (late.status, late.code, late.replayed) == (409, "cancelled", True)
+    own = IDS.of_key(ADMIN, name("own"))
+    assert (await foreign.call("POST", f"/v1/operations/{own}/cancel")).code == "not_found"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "code"),
+    [
+        ("/v1/transfers", {"source": "a", "destination": "b", "amount": "1.50"}, "unknown_asset"),
+        ("/v1/deposits", {"account": "a", "amount": "0.1"}, "unknown_asset"),
+        ("/v1/withdrawals", {"account": "a", "amount": "7"}, "unknown_asset"),
+        ("/v1/accounts", {}, "unknown_asset"),
+    ],
+)
+async def test_an_asset_that_was_unknown_stays_so_for_its_key(
+    served: Served, name: Name, path: str, body: dict[str, str], code: str
+) -> None:
+    api, asset, key = served.client, name("z").replace("-", "").upper()[:16], name("key")
+    first = await api.post(path, body | {"asset": asset}, key=key)
+    assert (first.status, first.code, first.replayed) == (422, code, False)
+    await api.made("/v1/assets", {"code": asset, "scale": 2, "name": "A new one"})
+    again = await api.post(path, body | {"asset": asset}, key=key)
+    assert (again.status, again.code, again.replayed) == (422, code, True)
+    assert again.headers["Operation-Id"] == first.headers["Operation-Id"]
+    kept = await api.get(f"/v1/operations/{first.headers['Operation-Id']}")
+    assert (kept["status"], kept["code"]) == ("rejected", code)
+    other = await api.post(path, body | {"asset": "USD"}, key=key)
+    assert (other.status, other.code) == (422, "idempotency_key_reused")
+
+
+async def test_an_amount_past_the_limit_is_an_outcome_and_one_text_for_one_amount(served: Served, name: Name) -> None:
+    api, key = served.client, name("key")
+    body = {"account": "a", "amount": "9" * 30, "asset": "USD"}
+    first = await api.post("/v1/deposits", body, key=key)
+    again = await api.post("/v1/deposits", body | {"amount": "9" * 30 + ".00"}, key=key)
+    assert (first.status, first.code, first.body["errors"]) == (again.status, again.code, again.body["errors"])
+    assert (first.code, again.replayed) == ("limit_exceeded", True)
+
+
+@pytest.mark.parametrize(("method", "body"), [("PATCH", {"status": "frozen"}), ("DELETE", None)])
+async def test_an_account_that_was_not_there_stays_so_for_its_key(
+    served: Served, name: Name, method: str, body: dict[str, str] | None
+) -> None:
+    api, account, headers = served.client, name("late"), {"Idempotency-Key": name("key")}
+    first = await api.call(method, f"/v1/accounts/{account}", body, headers=headers)
+    assert (first.status, first.code, first.replayed) == (404, "not_found", False)
+    await api.account(account)
+    again = await api.call(method, f"/v1/accounts/{account}", body, headers=headers)
+    assert (again.status, again.code, again.replayed) == (404, "not_found", True)
+    assert (await api.get(f"/v1/accounts/{account}"))["status"] == "open"
+
+
+async def test_null_takes_an_accounts_metadata_away(served: Served, name: Name) -> None:
+    api = served.client
+    account = await api.account(name("noted"))
+    path = f"/v1/accounts/{account}"
+    assert (await api.call("PATCH", path, {"metadata": {"a": 1}})).body["metadata"] == {"a": 1}
+    assert (await api.call("PATCH", path, {"metadata": None})).body["metadata"] is None
+    assert (await api.get(path))["metadata"] is None
+    assert (await api.call("PATCH", path, {})).code == "invalid_request"
