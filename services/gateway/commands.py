@@ -74,18 +74,22 @@ def identify(call: Call) -> Identity:
 
 
 def wait_s(call: Call) -> float:
-    """Seconds to wait for the outcome, from `Prefer`; what is not understood there is ignored, as RFC 7240 says."""
+    """Seconds to wait for the outcome, from `Prefer`: the first that says so. What is not understood there is ignored.
+
+    RFC 7240 §2.
+    """
     preferences = call.request.headers.getall("Prefer", None)
     if preferences is None:
         return WAIT_S_DEFAULT
-    wanted = WAIT_S_DEFAULT
+    wanted: float | None = None
     for preference in ",".join(preferences).split(","):
         choice = preference.split(";")[0].strip().lower()
         if choice == "respond-async":
             return 0.0
-        if match := WAIT.fullmatch(choice):
+        match = WAIT.fullmatch(choice)
+        if match and wanted is None:
             wanted = float(min(int(match[1]), WAIT_S_MAX))
-    return wanted
+    return WAIT_S_DEFAULT if wanted is None else wanted
 
 
 @dataclass(frozen=True, slots=True)

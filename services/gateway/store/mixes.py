@@ -1,5 +1,6 @@
 """Mixes and their payouts, as poller and distributor have written them."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -40,28 +41,28 @@ class MixFacts:
     payouts: Sequence[PayoutFacts]
 
 
-READ_MIX = """
+# In one statement, so that the payouts add up to what the mix says of them.
+_COLUMNS = """
 SELECT id::text AS id, operation_id::text AS operation_id, owner, deposit_address, destinations, fee_ppm, status,
        received, fee, paid, remaining, ledger.us(next_due_at) AS next_due_at_us, created_at,
-       ledger.us(created_at) AS created_at_us
-  FROM mixer.mix_heads WHERE id = $1::text::uuid
+       ledger.us(created_at) AS created_at_us,
+       (SELECT json_agg(json_build_array(destination, amount::text, ledger.us(due_at), p.status) ORDER BY due_at, p.id)
+          FROM payouts.payout_heads p WHERE p.mix_id = m.id) AS payouts
+  FROM mixer.mix_heads m
 """
+READ_MIX = f"{_COLUMNS} WHERE id = $1::text::uuid"
 
 
 async def read_mix(database: Database, mix: str) -> MixFacts | None:
     """The mix with its payouts. `mix` is the text of a UUID. Raises DatabaseUnavailable."""
     row = await database.row(READ_MIX, mix)
-    return None if row is None else (await _with_payouts(database, [row]))[0]
+    return None if row is None else _facts(row)
 
 
-LIST_MIXES = """
-SELECT id::text AS id, operation_id::text AS operation_id, owner, deposit_address, destinations, fee_ppm, status,
-       received, fee, paid, remaining, ledger.us(next_due_at) AS next_due_at_us, created_at,
-       ledger.us(created_at) AS created_at_us
-  FROM mixer.mix_heads
+LIST_MIXES = f"""{_COLUMNS}
  WHERE ($1::text IS NULL OR owner = $1) AND ($2::text IS NULL OR status = $2)
    AND created_at <= $3 AND (created_at, id) < ($3, $4::text::uuid)
- ORDER BY created_at DESC, mix_heads.id DESC LIMIT $5
+ ORDER BY created_at DESC, m.id DESC LIMIT $5
 """
 
 
@@ -69,24 +70,11 @@ async def list_mixes(
     database: Database, *, owner: str | None, status: str | None, created_at: datetime, mix: str, limit: int
 ) -> list[MixFacts]:
     """Mixes created before that place, newest first. Raises DatabaseUnavailable."""
-    return await _with_payouts(database, await database.rows(LIST_MIXES, owner, status, created_at, mix, limit))
+    return [_facts(row) for row in await database.rows(LIST_MIXES, owner, status, created_at, mix, limit)]
 
 
-LIST_PAYOUTS = """
-SELECT mix_id::text AS mix_id, destination, amount, ledger.us(due_at) AS due_at_us, status
-  FROM payouts.payout_heads WHERE mix_id = ANY($1::text[]::uuid[]) ORDER BY due_at, id
-"""
-
-
-async def _with_payouts(database: Database, rows: Sequence[asyncpg.Record]) -> list[MixFacts]:
-    payouts: dict[str, list[PayoutFacts]] = {}
-    for row in await database.rows(LIST_PAYOUTS, [str(row["id"]) for row in rows]) if rows else ():
-        payout = PayoutFacts(str(row["destination"]), int(row["amount"]), int(row["due_at_us"]), str(row["status"]))
-        payouts.setdefault(str(row["mix_id"]), []).append(payout)
-    return [_facts(row, payouts.get(str(row["id"]), [])) for row in rows]
-
-
-def _facts(row: asyncpg.Record, payouts: Sequence[PayoutFacts]) -> MixFacts:
+def _facts(row: asyncpg.Record) -> MixFacts:
+    payouts = json.loads(row["payouts"]) if row["payouts"] else ()
     return MixFacts(
         id=str(row["id"]),
         operation_id=str(row["operation_id"]),
@@ -102,5 +90,5 @@ def _facts(row: asyncpg.Record, payouts: Sequence[PayoutFacts]) -> MixFacts:
         next_due_at_us=row["next_due_at_us"],
         created_at=row["created_at"],
         created_at_us=int(row["created_at_us"]),
-        payouts=payouts,
+        payouts=[PayoutFacts(each[0], int(each[1]), int(each[2]), each[3]) for each in payouts],
     )
