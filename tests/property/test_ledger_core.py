@@ -196,9 +196,13 @@ class LedgerCore(CoreMachine):
     @rule(account=accounts, number=st.integers(0, 30))
     def place_a_hold_under_a_used_id(self, account: AccountId, number: int) -> None:
         # In another partition only the database finds it, as a key that is taken.
-        placed = [hold for hold in self.placed if partition_of(hold.account, P) == partition_of(account, P)]
+        placed = [
+            identity
+            for identity, hold in self.model.holds.items()
+            if partition_of(AccountId(hold.account), P) == partition_of(account, P)
+        ]
         if placed:
-            used = placed[number % len(placed)].hold
+            used = placed[number % len(placed)]
             self._decide(
                 self._make(ROOT, ASSETS[0]).hold(account, 1, key=self._key(None)).model_copy(update={"hold": used})
             )
