@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from shared.ids import AccountId, AssetCode
+from shared.ids import AccountId, AssetCode, CommandId, Partition, derived_id
 
 VERSION = 1
+RETURN_KIND = "return.v1"
 
 
 class TransitRowError(ValueError):
@@ -30,6 +31,11 @@ class Credit:
     principal: str
     admin: bool
     reply_to: str | None
+
+
+def return_id(operation: str, destination: Partition) -> str:
+    """The id of the operation that gives back a credit of `operation` which could not land in that partition."""
+    return derived_id(CommandId(operation), f"return:{destination}")
 
 
 def encode_credits(credits: Sequence[Credit]) -> str:

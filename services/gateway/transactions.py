@@ -42,7 +42,10 @@ class PostingBody(TypedDict):
 
 
 class TransactionBody(TypedDict):
-    """A transaction. `balances` are those after it, of accounts that the caller may read."""
+    """A transaction. `balances` are those after it, of accounts that the caller may read.
+
+    `reversed_by` is the transaction that gave it back: its credit met an account that had closed meanwhile.
+    """
 
     id: str
     kind: str
@@ -53,7 +56,8 @@ class TransactionBody(TypedDict):
     reference: str | None
     metadata: dict[str, object] | None
     recorded_at: str
-    returns: NotRequired[str]
+    reverses: NotRequired[str]
+    reversed_by: NotRequired[str]
     links: dict[str, str]
 
 
@@ -107,9 +111,12 @@ def transaction_body(facts: TransactionFacts, scales: Mapping[str, int]) -> Tran
         "recorded_at": instant_text(facts.recorded_at_us),
         "links": {"self": path, "operation": f"/v1/operations/{facts.id}"},
     }
-    if facts.returns is not None:
-        body["returns"] = facts.returns
-        body["links"]["returns"] = f"/v1/transactions/{facts.returns}"
+    if facts.reverses is not None:
+        body["reverses"] = facts.reverses
+        body["links"]["reverses"] = f"/v1/transactions/{facts.reverses}"
+    if facts.reversed_by is not None:
+        body["reversed_by"] = facts.reversed_by
+        body["links"]["reversed_by"] = f"/v1/transactions/{facts.reversed_by}"
     return body
 
 

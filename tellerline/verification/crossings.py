@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from shared.ids import CommandId, Partition, derived_id, system_account, transit_account
-from shared.transit_rows import Credit, TransitRowError, decode_credits
+from shared.ids import Partition, system_account, transit_account
+from shared.transit_rows import Credit, TransitRowError, decode_credits, return_id
 from tellerline.verification.findings import Violated
 from tellerline.verification.rows import EntryRow, TransitRow, text_of, whole
 
@@ -110,7 +110,7 @@ class Crossings:
         expected[place] = expected.get(place, 0) + credit.amount
 
     def _returned(self, credit: Credit) -> Posting | None:
-        return self.returned.pop(derived_id(CommandId(credit.operation), f"return:{self.partition}"), None)
+        return self.returned.pop(return_id(credit.operation, self.partition), None)
 
     def check_transit_rows(self, lines: Iterable[str]) -> None:
         """Every transit row of the batch holds the credits that its operations send, no other. Raises Violated."""

@@ -9,6 +9,7 @@ import asyncpg
 
 from services.gateway.store.database import Database
 from shared.ids import AccountId, partition_of
+from shared.transit_rows import RETURN_KIND, return_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,10 @@ class PostingFacts:
 
 @dataclass(frozen=True, slots=True)
 class TransactionFacts:
-    """Balances in minor units after it; metadata is JSON text. `returns` is the transaction that it gives back."""
+    """Balances in minor units after it; metadata is JSON text.
+
+    `reverses` is the transaction that it gives back, `reversed_by` the one that gave it back.
+    """
 
     id: str
     kind: str
@@ -33,7 +37,8 @@ class TransactionFacts:
     reference: str | None
     metadata: str | None
     recorded_at_us: int
-    returns: str | None = None
+    reverses: str | None = None
+    reversed_by: str | None = None
 
     @property
     def accounts(self) -> frozenset[str]:
@@ -49,9 +54,6 @@ class Reader:
     admin: bool
     partitions: int
 
-
-# A credit that could not land: its own transaction, back to the source.
-RETURN_KIND: Final = "return.v1"
 
 COLUMNS: Final = """
 o.id::text AS id, o.kind, o.principal, o.partition, o.batch, o.line, o.postings, o.reference, o.metadata, o.subject,
@@ -81,16 +83,18 @@ async def _owns_one(database: Database, reader: Reader, read: TransactionFacts) 
     return await database.row(OWNS_ONE, sorted(read.accounts), reader.principal) is not None
 
 
-# For each operation and account: has its credit landed, and what was the balance then. The entry is found by searching
-# the account's sequence for the batch that it stands in: the operation's own, or the one that settled it.
+# For each operation and account: has its credit landed, what was the balance then, and did it go back. The entry is
+# found by searching the account's sequence for the batch that it stands in: the operation's own, or the one that
+# settled it.
 READ_EFFECTS = """
-SELECT w.operation, w.account, p.batch IS NOT NULL AS landed, e.balance_after
-  FROM unnest($1::text[], $2::text[], $3::integer[], $4::bigint[], $5::integer[])
-       AS w(operation, account, source_partition, source_batch, partition)
+SELECT w.operation, w.account, p.batch IS NOT NULL AS landed, e.balance_after,
+       (SELECT r.id::text FROM ledger.operations r WHERE r.id = w.way_back::uuid) AS reversed_by
+  FROM unnest($1::text[], $2::text[], $3::integer[], $4::bigint[], $5::integer[], $6::text[])
+       AS w(operation, account, source_partition, source_batch, partition, way_back)
   LEFT JOIN ledger.settlements s
     ON s.source = w.source_partition AND s.source_batch = w.source_batch AND s.destination = w.partition
  CROSS JOIN LATERAL (SELECT CASE WHEN w.partition = w.source_partition THEN w.source_batch ELSE s.batch END AS batch) p
-  LEFT JOIN ledger.accounts a ON a.id = w.account AND ($6 OR a.owner = $7)
+  LEFT JOIN ledger.accounts a ON a.id = w.account AND ($7 OR a.owner = $8)
   LEFT JOIN LATERAL (
        SELECT balance_after FROM ledger.entries
         WHERE account_id = a.id AND operation_id = w.operation::uuid
@@ -103,13 +107,7 @@ async def with_effects(database: Database, reader: Reader, rows: Sequence[asyncp
     """Completes rows of COLUMNS by balances and settlement. Raises DatabaseUnavailable."""
     postings = {str(row["id"]): parse_postings(str(row["postings"])) for row in rows}
     wanted = [
-        (
-            str(row["id"]),
-            account,
-            int(row["partition"]),
-            int(row["batch"]),
-            partition_of(AccountId(account), reader.partitions),
-        )
+        _wanted(row, account, reader.partitions)
         for row in rows
         for account in dict.fromkeys(each for p in postings[str(row["id"])] for each in (p.source, p.destination))
     ]
@@ -119,11 +117,14 @@ async def with_effects(database: Database, reader: Reader, rows: Sequence[asyncp
     effects = await database.rows(READ_EFFECTS, *columns, reader.admin, reader.principal)
     balances: dict[str, dict[str, int]] = {}
     unsettled: set[str] = set()
+    reversed_by: dict[str, str] = {}
     for effect in effects:
         if effect["balance_after"] is not None:
             balances.setdefault(str(effect["operation"]), {})[str(effect["account"])] = int(effect["balance_after"])
         if not effect["landed"]:
             unsettled.add(str(effect["operation"]))
+        if effect["reversed_by"] is not None:
+            reversed_by[str(effect["operation"])] = str(effect["reversed_by"])
     return [
         TransactionFacts(
             str(row["id"]),
@@ -134,10 +135,19 @@ async def with_effects(database: Database, reader: Reader, rows: Sequence[asyncp
             row["reference"],
             row["metadata"],
             int(row["recorded_at_us"]),
-            returns=row["subject"] if row["kind"] == RETURN_KIND else None,
+            reverses=row["subject"] if row["kind"] == RETURN_KIND else None,
+            reversed_by=reversed_by.get(str(row["id"])),
         )
         for row in rows
     ]
+
+
+def _wanted(row: asyncpg.Record, account: str, partitions: int) -> tuple[str, str, int, int, int, str | None]:
+    """What READ_EFFECTS takes for one account. Only a credit of another partition may have gone back."""
+    operation, source, partition = str(row["id"]), int(row["partition"]), partition_of(AccountId(account), partitions)
+    is_crossing = partition != source and row["kind"] != RETURN_KIND
+    way_back = return_id(operation, partition) if is_crossing else None
+    return operation, account, source, int(row["batch"]), partition, way_back
 
 
 def parse_postings(text: str) -> list[PostingFacts]:

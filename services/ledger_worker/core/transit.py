@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from services.ledger_worker.core.accounts import Account, Status
 from services.ledger_worker.core.draft import OperationRow
 from services.ledger_worker.core.line import InvariantBroken, Line
-from shared.ids import AccountId, AssetCode, CommandId, Partition, derived_id, system_account, transit_account
+from shared.ids import AccountId, AssetCode, Partition, system_account, transit_account
 from shared.money import BALANCE_MINOR_MAX
-from shared.transit_rows import Credit
-
-RETURN_KIND = "return.v1"
+from shared.transit_rows import RETURN_KIND, Credit, return_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +122,7 @@ def _land(line: Line, source: Partition, credit: Credit) -> Landed:
 
 
 def _send_back(line: Line, source: Partition, credit: Credit) -> None:
-    operation = derived_id(CommandId(credit.operation), f"return:{line.partition}")
+    operation = return_id(credit.operation, line.partition)
     draft = line.open_draft()
     draft.operate(
         OperationRow(
