@@ -46,6 +46,13 @@ def test_the_baseline_refuses_what_the_gateway_refuses(old: bytes, new: bytes, c
     assert refused.value.code == code
 
 
+def test_the_baseline_spares_itself_no_check_of_the_gateways_parser() -> None:
+    many = BODY.replace(b"{", b'{"metadata":[' + b"1," * 20_000 + b"1],")
+    with pytest.raises(Refusal) as refused:
+        parse_transfer(many, SCALES)
+    assert refused.value.detail == "the body holds too many values"
+
+
 def account(**changed: object) -> dict[str, object]:
     return {"owner": "alice", "asset": "USD", "status": "open", "balance": "2000", "overdraft_limit": "0"} | changed
 

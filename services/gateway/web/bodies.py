@@ -8,7 +8,7 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from services.gateway.problems import Fault, FieldError, Refusal
-from services.gateway.web import strict_json
+from shared import strict_json
 
 BODY_BYTES_MAX: Final = 1024 * 1024
 ERRORS_SHOWN_MAX: Final = 20
@@ -98,7 +98,7 @@ def refusal_of(error: ValidationError) -> Refusal:
     errors: Sequence[FieldError] = [
         {
             "field": _path(each["loc"]),
-            "message": MESSAGES.get(each["type"], each["msg"]),
+            "message": MESSAGES.get(each["type"], each["msg"].removeprefix("Value error, ")),
         }
         for each in found
     ]
