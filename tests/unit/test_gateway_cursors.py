@@ -1,5 +1,7 @@
 """A cursor works for the query that it was made for, at any gateway with the secret."""
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,10 +37,29 @@ def test_another_query_does_not_take_it(query: dict[str, str]) -> None:
 @given(st.data())
 def test_a_changed_cursor_is_foreign(drawn: st.DataObject) -> None:
     cursor = CURSORS.encode(QUERY, ["acc-1"])
-    at = drawn.draw(st.integers(0, len(cursor) - 2))  # the last character has bits that say nothing
+    at = drawn.draw(st.integers(0, len(cursor) - 1))
     other = drawn.draw(st.sampled_from("ABCDEFabcdef0123456789-_").filter(lambda letter: letter != cursor[at]))
     with pytest.raises(ForeignCursor):
         CURSORS.decode(QUERY, cursor[:at] + other + cursor[at + 1 :])
+
+
+@pytest.mark.parametrize("length", range(1, 7))
+@pytest.mark.parametrize("more", ["=", "==", "A", " ", "\n"])
+def test_a_cursor_with_something_more_is_foreign(length: int, more: str) -> None:
+    cursor = CURSORS.encode(QUERY, ["a" * length])
+    with pytest.raises(ForeignCursor):
+        CURSORS.decode(QUERY, cursor + more)
+
+
+def test_a_last_character_of_the_same_bytes_is_foreign() -> None:
+    cursor = next(each for length in range(1, 4) if len(each := CURSORS.encode(QUERY, ["a" * length])) % 4 == 2)
+    twins = [cursor[:-1] + letter for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"]
+    taken = list[str]()
+    for twin in twins:
+        with contextlib.suppress(ForeignCursor):
+            CURSORS.decode(QUERY, twin)
+            taken.append(twin)
+    assert taken == [cursor]
 
 
 @given(st.text(max_size=600))

@@ -28,16 +28,19 @@ class Cursors:
     def encode(self, query: Mapping[str, str], position: Position) -> str:
         """`query` names the list, the caller and every filter, but neither limit nor cursor."""
         payload = json.dumps(list(position), separators=(",", ":")).encode()
-        return base64.urlsafe_b64encode(self._mac(query, payload) + payload).rstrip(b"=").decode()
+        return _text(self._mac(query, payload) + payload)
 
     def decode(self, query: Mapping[str, str], cursor: str) -> Position:
-        """The position that `encode` was given. Raises ForeignCursor."""
+        """The position that `encode` was given. Raises ForeignCursor for any text but the one that `encode` gave."""
         if len(cursor) > CURSOR_CHARACTERS_MAX or not cursor.isascii():
             raise ForeignCursor
         try:
             raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         except binascii.Error as error:
             raise ForeignCursor from error
+        # Several texts mean these bytes: one may end with `=`, or its last character have other bits that say nothing.
+        if _text(raw) != cursor:
+            raise ForeignCursor
         mac, payload = raw[:MAC_BYTES], raw[MAC_BYTES:]
         if not hmac.compare_digest(mac, self._mac(query, payload)):
             raise ForeignCursor
@@ -46,3 +49,7 @@ class Cursors:
     def _mac(self, query: Mapping[str, str], payload: bytes) -> bytes:
         bound = json.dumps(sorted(query.items()), separators=(",", ":")).encode()
         return hmac.digest(self._key, len(bound).to_bytes(4) + bound + payload, "sha256")[:MAC_BYTES]
+
+
+def _text(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
