@@ -40,10 +40,10 @@ class Caller:
         """Sees and may do everything."""
         return Scope.ADMIN in self.scopes
 
-    def require(self, scope: Scope) -> None:
-        """Raises Refusal unless the key has the scope."""
-        if scope not in self.scopes and Scope.ADMIN not in self.scopes:
-            raise Refusal(Fault.FORBIDDEN, f"the API key lacks the scope `{scope}`")
+    def require(self, *scopes: Scope) -> None:
+        """Raises Refusal unless the key has one of the scopes."""
+        if self.scopes.isdisjoint(scopes) and not self.admin:
+            raise Refusal(Fault.FORBIDDEN, f"the API key lacks the scope {' or '.join(f'`{each}`' for each in scopes)}")
 
 
 @dataclass(slots=True, eq=False)

@@ -32,7 +32,7 @@ FILE_HEADERS: Final = {**PAGE_HEADERS, "Cache-Control": "public, max-age=3600"}
 
 
 class RootBody(TypedDict):
-    """Where everything begins."""
+    """Where everything begins. A link with `{id}` in it is a URI template (RFC 6570)."""
 
     name: str
     version: str
@@ -50,13 +50,15 @@ class ProblemKind(TypedDict):
 
 ROOT: TypeAdapter[RootBody] = TypeAdapter(RootBody)
 PROBLEM_KIND: TypeAdapter[ProblemKind] = TypeAdapter(ProblemKind)
-NOUNS: Final = ("assets", "accounts", "deposits", "withdrawals", "transfers", "transactions", "operations", "mixes")
+NOUNS: Final = ("assets", "accounts", "deposits", "withdrawals", "transfers", "transactions", "mixes")
 
 
 async def root(_: Call) -> Answer:
     """Links to what there is."""
     links = {"self": "/", **{noun: f"/v1/{noun}" for noun in NOUNS}}
     links |= {
+        # Operations are not listed: each is known by the id that its write was answered with.
+        "operations": "/v1/operations/{id}",
         "openapi": "/openapi.json",
         "docs": "/docs",
         "livez": "/livez",

@@ -1,20 +1,21 @@
 """/v1/accounts/{id}/entries and /balance: an account's history, and what it held at an instant."""
 
 from datetime import UTC, datetime
-from typing import Final
+from typing import Annotated, Final, get_args
 
-from pydantic import TypeAdapter
+from pydantic import AfterValidator, BaseModel, TypeAdapter, WithJsonSchema
 from typing_extensions import TypedDict
 
 from services.gateway.accounts import readable_account
 from services.gateway.pages import cursor_after, position_of
 from services.gateway.routes import Call, Route
 from services.gateway.store.accounts import EntryFacts, EntryFilter, list_entries, read_balance_at
-from services.gateway.store.transactions import parse_postings
+from services.gateway.store.transactions import RETURN_KIND, parse_postings
 from services.gateway.transactions import SEQ_MAX
 from services.gateway.web.answers import Answer, instant_text, microseconds_of
 from services.gateway.web.queries import Instant, ListQuery, Query
 from shared.api_keys import Scope
+from shared.messages import Command
 from shared.money import format_amount
 
 
@@ -53,12 +54,32 @@ class BalanceBody(TypedDict):
 BALANCE: TypeAdapter[BalanceBody] = TypeAdapter(BalanceBody)
 
 
+def _kinds() -> frozenset[str]:
+    """Those of all commands, and of what the ledger itself gives back, as clients see them."""
+    models: tuple[type[BaseModel], ...] = get_args(get_args(Command)[0])
+    kinds = [kind for model in models for kind in get_args(model.model_fields["kind"].annotation)]
+    return frozenset(kind.removesuffix(".v1") for kind in (*kinds, RETURN_KIND))
+
+
+KINDS: Final = _kinds()
+
+
+def known_kind(kind: str) -> str:
+    """The kind itself. Raises ValueError for one that no entry can have."""
+    if kind not in KINDS:
+        raise ValueError(f"one of {', '.join(sorted(KINDS))} is expected")
+    return kind
+
+
+Kind = Annotated[str, AfterValidator(known_kind), WithJsonSchema({"type": "string", "enum": sorted(KINDS)})]
+
+
 class EntriesQuery(ListQuery):
     """`after` and `before` are exclusive; `kind` is an operation's, such as `transfer`."""
 
     after: Instant | None = None
     before: Instant | None = None
-    kind: str | None = None
+    kind: Kind | None = None
 
 
 class BalanceQuery(Query):

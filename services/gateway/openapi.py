@@ -11,13 +11,14 @@ from typing import Final, cast
 from pydantic import TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 
+from services.gateway.commands import AcceptedBody
 from services.gateway.problems import ProblemBody
 from services.gateway.routes import Route
 
 Json = dict[str, object]
 
 PARAMETER: Final = re.compile(r"\{(\w+)\}")
-TITLES: Final = {201: "Done", 200: "OK", 204: "Done, nothing to show"}
+TITLES: Final = {201: "Done", 200: "OK", 204: "Done, nothing to show", 503: "Not ready"}
 WRITE_HEADERS: Final = (
     (
         "Idempotency-Key",
@@ -63,6 +64,7 @@ class _Schemas:
     def __init__(self, routes: Sequence[Route]) -> None:
         wanted: dict[tuple[type[object], JsonSchemaMode], TypeAdapter[object]] = {
             (ProblemBody, "serialization"): TypeAdapter(ProblemBody),
+            (AcceptedBody, "serialization"): TypeAdapter(AcceptedBody),
         }
         for route in routes:
             for shape in (route.body, route.query):
@@ -102,7 +104,7 @@ def _operation(route: Route, schemas: _Schemas) -> Json:
         operation["requestBody"] = {"required": True, "content": content}
     if route.scope is not None:
         operation["security"] = [{"key": []}]
-        operation["description"] = f"Needs the scope `{route.scope}`."
+        operation["description"] = f"Needs the scope {' or '.join(f'`{each}`' for each in route.scopes)}."
     return operation
 
 
@@ -130,7 +132,10 @@ def _responses(route: Route, schemas: _Schemas) -> Json:
             response["content"] = {"application/json": {"schema": schemas.of(shape, "serialization")}}
         responses[str(status)] = response
     if route.writes:
-        responses["202"] = {"description": "No outcome yet: ask the operation that `Location` names"}
+        responses["202"] = {
+            "description": "No outcome yet: ask the operation that `Location` names",
+            "content": {"application/json": {"schema": schemas.of(AcceptedBody, "serialization")}},
+        }
     problem = {"schema": schemas.of(ProblemBody, "serialization")}
     responses["default"] = {"description": "A problem", "content": {"application/problem+json": problem}}
     return responses

@@ -57,18 +57,28 @@ Handler: TypeAlias = Callable[[Call], Awaitable[Answer]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """`scope` None: open to everybody. `answers` maps a status to the type of its JSON body, None for none."""
+    """`scope` None: open to everybody; a set: any of these will do.
+
+    `answers` maps a status to the type of its JSON body, None for none.
+    """
 
     method: str
     path: str
     handler: Handler
     summary: str
-    scope: Scope | None = None
+    scope: Scope | frozenset[Scope] | None = None
     body: type[Body] | None = None
     query: type[Query] | None = None
     answers: Mapping[int, Shape | None] = field(default_factory=dict[int, Shape | None])
     writes: bool = False
     tag: str = ""
+
+    @property
+    def scopes(self) -> Sequence[Scope]:
+        """Those of which a key needs one, in the order of their names; none: it needs no key."""
+        if self.scope is None:
+            return ()
+        return sorted(self.scope) if isinstance(self.scope, frozenset) else (self.scope,)
 
 
 class Router:

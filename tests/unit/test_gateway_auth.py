@@ -135,6 +135,15 @@ async def test_a_scope_that_a_key_lacks_is_forbidden_and_admin_has_all(store: Ke
             reader.require(scope)
 
 
+async def test_one_of_several_scopes_will_do(store: Keys, clock: Clock) -> None:
+    keys = keychain(clock)
+    for scope in (Scope.WRITE, Scope.PAYOUT, Scope.ADMIN):
+        (await caller(keys, store.make(scope))).require(Scope.WRITE, Scope.PAYOUT)
+    with pytest.raises(Refusal) as refused:
+        (await caller(keys, store.make(Scope.READ))).require(Scope.WRITE, Scope.PAYOUT)
+    assert refused.value.detail == "the API key lacks the scope `write` or `payout`"
+
+
 async def test_a_key_may_burst_and_then_at_its_rate(store: Keys, clock: Clock) -> None:
     keys, text = keychain(clock, rate_per_s_max=2.0), store.make()
     for _ in range(3):

@@ -2,10 +2,12 @@
 
 import json
 import re
+from dataclasses import replace
 from typing import cast
 
 from services.gateway.app import ROUTES
 from services.gateway.openapi import document, document_bytes
+from shared.api_keys import Scope
 from tests.tree import ROOT
 
 Json = dict[str, object]
@@ -43,3 +45,27 @@ def test_what_writes_takes_a_key_and_needs_a_scope() -> None:
     for route in ROUTES:
         assert route.writes == (route.method != "GET")
         assert not route.writes or route.scope is not None
+
+
+def operation_of(path: str, method: str, **changed: object) -> Json:
+    """The operation as documented, of a route changed as said."""
+    (route,) = [each for each in ROUTES if (each.path, each.method) == (path, method)]
+    paths = cast("dict[str, dict[str, Json]]", document([replace(route, **changed)])["paths"])
+    return paths[path][method.lower()]
+
+
+def test_the_202_of_every_write_says_what_its_body_is() -> None:
+    for route in ROUTES:
+        responses = cast("dict[str, Json]", operation_of(route.path, route.method)["responses"])
+        assert ("202" in responses) == route.writes
+        if route.writes:
+            content = cast("dict[str, Json]", responses["202"]["content"])
+            assert content["application/json"]["schema"] == {"$ref": "#/components/schemas/AcceptedBody"}
+
+
+def test_every_scope_that_will_do_is_named() -> None:
+    one = operation_of("/v1/transfers", "POST")
+    assert (one["description"], one["security"]) == ("Needs the scope `write`.", [{"key": []}])
+    some = operation_of("/v1/transfers", "POST", scope=frozenset({Scope.WRITE, Scope.PAYOUT}))
+    assert some["description"] == "Needs the scope `payout` or `write`."
+    assert "security" not in operation_of("/livez", "GET")
