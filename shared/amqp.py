@@ -233,6 +233,18 @@ async def open_reply_queue(connection: AbstractConnection, on_message: Callable[
     return channel, declared.queue
 
 
+async def ask(connection: AbstractConnection, *, queue: str | None = None) -> None:
+    """Returns once the broker has answered; `queue` must be there. Has no bound: a silent broker is waited for.
+
+    On a channel of its own: a question holds its channel's lock until it is answered, and a refused one closes it.
+    Raises what is in LINK_FAULTS.
+    """
+    channel = await open_channel(connection, confirmed=False)
+    if queue is not None:
+        await channel.queue_declare(queue, passive=True)
+    await channel.close()
+
+
 async def connect_comfortably(url: str, *, name: str) -> aio_pika.abc.AbstractConnection:
     """An aio-pika connection, for topology, parking and other work off the hot path."""
     return await aio_pika.connect(

@@ -21,6 +21,7 @@ from shared.faults import FaultPoint, fault_point
 from shared.ids import Partition, subkey
 from shared.messages import Command, CommandEnvelope, MixCreate, MixMessage, Outcome, Reply, Settled
 from shared.messages.base import COMMANDS_PER_ENVELOPE_MAX, ENVELOPE_BYTES_MAX
+from shared.waiting import until_done
 
 log = structlog.get_logger()
 
@@ -77,24 +78,6 @@ class Sent:
             self.decided.exception()  # somebody may have stopped waiting: no warning about that
 
 
-async def _until_done(decided: asyncio.Future[None], timeout_s: float) -> None:
-    """Returns when it is done or the time is up; requests wait here, at a third of the cost of `asyncio.timeout`."""
-    loop = asyncio.get_running_loop()
-    woken: asyncio.Future[None] = loop.create_future()
-
-    def wake(_: object = None) -> None:
-        if not woken.done():
-            woken.set_result(None)
-
-    decided.add_done_callback(wake)
-    timer = loop.call_later(timeout_s, wake)
-    try:
-        await woken
-    finally:
-        timer.cancel()
-        decided.remove_done_callback(wake)
-
-
 class LedgerClient:
     """Sends commands over one link and hears replies over another (a blocked link would hold back the replies)."""
 
@@ -128,6 +111,17 @@ class LedgerClient:
     def is_ready(self) -> bool:
         """Both links are open and the broker takes publishes."""
         return self._publishing.is_writable() and self._replying.connection is not None and self._reply_to is not None
+
+    async def ask_broker(self) -> None:
+        """Returns once the broker has answered on both links, and still has our reply queue. Raises NotSent."""
+        publishing, replying = self._publishing.connection, self._replying.connection
+        if not self.is_ready() or publishing is None or replying is None:
+            raise NotSent("the broker is not connected or blocks publishers")
+        try:
+            await amqp.ask(publishing)
+            await amqp.ask(replying, queue=self._reply_to)
+        except amqp.LINK_FAULTS as fault:
+            raise NotSent(repr(fault)) from fault
 
     @property
     def in_flight(self) -> int:
@@ -175,7 +169,7 @@ class LedgerClient:
         sent.waiters += 1
         try:
             if not sent.decided.done():
-                await _until_done(sent.decided, timeout_s)
+                await until_done(sent.decided, timeout_s)
             if sent.decided.done():
                 sent.decided.result()  # raises the publish's fault
         finally:

@@ -6,6 +6,7 @@ from itertools import islice
 from typing import Final, Protocol
 
 from services.gateway.auth import Keychain
+from services.gateway.dependencies import Broker, Dependencies
 from services.gateway.metrics import Metrics
 from services.gateway.problems import Fault, Refusal
 from services.gateway.settings import GatewaySettings
@@ -22,7 +23,7 @@ ASSETS_KNOWN_MAX: Final = 10_000
 KEYS_RECENT_MAX: Final = 20_000
 
 
-class Ledger(Protocol):
+class Ledger(Broker, Protocol):
     """What the gateway needs of `shared.ledger_client.LedgerClient`."""
 
     partitions: int
@@ -32,10 +33,6 @@ class Ledger(Protocol):
     @property
     def in_flight(self) -> int:
         """Commands that somebody waits for."""
-        ...
-
-    def is_ready(self) -> bool:
-        """Whether the broker takes commands now."""
         ...
 
     def send(self, command: Command, partition: Partition) -> Sent:
@@ -122,6 +119,10 @@ class Gateway:
     openapi: bytes = b""
     recent: RecentKeys = field(default_factory=RecentKeys)
     stopping: Stopping = field(default_factory=Stopping)
+    dependencies: Dependencies = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.dependencies = Dependencies(self.database, self.ledger)
 
     @property
     def partitions(self) -> int:

@@ -1,6 +1,6 @@
 """/livez, /readyz, /metrics."""
 
-import asyncio
+from collections.abc import Mapping
 from typing import Final
 
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -8,14 +8,15 @@ from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
 from services.gateway.routes import Call, Route
-from services.gateway.store.database import DatabaseUnavailable
-from services.gateway.store.health import missing_of_schema, read_settings
 from services.gateway.web.answers import Answer
 
-# Without these the database forgets what it acknowledged (measured: power loss).
-DURABLE: Final = ("fsync", "full_page_writes", "synchronous_commit")
-DURABLE_VALUES: Final = frozenset({"on", "remote_apply", "remote_write"})
-DATABASE_TIMEOUT_S: Final = 3.0
+
+class DependencyBody(TypedDict):
+    """`why_not` where it is not ok. `durability`: its settings as they were found; empty when it does not answer."""
+
+    ok: bool
+    why_not: str | None
+    durability: Mapping[str, str]
 
 
 class HealthBody(TypedDict):
@@ -23,6 +24,7 @@ class HealthBody(TypedDict):
 
     status: str
     missing: dict[str, str]
+    dependencies: dict[str, DependencyBody]
 
 
 class AliveBody(TypedDict):
@@ -41,30 +43,20 @@ async def livez(_: Call) -> Answer:
 
 
 async def readyz(call: Call) -> Answer:
-    """Whether writes and reads would work now."""
-    missing = await _missing_of_database(call)
-    if not call.gateway.ledger.is_ready():
-        missing["broker"] = "not connected, or it blocks publishers"
+    """Whether writes and reads would work now: each dependency is asked, and has 2 s to answer."""
+    findings = await call.gateway.dependencies.found()
+    missing = {name: found.why_not for name, found in findings.items() if found.why_not is not None}
     if call.gateway.stopping.begun:
         missing["gateway"] = "stopping"
-    status = 503 if missing else 200
-    return Answer(status, HEALTH.dump_json({"status": "unavailable" if missing else "ok", "missing": missing}))
-
-
-async def _missing_of_database(call: Call) -> dict[str, str]:
-    database = call.gateway.database
-    try:
-        async with asyncio.timeout(DATABASE_TIMEOUT_S):
-            schema = await missing_of_schema(database)
-            settings = await read_settings(database, DURABLE)
-    except (DatabaseUnavailable, TimeoutError):
-        return {"database": "it does not answer"}
-    missing = {
-        f"database.{name}": f"is {settings.get(name)}" for name in DURABLE if settings.get(name) not in DURABLE_VALUES
+    body: HealthBody = {
+        "status": "unavailable" if missing else "ok",
+        "missing": missing,
+        "dependencies": {
+            name: {"ok": found.why_not is None, "why_not": found.why_not, "durability": found.durability}
+            for name, found in findings.items()
+        },
     }
-    if schema is not None:
-        missing["database.schema"] = schema
-    return missing
+    return Answer(503 if missing else 200, HEALTH.dump_json(body))
 
 
 async def metrics(call: Call) -> Answer:
@@ -78,7 +70,7 @@ ROUTES: Final = (
         method="GET",
         path="/readyz",
         handler=readyz,
-        answers={200: HealthBody},
+        answers={200: HealthBody, 503: HealthBody},
         summary="Whether everything it needs is there",
     ),
     Route(method="GET", path="/metrics", handler=metrics, answers={200: None}, summary="Prometheus metrics"),

@@ -37,6 +37,9 @@ class Deaf:
     def is_ready(self) -> bool:
         return self.client.is_ready()
 
+    async def ask_broker(self) -> None:
+        await self.client.ask_broker()
+
     def send(self, command: Command, partition: Partition) -> Sent:
         return self.client.send(command, partition)
 

@@ -1,5 +1,6 @@
 """The pool, and the one fault that the rest of the gateway knows of it."""
 
+import time
 from collections.abc import Sequence
 from typing import Final
 
@@ -7,8 +8,8 @@ import asyncpg
 
 from shared import db
 
-# How long a request waits for a connection; a statement has its own bound (shared.db).
-ACQUIRE_TIMEOUT_S: Final = 5.0
+# How long a request waits for a connection and its rows together.
+WITHIN_S: Final = 5.0
 
 # The statement did not end with rows, and nothing is wrong with the statement itself.
 FAULTS: Final = (
@@ -33,17 +34,23 @@ class Database:
     def __init__(self, pool: db.Pool) -> None:
         self._pool = pool
 
-    async def rows(self, statement: str, *arguments: object) -> Sequence[asyncpg.Record]:
-        """All rows."""
+    async def rows(self, statement: str, *arguments: object, within_s: float = WITHIN_S) -> Sequence[asyncpg.Record]:
+        """All rows. `within_s`: seconds for the connection and the rows together."""
+        until_s = time.monotonic() + within_s
         try:
-            async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
-                return await connection.fetch(statement, *arguments)
+            async with self._pool.acquire(timeout=within_s) as connection:
+                try:
+                    return await connection.fetch(statement, *arguments, timeout=until_s - time.monotonic())
+                except TimeoutError:
+                    # The pool would first tell a silent database to stop, and wait for it to hear (measured: 5 s more).
+                    connection.terminate()
+                    raise
         except FAULTS as fault:
             raise DatabaseUnavailable(repr(fault)) from fault
 
-    async def row(self, statement: str, *arguments: object) -> asyncpg.Record | None:
-        """The first row, if there is one."""
-        found = await self.rows(statement, *arguments)
+    async def row(self, statement: str, *arguments: object, within_s: float = WITHIN_S) -> asyncpg.Record | None:
+        """The first row, if there is one. `within_s` as above."""
+        found = await self.rows(statement, *arguments, within_s=within_s)
         return found[0] if found else None
 
     async def execute(self, statement: str, *arguments: object) -> None:

@@ -1,16 +1,13 @@
 """What must be switched on in the database, and what never changes in the ledger."""
 
-from collections.abc import Sequence
-
 from services.gateway.store.database import Database
+from shared.durability import DURABILITY
 from shared.migrate import READ_VERSIONS, known_migrations
 
-READ_SETTINGS = "SELECT name, setting FROM pg_settings WHERE name = ANY($1::text[])"
 
-
-async def read_settings(database: Database, names: Sequence[str]) -> dict[str, str]:
-    """Settings as this session has them. Raises DatabaseUnavailable."""
-    return {str(row["name"]): str(row["setting"]) for row in await database.rows(READ_SETTINGS, list(names))}
+async def read_durability(database: Database) -> dict[str, str]:
+    """What decides whether a commit may be lost, as this session has it. Raises DatabaseUnavailable."""
+    return {str(row["name"]): str(row["setting"]) for row in await database.rows(DURABILITY)}
 
 
 READ_PARTITIONS = "SELECT partitions FROM ledger.constants"
