@@ -2,6 +2,8 @@
 
 import asyncio
 import ssl as _ssl
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final, TypeAlias
 
 import asyncpg
@@ -38,13 +40,19 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
 
-async def connect(dsn: str, *, application: str, command_timeout_s: float = COMMAND_TIMEOUT_S) -> Connection:
-    """One connection. Raises what is in CONNECTION_FAULTS."""
+async def connect(
+    dsn: str,
+    *,
+    application: str,
+    command_timeout_s: float = COMMAND_TIMEOUT_S,
+    settings: Mapping[str, str] = MappingProxyType({}),
+) -> Connection:
+    """One connection, with these settings of the server's. Raises what is in CONNECTION_FAULTS."""
     return await asyncpg.connect(
         dsn,
         timeout=CONNECT_TIMEOUT_S,
         command_timeout=command_timeout_s,
-        server_settings={"application_name": application},
+        server_settings={"application_name": application, **settings},
     )
 
 

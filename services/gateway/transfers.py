@@ -120,9 +120,9 @@ async def _move(
 
 
 def _told(command: Move, posted: Posted, scale: int) -> TransactionBody | None:
-    """The transaction as the reply told it; None when the journal must be asked."""
+    """The transaction as the reply told it; None when the journal must be asked, as of a credit that came back."""
     outcome = posted.outcome
-    if outcome is None:
+    if outcome is None or any(settled.returned for settled in posted.settled):
         return None
     balances = dict(outcome.balances)
     for settled in posted.settled:

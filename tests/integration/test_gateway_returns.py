@@ -80,6 +80,7 @@ async def test_a_credit_that_comes_back_is_linked_with_the_transfer_that_sent_it
     first = await api.post("/v1/transfers", transfer(alice, bob, "2"), key="race")
     assert (first.status, first.body["settled"]) == (201, True)
     sent = await settled(api, first.body["id"])
+    assert first.body == sent
     back = await settled(api, sent["reversed_by"])
     assert (back["kind"], back["reverses"], back["links"]) == (
         "return",

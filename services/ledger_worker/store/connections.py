@@ -16,6 +16,9 @@ REPEAT_CONSTRAINT: Final = "operations_pkey"
 FENCED_STATE: Final = "TL002"
 STALE_STATE: Final = "TL003"
 ROW_CLASSES: Final = ("22", "23", "TL")
+# Every statement of the worker finds its rows by key. A plan is kept as long as its connection, and one that was made
+# while the tables were small would read them whole once they have grown.
+BY_KEY: Final = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
 
 
 class Connections:
@@ -37,7 +40,7 @@ class Connections:
         connection = self._connections.get(name)
         if connection is None or connection.is_closed():
             try:
-                connection = await db.connect(self._dsn, application=self._application)
+                connection = await db.connect(self._dsn, application=self._application, settings=BY_KEY)
             except (*db.CONNECTION_FAULTS, asyncpg.PostgresError) as error:
                 raise StoreUnavailable(repr(error)) from error
             self._connections[name] = connection
