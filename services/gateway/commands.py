@@ -33,6 +33,8 @@ log = structlog.get_logger()
 
 WAIT_S_DEFAULT: Final = 5.0
 WAIT_S_MAX: Final = 30
+# Who has waited in vain does not wait as long again for a database that hangs.
+LAST_LOOK_S: Final = 1.0
 WAIT: Final = re.compile(r"wait\s*=\s*\"?([0-9]{1,9})\"?", re.ASCII)
 KEY: Final = re.compile(r"[\x20-\x7e]{1,255}", re.ASCII)
 # A stop of the gateway outlasts shorter waits; it ends longer ones.
@@ -59,6 +61,7 @@ class Identity:
 
     id: CommandId
     repeat: bool
+    has_key: bool
 
 
 def identify(call: Call) -> Identity:
@@ -66,11 +69,11 @@ def identify(call: Call) -> Identity:
     keys = call.request.headers.getall("Idempotency-Key", [])
     gateway = call.gateway
     if not keys:
-        return Identity(gateway.ids.fresh(call.caller.principal), repeat=False)
+        return Identity(gateway.ids.fresh(call.caller.principal), repeat=False, has_key=False)
     if len(keys) > 1 or not KEY.fullmatch(keys[0]):
         raise invalid("Idempotency-Key", "one key of 1 to 255 printable ASCII characters")
     command = gateway.ids.of_key(call.caller.principal, keys[0])
-    return Identity(command, gateway.recent.note(command))
+    return Identity(command, gateway.recent.note(command), has_key=True)
 
 
 def wait_s(call: Call) -> float:
@@ -121,7 +124,9 @@ async def submit(
     replayed = sent.command is not command or (is_repeat if outcome is None else outcome.replayed)
     kind = kind_of(command)
     if outcome is None or (outcome.replayed and outcome.code in DETAILED):
-        recorded = None if seconds == 0 and not is_repeat else await read_operation(gateway.database, command.id)
+        recorded = None
+        if seconds or is_repeat:
+            recorded = await read_operation(gateway.database, command.id, within_s=LAST_LOOK_S)
         if recorded is None or recorded.outcome == "started":
             gateway.metrics.undecided.inc()
             return accepted(command)
@@ -147,9 +152,10 @@ async def refuse(call: Call, identity: Identity, kind: RefusedKind, content: str
     """Ends a command that cannot be made. Always raises, or answers 202.
 
     What the ledger could have refused is written down by it, so that a repeat hears the same, whatever has become of
-    the reason; `refusal` itself is raised for what never is a command (400). `content` is the fingerprint.
+    the reason; `refusal` itself is raised for what never is a command (400), and where nobody can repeat it, for want
+    of a key. `content` is the fingerprint.
     """
-    if not isinstance(refusal.code, Rejection):
+    if not (identity.has_key and isinstance(refusal.code, Rejection)):
         raise refusal
     command = OperationRefuse(
         id=identity.id,

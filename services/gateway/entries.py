@@ -58,7 +58,7 @@ def _kinds() -> frozenset[str]:
     """Those of all commands, and of what the ledger itself gives back, as clients see them."""
     models: tuple[type[BaseModel], ...] = get_args(get_args(Command)[0])
     kinds = [kind for model in models for kind in get_args(model.model_fields["kind"].annotation)]
-    return frozenset(kind.removesuffix(".v1") for kind in (*kinds, RETURN_KIND))
+    return frozenset(kind.removesuffix(".v1") for kind in (*kinds, RETURN_KIND) if not kind.startswith("operation."))
 
 
 KINDS: Final = _kinds()

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from services.gateway.store.database import Database
+from services.gateway.store.database import WITHIN_S, Database
 
 ANY_CONTENT = "0" * 32  # the fingerprint of a cancelled operation: whatever is sent under its id is a repeat
 
@@ -36,7 +36,7 @@ SELECT o.kind, o.principal, encode(o.fingerprint, 'hex') AS fingerprint, o.outco
 """
 
 
-async def read_operation(database: Database, operation: str) -> RecordedOperation | None:
+async def read_operation(database: Database, operation: str, *, within_s: float = WITHIN_S) -> RecordedOperation | None:
     """The operation, once it has an outcome. `operation` is the text of a UUID. Raises DatabaseUnavailable."""
-    row = await database.row(READ_OPERATION, operation)
+    row = await database.row(READ_OPERATION, operation, within_s=within_s)
     return None if row is None else RecordedOperation(id=operation, **row)
