@@ -31,6 +31,10 @@ EVENT_KIND: Final = "event.v1"
 NUDGE_KIND: Final = "nudge.v1"
 # Events are nudges: one message of a partition at a time, and not more often than this (each costs 0.3 ms of CPU).
 EVENT_INTERVAL_S: Final = 0.2
+# Nobody waits for an acknowledgement, but each is a command to a quorum queue, with a write of its own to the disk. So
+# those of so many seconds, or deliveries, go together; after a crash as many more come again, and are found decided.
+OWED_S_MAX: Final = 0.1
+OWED_DELIVERIES_MAX: Final = PREFETCH_ENVELOPES // 2
 EVENTS_WAITING_MAX: Final = 10_000
 EVENTS_PER_MESSAGE_MAX: Final = 200
 
@@ -56,6 +60,8 @@ class RabbitBus:
         self._unconfirmed: amqp.Channel | None = None
         self._confirmed: amqp.Channel | None = None
         self._nudges: tuple[amqp.Channel, str] | None = None
+        self._owed: dict[Partition, tuple[Inbound, int]] = {}  # the last committed delivery, and the first tag with it
+        self._owing = asyncio.Event()
         self._events: dict[Partition, deque[BatchEvent]] = {}
         self._announced = asyncio.Event()
         self._consuming = amqp.Link(
@@ -76,6 +82,7 @@ class RabbitBus:
             group.create_task(self._publishing.run(), name="publishing link")
             group.create_task(self._keep_channels(), name="partition channels")
             group.create_task(self._publish_events(), name="events")
+            group.create_task(self._acknowledge_owed(), name="acknowledgements")
 
     def is_ready(self) -> bool:
         """Both links are open."""
@@ -94,6 +101,7 @@ class RabbitBus:
     async def close(self, partition: Partition) -> None:
         """See ports.Bus."""
         self._wanted.discard(partition)
+        await self._acknowledge(partition)
         channel = self._channels.pop(partition, None)
         if channel is not None:
             with contextlib.suppress(*amqp.LINK_FAULTS):
@@ -103,13 +111,30 @@ class RabbitBus:
             await self._bind_nudges(partition, bind=False)
 
     async def acknowledge(self, last: Inbound) -> None:
-        """See ports.Bus."""
-        channel = self._channels.get(last.partition)
+        """See ports.Bus. Leaves within OWED_S_MAX, before the channel is closed at the latest."""
+        before = self._owed.get(last.partition)
+        first_tag = before[1] if before is not None and before[0].channel is last.channel else last.tag
+        self._owed[last.partition] = last, first_tag
+        if last.tag - first_tag >= OWED_DELIVERIES_MAX:
+            await self._acknowledge(last.partition)
+        self._owing.set()
+
+    async def _acknowledge(self, partition: Partition) -> None:
+        last, _ = self._owed.pop(partition, (None, 0))
+        channel = self._channels.get(partition)
         # A tag belongs to its channel: on another it would acknowledge what was not processed.
-        if channel is None or channel is not last.channel or channel.is_closed:
+        if last is None or channel is None or channel is not last.channel or channel.is_closed:
             return
         with contextlib.suppress(*amqp.LINK_FAULTS):
             await channel.basic_ack(last.tag, multiple=True, wait=False)
+
+    async def _acknowledge_owed(self) -> None:
+        while True:
+            await self._owing.wait()
+            self._owing.clear()
+            await asyncio.sleep(OWED_S_MAX)
+            for partition in list(self._owed):
+                await self._acknowledge(partition)
 
     async def reply(self, reply_to: str, reply: Reply) -> None:
         """See ports.Bus."""

@@ -186,7 +186,10 @@ class Bus(Protocol):
         ...
 
     async def acknowledge(self, last: Inbound) -> None:
-        """Acknowledges this delivery and all before it on its channel; nothing if that channel is gone."""
+        """Acknowledges this delivery and all before it on its channel, soon: before `close` at the latest.
+
+        Nothing if that channel is gone.
+        """
         ...
 
     async def reply(self, reply_to: str, reply: Reply) -> None:

@@ -6,7 +6,7 @@ order.
 """
 
 import asyncio
-from typing import Any, Final
+from typing import Final
 
 from services.ledger_worker import metrics
 from services.ledger_worker.core.line import World
@@ -178,14 +178,8 @@ class Teller:
         if (has_room and self._inbox.has_work(self._owned.takeable())) or self._owned.is_stale or folds:
             return
         self._wake.clear()
-        waking = asyncio.ensure_future(self._wake.wait())  # noqa: TID251 - ends with this wait
-        waited: set[asyncio.Future[Any]] = {waking} if self._committing is None else {self._committing}
-        if has_room:
-            waited.add(waking)
-        try:
-            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            waking.cancel()
+        if self._committing is None or not self._committing.done():
+            await self._wake.wait()
 
     async def _absorb(self) -> None:
         """Decides what has come in, on top of what was decided before, into the open group."""
@@ -221,6 +215,7 @@ class Teller:
         self._open = Group()
         self._committed_group = group
         self._committing = asyncio.ensure_future(self._commit(group))  # noqa: TID251 - `_finish` awaits it, and its fault is the loop's
+        self._committing.add_done_callback(lambda _: self._wake.set())
 
     def _check_fresh(self) -> None:
         if self._owned.is_stale:
