@@ -202,6 +202,12 @@ async def publish(channel: Channel | None, message: Outgoing, *, timeout_s: floa
         raise Refused(message.key) from error
     except LINK_FAULTS as error:
         raise SendUnknown(repr(error)) from error
+    except asyncio.CancelledError as error:
+        # aiormq ends what waits on a connection that is closed as if it were cancelled; a task group would take no notice.
+        task = asyncio.current_task()
+        if task is not None and not task.cancelling():
+            raise SendUnknown("the connection was closed") from error
+        raise
 
 
 async def publish_unconfirmed(channel: Channel, message: Outgoing) -> None:
