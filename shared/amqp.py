@@ -203,7 +203,7 @@ async def publish(channel: Channel | None, message: Outgoing, *, timeout_s: floa
     except LINK_FAULTS as error:
         raise SendUnknown(repr(error)) from error
     except asyncio.CancelledError as error:
-        # aiormq ends what waits on a connection that is closed as if it were cancelled; a task group would take no notice.
+        # aiormq ends what waits on a closed connection as if it were cancelled, which a task group would not notice.
         task = asyncio.current_task()
         if task is not None and not task.cancelling():
             raise SendUnknown("the connection was closed") from error
