@@ -7,19 +7,18 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
 import structlog
 
-from services.ledger_worker import metrics
+from services.ledger_worker.announcements import Announcements
 from services.ledger_worker.ports import Inbound
 from shared import amqp, topology
 from shared.amqp import Outgoing
 from shared.ids import Partition
 from shared.ledger_client import MAC_HEADER
-from shared.messages import BatchEvent, EventMessage, Nudge, Reply
+from shared.messages import BatchEvent, Nudge, Reply
 
 log = structlog.get_logger()
 
@@ -27,16 +26,11 @@ HEARTBEAT_S: Final = 5
 PREFETCH_ENVELOPES: Final = 32
 CLOSE_TIMEOUT_S: Final = 3.0
 REPLY_KIND: Final = "reply.v1"
-EVENT_KIND: Final = "event.v1"
 NUDGE_KIND: Final = "nudge.v1"
-# Events are nudges: one message of a partition at a time, and not more often than this (each costs 0.3 ms of CPU).
-EVENT_INTERVAL_S: Final = 0.2
 # Nobody waits for an acknowledgement, but each is a command to a quorum queue, with a write of its own to the disk. So
 # those of so many seconds, or deliveries, go together; after a crash as many more come again, and are found decided.
 OWED_S_MAX: Final = 0.1
 OWED_DELIVERIES_MAX: Final = PREFETCH_ENVELOPES // 2
-EVENTS_WAITING_MAX: Final = 10_000
-EVENTS_PER_MESSAGE_MAX: Final = 200
 
 
 class RabbitBus:
@@ -62,8 +56,7 @@ class RabbitBus:
         self._nudges: tuple[amqp.Channel, str] | None = None
         self._owed: dict[Partition, tuple[Inbound, int]] = {}  # the last committed delivery, and the first tag with it
         self._owing = asyncio.Event()
-        self._events: dict[Partition, deque[BatchEvent]] = {}
-        self._announced = asyncio.Event()
+        self._announcements = Announcements(lambda: self._confirmed)
         self._consuming = amqp.Link(
             url,
             name=f"{owner}.consume",
@@ -81,7 +74,7 @@ class RabbitBus:
             group.create_task(self._consuming.run(), name="consuming link")
             group.create_task(self._publishing.run(), name="publishing link")
             group.create_task(self._keep_channels(), name="partition channels")
-            group.create_task(self._publish_events(), name="events")
+            group.create_task(self._announcements.run(), name="events")
             group.create_task(self._acknowledge_owed(), name="acknowledgements")
 
     def is_ready(self) -> bool:
@@ -185,39 +178,8 @@ class RabbitBus:
         )
 
     def announce(self, partition: Partition, event: BatchEvent) -> None:
-        """See ports.Bus. Beyond the bound the oldest is dropped: readers find it in the journal."""
-        self._events.setdefault(partition, deque(maxlen=EVENTS_WAITING_MAX)).append(event)
-        self._announced.set()
-
-    async def _publish_events(self) -> None:
-        while True:
-            await self._announced.wait()
-            self._announced.clear()
-            for partition, waiting in list(self._events.items()):
-                batches = [waiting.popleft() for _ in range(min(len(waiting), EVENTS_PER_MESSAGE_MAX))]
-                if batches:
-                    await self._publish_event(
-                        EventMessage.model_construct(v=1, partition=int(partition), batches=tuple(batches))
-                    )
-                if waiting:
-                    self._announced.set()
-            await asyncio.sleep(EVENT_INTERVAL_S)
-
-    async def _publish_event(self, message: EventMessage) -> None:
-        try:
-            await amqp.publish(
-                self._confirmed,
-                Outgoing(
-                    topology.EVENTS,
-                    topology.partition_key(Partition(message.partition)),
-                    message.model_dump_json(exclude_defaults=True).encode(),
-                    EVENT_KIND,
-                    mandatory=False,
-                ),
-            )
-        except amqp.BusError as fault:
-            metrics.EVENTS_LOST.inc()
-            log.info("event.lost", partition=message.partition, fault=repr(fault))
+        """See ports.Bus."""
+        self._announcements.add(partition, event)
 
     async def _keep_channels(self) -> None:
         attempt = 0
