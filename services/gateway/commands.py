@@ -4,21 +4,20 @@ What was decided is answered alike whether the reply told it or the journal: han
 """
 
 import asyncio
-import json
 import re
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, NotRequired, cast
+from typing import Final, NotRequired
 
 import structlog
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
 from services.gateway.context import Gateway
-from services.gateway.problems import Fault, FieldError, Refusal, invalid
+from services.gateway.problems import Fault, Refusal, invalid
+from services.gateway.rejections import field_errors, recorded_refusal, told_refusal
 from services.gateway.routes import Call
-from services.gateway.store.operations import RecordedOperation, read_operation
+from services.gateway.store.operations import read_operation
 from services.gateway.web.answers import Answer
 from shared.amqp import NotSent, Refused, SendUnknown, Unroutable
 from shared.ids import CommandId, Partition
@@ -26,7 +25,6 @@ from shared.ledger_client import Answer as LedgerAnswer
 from shared.ledger_client import Sent
 from shared.messages import Command, MixCreate, OperationRefuse, Outcome, RefusedKind, Settled
 from shared.messages import FieldError as MessageFieldError
-from shared.money import format_amount
 from shared.rejections import Rejection
 
 log = structlog.get_logger()
@@ -131,11 +129,11 @@ async def submit(
             gateway.metrics.undecided.inc()
             return accepted(command)
         gateway.metrics.resolved.inc()
-        refusal = _recorded_refusal(recorded, command.fingerprint, scale)
+        refusal = recorded_refusal(recorded, command.fingerprint, scale)
     else:
-        refusal = _refusal(outcome, scale)
+        refusal = told_refusal(outcome, scale)
         if refusal is not None and isinstance(command, OperationRefuse) and not outcome.replayed:
-            refusal.errors = _field_errors(command.errors)
+            refusal.errors = field_errors(command.errors)
     gateway.metrics.outcomes.labels(kind, "posted" if refusal is None else refusal.code.value).inc()
     if replayed:
         gateway.metrics.replays.inc()
@@ -253,47 +251,6 @@ def location_of(command: CommandId, fingerprint: str) -> str:
 def cancel_link(command: CommandId) -> str:
     """Where an unknown is ended."""
     return f"/v1/operations/{command}/cancel"
-
-
-def rejected(code: str, available: str | None, required: str | None, scale: int) -> Refusal:
-    """A rejection as a problem; amounts as text of minor units."""
-    refusal = Refusal(Rejection(code))
-    if available is not None and required is not None:
-        refusal.available, refusal.required = format_amount(int(available), scale), format_amount(int(required), scale)
-    return refusal
-
-
-def recorded_rejection(recorded: RecordedOperation, scale: int) -> Refusal:
-    """The rejection that the journal holds. Raises ValueError when it holds none."""
-    if recorded.code is None:
-        raise ValueError(f"operation {recorded.id} was not rejected")
-    detail: object = json.loads(recorded.detail) if recorded.detail else {}
-    if isinstance(detail, list):
-        refusal = Refusal(Rejection(recorded.code))
-        refusal.errors = cast("list[FieldError]", detail)
-        return refusal
-    funds = cast("dict[str, str]", detail)
-    return rejected(recorded.code, funds.get("available"), funds.get("required"), scale)
-
-
-def _recorded_refusal(recorded: RecordedOperation, fingerprint: str, scale: int) -> Refusal | None:
-    if not recorded.holds(fingerprint):
-        return Refusal(Rejection.IDEMPOTENCY_KEY_REUSED)
-    return None if recorded.outcome == "posted" else recorded_rejection(recorded, scale)
-
-
-def _refusal(outcome: Outcome, scale: int) -> Refusal | None:
-    if outcome.code is None:
-        return None
-    funds = (outcome.available, outcome.required)
-    available, required = (None if amount is None else str(amount) for amount in funds)
-    refusal = rejected(outcome.code, available, required, scale)
-    refusal.errors = _field_errors(outcome.errors)
-    return refusal
-
-
-def _field_errors(errors: Sequence[MessageFieldError]) -> list[FieldError]:
-    return [{"field": error.field, "message": error.message} for error in errors]
 
 
 def _headers(command: CommandId, *, replayed: bool) -> dict[str, str]:

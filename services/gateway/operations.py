@@ -7,10 +7,11 @@ from typing import Annotated, Final, Literal, NotRequired
 from pydantic import Field, StringConstraints, TypeAdapter
 from typing_extensions import TypedDict
 
-from services.gateway.commands import WAIT_S_MAX, anywhere, recorded_rejection, submit
+from services.gateway.commands import WAIT_S_MAX, anywhere, submit
 from services.gateway.context import not_found
 from services.gateway.fields import fingerprint
 from services.gateway.problems import Refusal
+from services.gateway.rejections import recorded_rejection
 from services.gateway.routes import Call, Route
 from services.gateway.store.keys import read_principals
 from services.gateway.store.operations import RecordedOperation, read_operation
