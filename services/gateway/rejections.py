@@ -1,4 +1,4 @@
-"""Rejections of the ledger as problems, alike whether a reply tells of one or the journal. `scale` is that of amounts."""
+"""Rejections of the ledger as problems, alike whether a reply tells of one or the journal; `scale`: of amounts."""
 
 import json
 from collections.abc import Sequence
