@@ -1,6 +1,7 @@
 """`python -m services.deposit_poller`: make mixes and bring deposits home until SIGTERM."""
 
 import asyncio
+from functools import partial
 from typing import Final
 
 import structlog
@@ -15,14 +16,14 @@ from services.deposit_poller.store.deposits import DepositStore
 from services.deposit_poller.store.mixes import MixStore
 from services.deposit_poller.sweeper import Sweeper
 from shared import db
-from shared.durability import read_ledger_constants
 from shared.ids import CommandIds
 from shared.jobcoin import JobcoinNetwork, NetworkUnavailable
 from shared.jobcoin_rows import Address
 from shared.ledger_client import LedgerClient
 from shared.logs import configure_logs
 from shared.mixer_ledger import MixerLedger
-from shared.run import run_service, serve_metrics, until_stop
+from shared.mixer_service import serve
+from shared.run import run_service, until_stop
 from shared.work import WorkLoop
 
 log = structlog.get_logger()
@@ -95,39 +96,11 @@ class Poller:
             await asyncio.sleep(UPKEEP_S)
 
 
-async def serve(settings: PollerSettings, stop: asyncio.Event) -> None:
-    """Connects, then runs until `stop`."""
-    dsn = settings.database_url.get_secret_value()
-    partitions = await read_ledger_constants(dsn, application=APPLICATION)
-    client = LedgerClient(
-        settings.amqp_url.get_secret_value(),
-        partitions=partitions,
-        secret=settings.secret.get_secret_value(),
-        name=APPLICATION,
-    )
-    network = JobcoinNetwork(
-        settings.jobcoin_url, timeout_s=settings.network_timeout_s, bytes_max=settings.list_bytes_max
-    )
-    pool = await db.open_pool(dsn, application=APPLICATION)
-    try:
-        async with network:
-            poller = Poller(settings, pool, network, client)
-            runner = await serve_metrics(settings.host, settings.metrics_port, poller.missing)
-            log.info("poller.started", instance=network.instance, house=settings.house_address)
-            try:
-                await poller.run(stop)
-            finally:
-                await runner.cleanup()
-    finally:
-        pool.terminate()
-    log.info("poller.stopped")
-
-
 def main() -> None:
     """Reads the environment and serves."""
     settings = PollerSettings.load_or_exit()
     configure_logs(APPLICATION, settings.log_format, settings.log_level)
-    run_service(lambda stop: serve(settings, stop))
+    run_service(lambda stop: serve(settings, APPLICATION, partial(Poller, settings), stop))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from functools import partial
 from typing import Final
 
 import structlog
@@ -17,13 +18,13 @@ from services.distributor.settings import DistributorSettings
 from services.distributor.store.credits import Credit, CreditStore
 from services.distributor.store.payouts import PayoutStore
 from shared import db
-from shared.durability import read_ledger_constants
 from shared.ids import CommandIds
 from shared.jobcoin import JobcoinNetwork
 from shared.ledger_client import LedgerClient
 from shared.logs import configure_logs
 from shared.mixer_ledger import MixerLedger
-from shared.run import run_service, serve_metrics, until_stop
+from shared.mixer_service import serve
+from shared.run import run_service, until_stop
 from shared.work import WorkLoop
 
 log = structlog.get_logger()
@@ -103,39 +104,11 @@ class Distributor:
             await asyncio.sleep(UPKEEP_S)
 
 
-async def serve(settings: DistributorSettings, stop: asyncio.Event) -> None:
-    """Connects, then runs until `stop`."""
-    dsn = settings.database_url.get_secret_value()
-    partitions = await read_ledger_constants(dsn, application=APPLICATION)
-    client = LedgerClient(
-        settings.amqp_url.get_secret_value(),
-        partitions=partitions,
-        secret=settings.secret.get_secret_value(),
-        name=APPLICATION,
-    )
-    network = JobcoinNetwork(
-        settings.jobcoin_url, timeout_s=settings.network_timeout_s, bytes_max=settings.answer_bytes_max
-    )
-    pool = await db.open_pool(dsn, application=APPLICATION)
-    try:
-        async with network:
-            distributor = Distributor(settings, pool, network, client)
-            runner = await serve_metrics(settings.host, settings.metrics_port, distributor.missing)
-            log.info("distributor.started", instance=network.instance, house=settings.house_address)
-            try:
-                await distributor.run(stop)
-            finally:
-                await runner.cleanup()
-    finally:
-        pool.terminate()
-    log.info("distributor.stopped")
-
-
 def main() -> None:
     """Reads the environment and serves."""
     settings = DistributorSettings.load_or_exit()
     configure_logs(APPLICATION, settings.log_format, settings.log_level)
-    run_service(lambda stop: serve(settings, stop))
+    run_service(lambda stop: serve(settings, APPLICATION, partial(Distributor, settings), stop))
 
 
 if __name__ == "__main__":

@@ -2,21 +2,12 @@
 
 from pydantic import Field
 
-from shared.settings import LedgerSettings
+from shared.mixer_service import MixerSettings
 
 
-class DistributorSettings(LedgerSettings):
-    """Where the network is, and how patiently it is asked."""
+class DistributorSettings(MixerSettings):
+    """How often it looks by itself."""
 
-    jobcoin_url: str = Field(pattern=r"^https?://.+/.+$")
-    house_address: str = Field(default="tellerline-house", pattern=r"^[A-Za-z0-9_-]{1,128}$")
-    network_timeout_s: float = Field(default=5.0, gt=0)
-    # An address of ours has few transactions.
-    answer_bytes_max: int = Field(default=1024 * 1024, gt=0)
-    # Longer than the time-out plus the network's worst delay: only after it does absence from the list prove anything.
-    settle_s: float = Field(default=15.0, gt=0)
-    rounds_max: int = Field(default=8, ge=1)
-    claim_s: float = Field(default=30.0, gt=0)
     # How often fundings that were taken for absent are looked for.
     reclaim_s: float = Field(default=30.0, gt=0)
     # The journal is read after a nudge, and this often without one.
