@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import random
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -57,6 +57,25 @@ class SendUnknown(BusError):
     """No confirm came in time: the message may be in the queue, now or later."""
 
 
+class LinkClosed(ConnectionError):
+    """What was waited for will not come: the connection was closed."""
+
+
+@contextlib.contextmanager
+def cancelled_only_by_us() -> Generator[None]:
+    """Aiormq ends what waits on a closed connection as if it were cancelled, which a task group would not notice.
+
+    Here that is LinkClosed. Around every wait for the broker.
+    """
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is not None and not task.cancelling():
+            raise LinkClosed("the connection was closed") from error
+        raise
+
+
 def backoff_s(attempt: int) -> float:
     """Seconds to wait before attempt n = 0, 1, …: capped exponential with full jitter."""
     return random.uniform(BACKOFF_MS_MIN, min(BACKOFF_MS_MAX, BACKOFF_MS_MIN * 2.0 ** min(attempt, 10))) / 1_000  # noqa: S311 - jitter
@@ -96,9 +115,10 @@ class Link:
         attempt = 0
         while True:
             try:
-                async with self._session() as ends:
-                    attempt = 0
-                    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+                with cancelled_only_by_us():
+                    async with self._session() as ends:
+                        attempt = 0
+                        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             except LINK_FAULTS as fault:
                 log.warning("amqp.link_lost", link=self._name, fault=repr(fault), attempt=attempt)
             await asyncio.sleep(backoff_s(attempt))
@@ -115,7 +135,7 @@ class Link:
         finally:
             self.connection = None
             self._lost()
-            with contextlib.suppress(*LINK_FAULTS):
+            with contextlib.suppress(*LINK_FAULTS), cancelled_only_by_us():
                 async with asyncio.timeout(CONNECT_TIMEOUT_S):
                     await connection.close()
 
@@ -187,39 +207,35 @@ async def publish(channel: Channel | None, message: Outgoing, *, timeout_s: floa
     if not is_unblocked(channel.connection):
         raise NotSent("the broker blocks publishers")
     try:
-        async with asyncio.timeout(timeout_s):
-            await channel.basic_publish(
-                message.body,
-                exchange=message.exchange,
-                routing_key=message.key,
-                properties=message.properties(),
-                mandatory=message.mandatory,
-                wait=False,
-            )
+        with cancelled_only_by_us():
+            async with asyncio.timeout(timeout_s):
+                await channel.basic_publish(
+                    message.body,
+                    exchange=message.exchange,
+                    routing_key=message.key,
+                    properties=message.properties(),
+                    mandatory=message.mandatory,
+                    wait=False,
+                )
     except PublishError as error:
         raise Unroutable(message.key) from error
     except DeliveryError as error:
         raise Refused(message.key) from error
     except LINK_FAULTS as error:
         raise SendUnknown(repr(error)) from error
-    except asyncio.CancelledError as error:
-        # aiormq ends what waits on a closed connection as if it were cancelled, which a task group would not notice.
-        task = asyncio.current_task()
-        if task is not None and not task.cancelling():
-            raise SendUnknown("the connection was closed") from error
-        raise
 
 
 async def publish_unconfirmed(channel: Channel, message: Outgoing) -> None:
     """For a channel without confirms: replies and nudges, whose loss is harmless. Raises what is in LINK_FAULTS."""
-    await channel.basic_publish(
-        message.body,
-        exchange=message.exchange,
-        routing_key=message.key,
-        properties=message.properties(),
-        mandatory=False,
-        wait=False,
-    )
+    with cancelled_only_by_us():
+        await channel.basic_publish(
+            message.body,
+            exchange=message.exchange,
+            routing_key=message.key,
+            properties=message.properties(),
+            mandatory=False,
+            wait=False,
+        )
 
 
 async def open_reply_queue(connection: AbstractConnection, on_message: Callable[[bytes], None]) -> tuple[Channel, str]:
@@ -245,10 +261,11 @@ async def ask(connection: AbstractConnection, *, queue: str | None = None) -> No
     On a channel of its own: a question holds its channel's lock until it is answered, and a refused one closes it.
     Raises what is in LINK_FAULTS.
     """
-    channel = await open_channel(connection, confirmed=False)
-    if queue is not None:
-        await channel.queue_declare(queue, passive=True)
-    await channel.close()
+    with cancelled_only_by_us():
+        channel = await open_channel(connection, confirmed=False)
+        if queue is not None:
+            await channel.queue_declare(queue, passive=True)
+        await channel.close()
 
 
 async def connect_comfortably(url: str, *, name: str) -> aio_pika.abc.AbstractConnection:

@@ -15,6 +15,9 @@ HoldId = NewType("HoldId", str)
 Partition = NewType("Partition", int)
 Principal = NewType("Principal", str)
 
+# Whose the mixer's own commands are; no API key can have this principal.
+MIXER = Principal("tellerline:mixer")
+
 ACCOUNT_ID = re.compile(r"[a-z0-9][a-z0-9._:-]{0,63}", re.ASCII)
 ASSET_CODE = re.compile(r"[A-Z][A-Z0-9._-]{0,15}", re.ASCII)
 SYSTEM_ACCOUNT_ID = re.compile(

@@ -15,12 +15,12 @@ from pydantic import TypeAdapter
 from shared import db
 from shared.amqp import BusError
 from shared.ids import (
+    MIXER,
     AccountId,
     AssetCode,
     CommandId,
     CommandIds,
     HoldId,
-    Principal,
     derived_id,
     partition_of,
     system_account,
@@ -42,7 +42,6 @@ from shared.rejections import Rejection
 
 log = structlog.get_logger()
 
-MIXER: Final = Principal("tellerline:mixer")
 JOB: Final = AssetCode("JOB")
 ANSWER_TIMEOUT_S: Final = 5.0
 NO_FINGERPRINT: Final = "0" * 32

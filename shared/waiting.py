@@ -51,6 +51,7 @@ class Probe(Generic[Found]):
         question = self._question
         if question is None or (question.done() and self._clock() - self._ended_s > FRESH_S_MAX):
             question = asyncio.create_task(self._put())  # noqa: TID251 - a fault is an answer here, and ends nobody
+            question.add_done_callback(_heard)
             self._question = question
             self._asked_s = self._clock()
         if not question.done():
@@ -68,3 +69,9 @@ class Probe(Generic[Found]):
             return await self._ask()
         finally:
             self._ended_s = self._clock()
+
+
+def _heard(question: asyncio.Task[Found]) -> None:
+    """Nobody may be waiting any more: its fault was heard all the same."""
+    if not question.cancelled():
+        question.exception()

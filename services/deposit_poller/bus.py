@@ -71,7 +71,7 @@ class OrderBus:
                 return
             await self._reply(message.header.properties.reply_to, outcome)
         if message.delivery_tag is not None:
-            with contextlib.suppress(*amqp.LINK_FAULTS):
+            with contextlib.suppress(*amqp.LINK_FAULTS), amqp.cancelled_only_by_us():
                 await channel.basic_ack(message.delivery_tag)
 
     async def _decided(self, channel: amqp.Channel, order: MixCreate) -> Outcome | None:

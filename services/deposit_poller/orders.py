@@ -51,11 +51,12 @@ class OrderDesk:
             is_reused = outcome.code is Rejection.IDEMPOTENCY_KEY_REUSED
             return outcome.model_copy(update={"replayed": not is_reused})
         errors = await self._errors(order)
-        # Another content was here first under this id and waits for the ledger: once that has decided, so is this.
-        if not errors and not await self._mixes.write_order(order):
-            raise OrderUndecided("another order with this id is under way")
-        fault_point(FaultPoint.POLLER_AFTER_ORDER_WRITTEN)
-        await self._ledger.order(order, errors)
+        asked = order
+        if not errors:
+            # Where another content was here first under this id, the ledger is asked about that: it decides this, too.
+            asked = order.model_copy(update={"fingerprint": await self._mixes.write_order(order)})
+            fault_point(FaultPoint.POLLER_AFTER_ORDER_WRITTEN)
+        await self._ledger.order(asked, errors)
         outcome = await self._ledger.outcome_of_order(order)
         if outcome is None:
             raise OrderUndecided("the ledger has not answered")

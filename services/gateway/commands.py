@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 
 from services.gateway.context import Gateway
 from services.gateway.problems import Fault, Refusal, invalid
-from services.gateway.rejections import field_errors, recorded_refusal, told_refusal
+from services.gateway.rejections import field_errors, recorded_refusal, recorded_rejection, told_refusal
 from services.gateway.routes import Call
 from services.gateway.store.operations import read_operation
 from services.gateway.web.answers import Answer
@@ -23,7 +23,7 @@ from shared.amqp import NotSent, Refused, SendUnknown, Unroutable
 from shared.ids import CommandId, Partition
 from shared.ledger_client import Answer as LedgerAnswer
 from shared.ledger_client import Sent
-from shared.messages import Command, MixCreate, OperationRefuse, Outcome, RefusedKind, Settled
+from shared.messages import Command, MixCreate, OperationCancel, OperationRefuse, Outcome, RefusedKind, Settled
 from shared.messages import FieldError as MessageFieldError
 from shared.rejections import Rejection
 
@@ -108,9 +108,11 @@ class Posted:
 
 
 async def submit(
-    call: Call, command: Command | MixCreate, partition: Partition | None, *, scale: int = 0
+    call: Call, command: Command | MixCreate, partition: Partition | None, *, scale: int = 0, repeat: bool = False
 ) -> Posted | Answer:
     """Sends the command and waits. Posted, or the answer 202. `scale` is that of amounts in refusals.
+
+    `repeat`: its key was seen before, as the command itself says unless it is an order for the mixer.
 
     Without a partition it is an order for the mixer. Raises DatabaseUnavailable, or Refusal: rejected, 503 where it had
     no effect, 504 where that is not known.
@@ -118,9 +120,9 @@ async def submit(
     gateway, seconds = call.gateway, wait_s(call)
     sent, answer = await _send(call, command, partition, seconds)
     outcome = None if answer is None else answer.outcome
-    is_repeat = isinstance(command, MixCreate) or command.repeat
+    is_repeat = repeat if isinstance(command, MixCreate) else command.repeat
     replayed = sent.command is not command or (is_repeat if outcome is None else outcome.replayed)
-    kind = kind_of(command)
+    kind = kind_of(command) or "cancel"
     if outcome is None or (outcome.replayed and outcome.code in DETAILED):
         recorded = None
         if seconds or is_repeat:
@@ -132,7 +134,7 @@ async def submit(
         refusal = recorded_refusal(recorded, command.fingerprint, scale)
     else:
         refusal = told_refusal(outcome, scale)
-        if refusal is not None and isinstance(command, OperationRefuse) and not outcome.replayed:
+        if isinstance(command, OperationRefuse) and refusal is not None and refusal.code is command.code:
             refusal.errors = field_errors(command.errors)
     gateway.metrics.outcomes.labels(kind, "posted" if refusal is None else refusal.code.value).inc()
     if replayed:
@@ -153,7 +155,10 @@ async def refuse(call: Call, identity: Identity, kind: RefusedKind, content: str
     the reason; `refusal` itself is raised for what never is a command (400), and where nobody can repeat it, for want
     of a key. `content` is the fingerprint.
     """
-    if not (identity.has_key and isinstance(refusal.code, Rejection)):
+    if not identity.has_key:
+        raise refusal
+    if not isinstance(refusal.code, Rejection):
+        await _replay_refusal(call, identity.id, content)
         raise refusal
     command = OperationRefuse(
         id=identity.id,
@@ -165,9 +170,17 @@ async def refuse(call: Call, identity: Identity, kind: RefusedKind, content: str
         errors=tuple(MessageFieldError(**error) for error in refusal.errors),
     )
     posted = await submit(call, command, anywhere(command.id, call.gateway.partitions))
-    if isinstance(posted, Answer):
-        return posted
-    raise refusal
+    # Posted: the same request came meanwhile when the reason was gone. Who asks the operation hears of that.
+    return posted if isinstance(posted, Answer) else accepted(command)
+
+
+async def _replay_refusal(call: Call, command: CommandId, content: str) -> None:
+    """Raises the refusal that the journal holds for this content, if it does."""
+    recorded = await read_operation(call.gateway.database, command)
+    if recorded is not None and recorded.outcome == "rejected" and recorded.holds(content):
+        refusal = recorded_rejection(recorded, 0)
+        refusal.headers = _headers(command, replayed=True)
+        raise refusal
 
 
 def anywhere(command: CommandId, partitions: int) -> Partition:
@@ -196,7 +209,7 @@ async def _send(
         raise Refusal(Fault.OVERLOADED, "too many commands wait", headers={"Retry-After": "1"}) from fault
     except SendUnknown as fault:
         call.gateway.metrics.unknown.inc()
-        location = location_of(command.id, command.fingerprint)
+        location = location_of(command)
         log.warning("command.unknown", operation_id=command.id, partition=partition, fault=repr(fault))
         raise Refusal(
             Fault.OUTCOME_UNKNOWN,
@@ -226,7 +239,7 @@ async def wait_for(gateway: Gateway, sent: Sent, seconds: float) -> LedgerAnswer
 
 def accepted(command: Command | MixCreate) -> Answer:
     """202: no outcome yet, or none that we can read now."""
-    location = location_of(command.id, command.fingerprint)
+    location = location_of(command)
     body = ACCEPTED.dump_json(
         {
             "id": command.id,
@@ -238,14 +251,17 @@ def accepted(command: Command | MixCreate) -> Answer:
     return Answer(202, body, {"Operation-Id": command.id, "Location": location})
 
 
-def kind_of(command: Command | MixCreate) -> str:
-    """The kind as clients see it."""
+def kind_of(command: Command | MixCreate) -> str | None:
+    """The kind as clients see it; None for a cancel, which may be of anything."""
+    if isinstance(command, OperationCancel):
+        return None
     return (command.of if isinstance(command, OperationRefuse) else command.kind).removesuffix(".v1")
 
 
-def location_of(command: CommandId, fingerprint: str) -> str:
-    """Where the operation is asked for, bound to the content that was sent."""
-    return f"/v1/operations/{command}?of={fingerprint}"
+def location_of(command: Command | MixCreate) -> str:
+    """Where the operation is asked for, bound to the content that was sent. A cancel binds to none."""
+    path = f"/v1/operations/{command.id}"
+    return path if isinstance(command, OperationCancel) else f"{path}?of={command.fingerprint}"
 
 
 def cancel_link(command: CommandId) -> str:

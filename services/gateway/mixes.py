@@ -135,7 +135,7 @@ async def create(call: Call) -> Answer:
         delay_ms_min=low,
         delay_ms_max=high,
     )
-    posted = await submit(call, order, None)
+    posted = await submit(call, order, None, repeat=identity.repeat)
     return posted if isinstance(posted, Answer) else posted.answer(201, MIX.dump_json(_new(order)))
 
 

@@ -7,12 +7,14 @@ from typing import Annotated, Final, Literal, NotRequired
 from pydantic import Field, StringConstraints, TypeAdapter
 from typing_extensions import TypedDict
 
+from services.gateway.auth import ADMIN
 from services.gateway.commands import WAIT_S_MAX, anywhere, submit
 from services.gateway.context import not_found
 from services.gateway.fields import fingerprint
 from services.gateway.problems import Refusal
 from services.gateway.rejections import recorded_rejection
 from services.gateway.routes import Call, Route
+from services.gateway.store.accounts import read_account
 from services.gateway.store.keys import read_principals
 from services.gateway.store.operations import RecordedOperation, read_operation
 from services.gateway.store.transactions import parse_postings
@@ -20,7 +22,7 @@ from services.gateway.transactions import TransactionBody, read_body_of
 from services.gateway.web.answers import Answer, instant_text
 from services.gateway.web.queries import Digits, Query
 from shared.api_keys import Scope
-from shared.ids import UUID_TEXT, CommandId, Principal
+from shared.ids import MIXER, UUID_TEXT, CommandId, Principal
 from shared.messages import OperationCancel
 from shared.rejections import Rejection
 
@@ -124,9 +126,10 @@ async def _owner(call: Call, operation: CommandId) -> Principal:
     issued = call.gateway.ids.is_issued
     if issued(operation, call.caller.principal):
         return call.caller.principal
-    for principal in await read_principals(call.gateway.database) if call.caller.admin else ():
-        if issued(operation, principal):
-            return principal
+    if call.caller.admin:
+        for principal in (ADMIN, MIXER, *await read_principals(call.gateway.database)):
+            if issued(operation, principal):
+                return principal
     raise not_found("operation")
 
 
@@ -150,9 +153,10 @@ async def _answer(call: Call, operation: CommandId, recorded: RecordedOperation 
         "links": {"self": path},
     }
     if not is_posted:
-        rejection = recorded_rejection(recorded, await _scale(call, recorded))
+        scale = await _scale(call, recorded)
+        rejection = recorded_rejection(recorded, scale or 0)
         body["code"] = rejection.code.value
-        if rejection.available is not None and rejection.required is not None:
+        if scale is not None and rejection.available is not None and rejection.required is not None:
             body["available"], body["required"] = rejection.available, rejection.required
     elif recorded.postings is not None:
         transaction = await read_body_of(call, operation)
@@ -166,12 +170,16 @@ async def _answer(call: Call, operation: CommandId, recorded: RecordedOperation 
     return Answer(200, OPERATION.dump_json(body))
 
 
-async def _scale(call: Call, recorded: RecordedOperation) -> int:
-    """That of the amounts in a refusal; 0 where the operation names no asset."""
-    if recorded.postings is None:
-        return 0
-    asset = await call.gateway.assets.find(parse_postings(recorded.postings)[0].asset)
-    return 0 if asset is None else asset.scale
+async def _scale(call: Call, recorded: RecordedOperation) -> int | None:
+    """That of the amounts in a refusal; None where the operation does not lead to an asset."""
+    code: str | None = None
+    if recorded.postings is not None:
+        code = parse_postings(recorded.postings)[0].asset
+    elif recorded.kind.startswith("account.") and recorded.subject is not None:
+        account = await read_account(call.gateway.database, recorded.subject)
+        code = account and account.asset
+    asset = None if code is None else await call.gateway.assets.find(code)
+    return None if asset is None else asset.scale
 
 
 ROUTES: Final = (

@@ -45,6 +45,9 @@ class Worker:
             missing["database"] = str(fault)
         if not self.bus.is_ready():
             missing["broker"] = "not connected"
+        unheard = [lease.partition for lease in self.teller.leases() if not self.bus.consumes(lease.partition)]
+        if unheard:
+            missing["partitions"] = f"nothing is heard of {sorted(unheard)}"
         ticked = self.keeper.last_tick_s
         if ticked is None or self.clock.monotonic_s() - ticked > LATE_TICKS_MAX * self.settings.lease_renew_s:
             missing["leases"] = "the lease loop does not turn"

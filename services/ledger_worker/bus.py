@@ -54,7 +54,8 @@ class RabbitBus:
         self._unconfirmed: amqp.Channel | None = None
         self._confirmed: amqp.Channel | None = None
         self._nudges: tuple[amqp.Channel, str] | None = None
-        self._owed: dict[Partition, tuple[Inbound, int]] = {}  # the last committed delivery, and the first tag with it
+        self._owed: dict[Partition, Inbound] = {}  # the last delivery that is committed and not acknowledged
+        self._acknowledged: dict[Partition, tuple[amqp.Channel, int]] = {}
         self._owing = asyncio.Event()
         self._announcements = Announcements(lambda: self._confirmed)
         self._consuming = amqp.Link(
@@ -97,7 +98,7 @@ class RabbitBus:
         await self._acknowledge(partition)
         channel = self._channels.pop(partition, None)
         if channel is not None:
-            with contextlib.suppress(*amqp.LINK_FAULTS):
+            with contextlib.suppress(*amqp.LINK_FAULTS), amqp.cancelled_only_by_us():
                 async with asyncio.timeout(CLOSE_TIMEOUT_S):
                     await channel.close()
         if partition not in self._wanted:
@@ -105,21 +106,22 @@ class RabbitBus:
 
     async def acknowledge(self, last: Inbound) -> None:
         """See ports.Bus. Leaves within OWED_S_MAX, before the channel is closed at the latest."""
-        before = self._owed.get(last.partition)
-        first_tag = before[1] if before is not None and before[0].channel is last.channel else last.tag
-        self._owed[last.partition] = last, first_tag
-        if last.tag - first_tag >= OWED_DELIVERIES_MAX:
+        self._owed[last.partition] = last
+        channel, tag = self._acknowledged.get(last.partition, (None, 0))
+        if last.tag - (tag if channel is last.channel else 0) >= OWED_DELIVERIES_MAX:
             await self._acknowledge(last.partition)
-        self._owing.set()
+        else:
+            self._owing.set()
 
     async def _acknowledge(self, partition: Partition) -> None:
-        last, _ = self._owed.pop(partition, (None, 0))
+        last = self._owed.pop(partition, None)
         channel = self._channels.get(partition)
         # A tag belongs to its channel: on another it would acknowledge what was not processed.
         if last is None or channel is None or channel is not last.channel or channel.is_closed:
             return
-        with contextlib.suppress(*amqp.LINK_FAULTS):
+        with contextlib.suppress(*amqp.LINK_FAULTS), amqp.cancelled_only_by_us():
             await channel.basic_ack(last.tag, multiple=True, wait=False)
+            self._acknowledged[partition] = channel, last.tag
 
     async def _acknowledge_owed(self) -> None:
         while True:
@@ -189,7 +191,8 @@ class RabbitBus:
             failed = False
             for partition in sorted(self._wanted - self._channels.keys()):
                 try:
-                    await self._consume(partition)
+                    with amqp.cancelled_only_by_us():
+                        await self._consume(partition)
                 except amqp.LINK_FAULTS as fault:
                     # A queue that is gone keeps no other partition waiting.
                     log.warning("channel.failed", partition=partition, fault=repr(fault), attempt=attempt)
@@ -237,7 +240,7 @@ class RabbitBus:
         channel, queue = self._nudges
         change = channel.queue_bind if bind else channel.queue_unbind
         # A broker that says nothing must not hold up giving a partition back.
-        with contextlib.suppress(*amqp.LINK_FAULTS):
+        with contextlib.suppress(*amqp.LINK_FAULTS), amqp.cancelled_only_by_us():
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await change(queue, exchange=topology.EVENTS, routing_key=topology.nudge_key(partition))
 

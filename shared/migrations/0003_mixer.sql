@@ -185,7 +185,8 @@ CREATE VIEW mixer.mix_heads AS
                 WHEN d.received > 0 THEN 'completed'
                 ELSE 'waiting' END AS status
       FROM mixer.mixes m
-      JOIN ledger.operations o ON o.id = m.operation_id AND o.outcome = 'posted'
+      JOIN ledger.operations o ON o.id = m.operation_id AND o.kind = 'mix.create.v1' AND o.outcome = 'posted'
+       AND o.fingerprint = m.fingerprint
       CROSS JOIN LATERAL (
           SELECT coalesce(sum(amount_minor), 0) AS received, coalesce(bool_or(state = 'stuck'), false) AS stuck,
                  coalesce(bool_or(state IN ('seen', 'sweeping', 'swept')), false) AS open,

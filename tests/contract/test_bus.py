@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from services.ledger_worker import bus
 from shared.ids import Partition
 from shared.messages import BatchEvent, Outcome, Reply, Settled
 from shared.messages.events import EventOutcome
@@ -130,6 +131,31 @@ async def test_a_broken_channel_is_opened_again_and_gives_everything_again_in_or
     await seat.receives(*"abc", *"abc")
     assert seat.lost == [P0]
     assert [inbound.redelivered for inbound in seat.delivered] == [False] * 3 + [True] * 3
+
+
+async def test_a_full_window_of_deliveries_is_acknowledged_at_once(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bus, "OWED_S_MAX", 3_600.0)  # not by the timer
+    seat = await room.seat("one")
+    await seat.bus.open(P0)
+    numbers = [str(number) for number in range(bus.PREFETCH_ENVELOPES + 8)]
+    await room.publish(0, *numbers)
+    await eventually(lambda: len(seat.delivered) >= bus.PREFETCH_ENVELOPES)
+    await seat.bus.acknowledge(seat.delivered[bus.PREFETCH_ENVELOPES - 1])
+    await seat.receives(*numbers)
+
+
+async def test_what_is_owed_is_acknowledged_before_the_channel_is_closed(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bus, "OWED_S_MAX", 3_600.0)
+    one, two = await room.seat("one"), await room.seat("two")
+    await one.bus.open(P0)
+    await room.publish(0, *"abc")
+    await one.receives(*"abc")
+    await one.bus.acknowledge(one.delivered[0])
+    await one.bus.close(P0)
+    await two.bus.open(P0)
+    await two.receives(*"bc")
 
 
 async def test_a_queue_that_is_gone_is_consumed_again_once_it_is_declared_and_keeps_no_other_waiting(

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from services.gateway.auth import ADMIN
-from shared.ids import CommandIds, Principal
+from shared.ids import MIXER, CommandIds, Principal
 from tests.builders import SECRET
 from tests.integration.conftest import Served
 from tests.integration.gateway import Client
@@ -31,8 +31,11 @@ async def test_an_unknown_can_be_seen_and_cancelled_by_its_owner_and_by_admin_on
         assert (await foreign.call("GET", path)).code == "not_found"
         late = await hers.post("/v1/accounts", {"asset": "USD"}, key=key)
         assert (late.status, late.code, late.replayed) == (409, "cancelled", True)
-    own = IDS.of_key(ADMIN, name("own"))
-    assert (await foreign.call("POST", f"/v1/operations/{own}/cancel")).code == "not_found"
+    another = Client(api.url, await served.stack.key(name("ops"), "admin"))
+    for principal in (ADMIN, MIXER):
+        unknown = IDS.of_key(principal, name("theirs"))
+        assert (await foreign.call("POST", f"/v1/operations/{unknown}/cancel")).code == "not_found"
+        assert (await another.get(f"/v1/operations/{unknown}"))["status"] == "pending"
 
 
 @pytest.mark.parametrize(
@@ -58,6 +61,32 @@ async def test_an_asset_that_was_unknown_stays_so_for_its_key(
     assert (kept["status"], kept["code"]) == ("rejected", code)
     other = await api.post(path, body | {"asset": "USD"}, key=key)
     assert (other.status, other.code) == (422, "idempotency_key_reused")
+    too_much = await api.post(path, body | {"asset": "USD", "amount": "9" * 30}, key=key) if "amount" in body else other
+    assert (too_much.code, too_much.body.get("errors")) == ("idempotency_key_reused", None)
+
+
+async def test_a_refusal_stays_when_the_request_is_no_longer_valid(served: Served, name: Name) -> None:
+    api, asset, key = served.client, name("y").replace("-", "").upper()[:16], name("key")
+    body = {"source": "a", "destination": "b", "amount": "1.234", "asset": asset}
+    first = await api.post("/v1/transfers", body, key=key)
+    await api.made("/v1/assets", {"code": asset, "scale": 2, "name": "A new one"})
+    again = await api.post("/v1/transfers", body, key=key)
+    assert (again.status, again.code, again.replayed) == (first.status, "unknown_asset", True)
+    assert (await api.post("/v1/transfers", body, key=name("another"))).code == "amount_scale"
+
+
+async def test_an_operation_shows_its_amounts_in_units_of_the_asset(served: Served, name: Name) -> None:
+    api = served.client
+    account = await api.account(name("limited"))
+    path = f"/v1/accounts/{account}"
+    assert (await api.call("PATCH", path, {"overdraft_limit": "50"})).status == 200
+    destination = await api.account(name("other"))
+    moved = {"source": account, "destination": destination, "amount": "40", "asset": "USD"}
+    await api.made("/v1/transfers", moved)
+    told = await api.call("PATCH", path, {"overdraft_limit": "5"})
+    assert (told.code, told.body["available"], told.body["required"]) == ("insufficient_funds", "10", "45")
+    kept = await api.get(f"/v1/operations/{told.headers['Operation-Id']}")
+    assert (kept["available"], kept["required"]) == ("10", "45")
 
 
 async def test_an_amount_past_the_limit_is_an_outcome_and_one_text_for_one_amount(served: Served, name: Name) -> None:

@@ -187,6 +187,21 @@ async def test_of_two_orders_with_one_key_the_first_one_that_was_written_wins(mi
         assert await here.owner.fetchval("SELECT destinations FROM mixer.mix_heads") == ["anna"]
 
 
+async def test_an_order_whose_key_was_used_while_its_poller_was_away_makes_no_mix(mixer: Stage) -> None:
+    dying = mixer.start("deposit_poller", fault=f"{FaultPoint.POLLER_AFTER_ORDER_WRITTEN}:1")
+    async with world(mixer) as here, asyncio.TaskGroup() as group:
+        order = here.order("anna", key="one")
+        waiting = group.create_task(here.send(order, 60))
+        await asyncio.to_thread(dying.wait_killed)
+        used = await here.client.call(opening(order), partition_of(AccountId("a"), 4), 10)
+        assert used is not None
+        assert used.outcome.status == "posted"
+        mixer.start("deposit_poller")
+        assert (await waiting).code is Rejection.IDEMPOTENCY_KEY_REUSED
+        assert await here.owner.fetchval("SELECT count(*) FROM mixer.mixes") == 1
+        assert await here.owner.fetchval("SELECT count(*) FROM mixer.mix_heads") == 0
+
+
 async def test_a_message_that_is_no_order_of_ours_is_parked(mixer: Stage) -> None:
     mixer.start("deposit_poller")
     async with world(mixer) as here, world(mixer, secret="another secret of thirty-two chars") as forger:

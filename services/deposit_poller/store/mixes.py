@@ -13,7 +13,7 @@ from shared.messages.mixer import deposit_address, mix_id
 DEPOSIT_ADDRESS: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 # Written before the ledger decides, so that no coin can arrive at an address that nobody watches. A mix is one once the
-# journal has its order as posted; until then, and for ever if it is refused, its row means nothing to anybody.
+# journal has its order as posted (mixer.mix_heads); until then, nobody is told of its address.
 WRITE_ORDER = """
 INSERT INTO mixer.mixes (id, operation_id, fingerprint, owner, deposit_address, destinations, fee_ppm, delay_ms_min,
                          delay_ms_max)
@@ -35,14 +35,15 @@ class MixStore:
     def __init__(self, pool: db.Pool) -> None:
         self._pool = pool
 
-    async def write_order(self, order: MixCreate) -> bool:
-        """Keeps what the order asks for, to be there once it is posted. False if its id stands for another content."""
+    async def write_order(self, order: MixCreate) -> str:
+        """Keeps what the order asks for, to be there once it is posted. The fingerprint of what stands under its id."""
         mix, content = mix_id(order.id), bytes.fromhex(order.fingerprint)
         await self._pool.execute(
             WRITE_ORDER, mix, order.id, content, order.principal, deposit_address(order.id), list(order.destinations),
             order.fee_ppm, order.delay_ms_min, order.delay_ms_max,
         )  # fmt: skip
-        return bool(await self._pool.fetchval(READ_ORDER, mix) == content)
+        stored: bytes = await self._pool.fetchval(READ_ORDER, mix)
+        return stored.hex()
 
     async def mixes_at(self, addresses: Collection[str]) -> dict[Address, str]:
         """Those of the addresses that are deposit addresses, with their mix."""
