@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints, TypeAdapter
 from typing_extensions import TypedDict
 
 from services.gateway.auth import ADMIN
-from services.gateway.commands import WAIT_S_MAX, anywhere, submit
+from services.gateway.commands import WAIT_S_MAX, anywhere, identify, refuse, submit
 from services.gateway.context import not_found
 from services.gateway.fields import fingerprint
 from services.gateway.problems import Refusal
@@ -73,23 +73,40 @@ async def show(call: Call) -> Answer:
 
 
 async def cancel(call: Call) -> Answer:
-    """Ends an unknown: writes the id as rejected `cancelled`, or shows the outcome that it already has.
-
-    A repeat finds the same end, so an Idempotency-Key adds nothing here and is not kept.
-    """
+    """Ends an unknown: writes the id as rejected `cancelled`, or shows the outcome that it already has."""
     operation = _named(call)
-    if await _read(call, operation) is None:
-        command = OperationCancel(
-            id=operation,
-            principal=await _owner(call, operation),
-            fingerprint=fingerprint("POST /v1/operations/{id}/cancel", operation),
-            repeat=True,
-        )
-        pending = await _end(call, command)
+    content = fingerprint("POST /v1/operations/{id}/cancel", operation)
+    headers, recorded = {"Operation-Id": str(operation)}, await _read(call, operation)
+    kept = await _keep_key(call, operation, content)
+    if isinstance(kept, Answer):
+        return kept
+    if kept:
+        headers["Idempotency-Replayed"] = "true"
+    if recorded is None:
+        owner = await _owner(call, operation)
+        pending = await _end(call, OperationCancel(id=operation, principal=owner, fingerprint=content, repeat=True))
         if pending is not None:
             return pending
     answer = await _answer(call, operation, await _read(call, operation))
-    return Answer(answer.status, answer.body, {"Operation-Id": operation})
+    return Answer(answer.status, answer.body, headers)
+
+
+async def _keep_key(call: Call, operation: CommandId, content: str) -> Answer | bool:
+    """Uses up the key of the cancel itself; whether it was before, for this one. 202 while the ledger has not said.
+
+    Its operation stands in the journal as rejected `cancelled`. Raises Refusal when the key was used for anything else.
+    """
+    identity = identify(call)
+    if not identity.has_key:
+        return False
+    if identity.id == operation:
+        raise Refusal(Rejection.IDEMPOTENCY_KEY_REUSED, "the key is that of the operation to be cancelled")
+    try:
+        return await refuse(call, identity, CANCEL, content, Refusal(Rejection.CANCELLED))
+    except Refusal as refusal:
+        if refusal.code is not Rejection.CANCELLED:
+            raise
+        return "Idempotency-Replayed" in refusal.headers
 
 
 async def _end(call: Call, command: OperationCancel) -> Answer | None:

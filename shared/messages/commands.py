@@ -124,6 +124,7 @@ RefusedKind: TypeAlias = Literal[
     "account.update.v1",
     "account.close.v1",
     "mix.create.v1",
+    "operation.cancel.v1",
 ]
 
 

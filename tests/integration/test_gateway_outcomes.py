@@ -119,3 +119,24 @@ async def test_null_takes_an_accounts_metadata_away(served: Served, name: Name) 
     assert (await api.call("PATCH", path, {"metadata": None})).body["metadata"] is None
     assert (await api.get(path))["metadata"] is None
     assert (await api.call("PATCH", path, {})).code == "invalid_request"
+
+
+async def test_the_key_of_a_cancel_is_used_up_like_any_other(served: Served, name: Name) -> None:
+    api, key, used = served.client, name("key"), name("used")
+    unknown = IDS.of_key(ADMIN, name("lost"))
+    path, headers = f"/v1/operations/{unknown}/cancel", {"Idempotency-Key": key}
+    await api.made("/v1/accounts", {"asset": "USD"}, key=used)
+    for reused in (used, name("theirs")):
+        other = IDS.of_key(ADMIN, reused)
+        told = await api.call("POST", f"/v1/operations/{other}/cancel", headers={"Idempotency-Key": reused})
+        assert (told.status, told.code) == (422, "idempotency_key_reused")
+    assert (await api.call("POST", path, headers={"Idempotency-Key": used})).code == "idempotency_key_reused"
+    assert (await api.call("POST", path, headers={"Idempotency-Key": "x" * 256})).status == 400
+    assert (await api.get(f"/v1/operations/{unknown}"))["status"] == "pending"
+    first = await api.call("POST", path, headers=headers)
+    assert (first.status, first.body["code"], first.replayed) == (200, "cancelled", False)
+    again = await api.call("POST", path, headers=headers)
+    assert (again.status, again.text, again.replayed) == (200, first.text, True)
+    assert (await api.post("/v1/accounts", {"asset": "USD"}, key=key)).code == "idempotency_key_reused"
+    another = f"/v1/operations/{IDS.of_key(ADMIN, name('lost too'))}/cancel"
+    assert (await api.call("POST", another, headers=headers)).code == "idempotency_key_reused"

@@ -49,13 +49,13 @@ def two_workers(database: Database, vhost: str, tmp_path: Path) -> Iterator[Stac
         yield running
 
 
-async def closed_unheard_of(running: Stack, api: Client) -> tuple[str, str]:
+async def closed_unheard_of(running: Stack, api: Client, owner: str = "bob") -> tuple[str, str]:
     """An account with 10 of alice's, and one of another worker that has been closed since the first knows of it."""
     await eventually_async(lambda: running.execute(EVENLY_SHARED))
     away = await running.execute(NOT_OF_THE_FIRST)
     assert isinstance(away, int)
     alice = await api.account(account_in(0), owner="alice", funds="11")
-    bob = await api.account(account_in(Partition(away)), owner="bob")
+    bob = await api.account(account_in(Partition(away)), owner=owner)
     await api.made("/v1/transfers", transfer(alice, bob, "1"))
     await api.made("/v1/withdrawals", {"account": bob, "amount": "1", "asset": "USD"})
     assert (await api.call("DELETE", f"/v1/accounts/{bob}")).status == 204
@@ -104,6 +104,16 @@ async def test_a_credit_that_comes_back_is_linked_with_the_transfer_that_sent_it
     assert [each for each in await api.rows("/v1/transactions") if each["id"] == sent["id"]] == [sent]
     refused = await api.post("/v1/transfers", transfer(alice, bob, "2"))
     assert (refused.status, refused.code) == (422, "account_closed")
+
+
+async def test_a_return_between_own_accounts_stands_in_the_list_of_their_owner(two_workers: Stack) -> None:
+    api = two_workers.gateway()
+    one, other = await closed_unheard_of(two_workers, api, owner="alice")
+    mine = replace(api, key=await two_workers.key("alice", "read", "write"))
+    sent = await mine.made("/v1/transfers", transfer(one, other, "2"))
+    back = await settled(mine, sent["reversed_by"])
+    assert (await mine.rows("/v1/transactions"))[:2] == [back, sent]
+    assert await mine.rows("/v1/transactions?kind=return") == [back]
 
 
 async def test_who_may_read_a_transfer_may_read_its_return_and_nobody_else(two_workers: Stack) -> None:

@@ -11,6 +11,7 @@ from typing import Final
 
 from services.gateway.store.database import Database
 from services.gateway.store.transactions import COLUMNS, Reader, TransactionFacts, with_effects
+from shared.transit_rows import RETURN_KIND
 
 END_OF_TIME: Final = datetime.max.replace(tzinfo=UTC)
 START_OF_TIME: Final = datetime.min.replace(tzinfo=UTC)
@@ -110,7 +111,8 @@ async def list_by_commit(
 
 
 # The newest entries stand in the accounts whose last entries are newest. An entry that the list leaves out (the owner's
-# own other side shows the transaction) pairs with one that it shows: hence twice the page, and some more.
+# own other side shows the transaction) pairs with one that it shows: hence twice the page, and some more. A return has
+# one entry only: nothing had landed at the account that it names as its source.
 LIST_OF_OWNER = f"""
 WITH bounds AS MATERIALIZED (
        SELECT partition, ledger.batch_until(partition, least($7, $5::timestamptz - interval '1 microsecond')) AS batch
@@ -132,7 +134,7 @@ WITH bounds AS MATERIALIZED (
                WHERE e.account_id = heads.id AND e.seq <= heads.seq AND e.delta <> 0 AND {IS_WANTED}
                  AND t.recorded_at > $4
                  AND (t.recorded_at, e.partition, e.line) < ($7, $8::integer, $9::integer)
-                 AND (e.delta < 0 OR NOT EXISTS (
+                 AND (e.delta < 0 OR o.kind = '{RETURN_KIND}' OR NOT EXISTS (
                       SELECT 1 FROM json_array_elements(o.postings::json) p
                         JOIN ledger.accounts mine ON mine.id = p->>0 WHERE mine.owner = $6))
                ORDER BY e.seq DESC LIMIT $10) e

@@ -14,7 +14,10 @@ BODY_BYTES_MAX: Final = 1024 * 1024
 ERRORS_SHOWN_MAX: Final = 20
 FIELD_CHARACTERS_MAX: Final = 64
 # What pydantic calls a text that is none; the message says what it should have been.
-MESSAGES: Final = {"string_type": 'a JSON string is expected, such as "12.34"', "extra_forbidden": "no such field"}
+MESSAGES: Final = {
+    "string_type": 'a JSON string is expected; of amounts, too: "12.34"',
+    "extra_forbidden": "no such field",
+}
 
 
 class Body(BaseModel):
