@@ -15,7 +15,7 @@ ERRORS_SHOWN_MAX: Final = 20
 FIELD_CHARACTERS_MAX: Final = 64
 # What pydantic calls a text that is none; the message says what it should have been.
 MESSAGES: Final = {
-    "string_type": 'a JSON string is expected; of amounts, too: "12.34"',
+    "string_type": 'a JSON string is expected; amounts are strings, too: "12.34"',
     "extra_forbidden": "no such field",
 }
 
