@@ -183,7 +183,9 @@ async def _answer(call: Call, operation: CommandId, recorded: RecordedOperation 
     elif recorded.subject is not None:
         noun = recorded.kind.partition(".")[0]
         if noun in COLLECTIONS:
-            body["links"][noun] = f"/v1/{COLLECTIONS[noun]}/{recorded.subject.removeprefix('mix:')}"
+            # The subject of an order is the account of its mix.
+            named = recorded.subject.removeprefix("mix:") if noun == "mix" else recorded.subject
+            body["links"][noun] = f"/v1/{COLLECTIONS[noun]}/{named}"
     return Answer(200, OPERATION.dump_json(body))
 
 

@@ -132,6 +132,7 @@ class OperationRefuse(_Command):
     """Writes `id` as rejected with `code`: a command of kind `of` whose sender found that it cannot be made at all.
 
     So it is refused alike when it is repeated, whatever has become of the reason. `errors` name fields of the request.
+    Of a cancel that came with a key, it uses up that key: `id` is the key's, not that of what is cancelled.
     """
 
     kind: Literal["operation.refuse.v1"] = "operation.refuse.v1"

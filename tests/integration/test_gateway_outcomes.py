@@ -1,6 +1,7 @@
 """Whatever became a command has one outcome for good, whoever asks, by whatever route."""
 
 from collections.abc import Callable
+from typing import cast
 
 import pytest
 
@@ -140,3 +141,13 @@ async def test_the_key_of_a_cancel_is_used_up_like_any_other(served: Served, nam
     assert (await api.post("/v1/accounts", {"asset": "USD"}, key=key)).code == "idempotency_key_reused"
     another = f"/v1/operations/{IDS.of_key(ADMIN, name('lost too'))}/cancel"
     assert (await api.call("POST", another, headers=headers)).code == "idempotency_key_reused"
+
+
+async def test_an_operation_leads_to_what_it_was_about(served: Served, name: Name) -> None:
+    """Also to an account whose name begins as a mix's."""
+    api, account = served.client, f"mix:{name('own')}"
+    told = await api.post("/v1/accounts", {"id": account, "asset": "USD"})
+    assert told.status == 201
+    operation = await api.get(f"/v1/operations/{told.headers['Operation-Id']}")
+    links = cast("dict[str, str]", operation["links"])
+    assert (await api.get(links["account"]))["id"] == account
