@@ -107,3 +107,18 @@ async def test_workers_count_as_alive_until_they_leave_or_fall_silent(ledger: Le
         return await store.heartbeat("three", 0.1) == ["three"]
 
     assert await eventually_async(alone)
+
+
+async def test_who_is_late_but_holds_no_row_keeps_its_connection_and_meets_the_fence(
+    ledger: Ledger, store: Store, scribe: Scribe
+) -> None:
+    alice, _, _ = spread()
+    await scribe.write(MAKE.open(alice))
+    scribe.decide(MAKE.deposit(alice, 1))
+    sealed = scribe.seal()
+    await store.renew("one", scribe.owned.leases.values(), -1.0)  # they have run out a second ago
+    other = ledger.store("two")
+    assert await other.free_stuck() == 0
+    assert await other.acquire("two", MINUTE_S) == Lease(Partition(0), 2)
+    with pytest.raises(Fenced):
+        await store.commit("one", sealed)

@@ -33,13 +33,14 @@ UPDATE ledger.partitions
 RETURNING partition, epoch
 """
 
-# Only a worker's own backend, should the pid have passed to another since.
+# Only a worker's own backend, should the pid have passed to another since; and only one inside a transaction, since no
+# other can hold the row: a lease that has just run out is taken at the next look, its owner meets the fence.
 FREE_STUCK = """
 SELECT count(pg_terminate_backend(s.pid))
   FROM (SELECT DISTINCT owner, backend_pid FROM ledger.partitions WHERE lease_expires_at < clock_timestamp()) p
   JOIN pg_stat_activity s ON s.pid = p.backend_pid AND s.usename = current_user
    AND s.application_name = $1 || ' ' || p.owner
- WHERE s.pid <> pg_backend_pid()
+ WHERE s.pid <> pg_backend_pid() AND s.xact_start IS NOT NULL
 """
 
 RELEASE = """
