@@ -1,16 +1,14 @@
 """The one way to send commands: partition, envelope, confirm, outcome. Gateway, poller and distributor use this client.
 
-What gathers for a partition while its last envelope is unconfirmed goes out as the next one: exactly one envelope in
-flight for each partition and no timer (ADR 0004). A command's way ends in one of four: an answer; NotSent or Refused,
-which certainly had no effect; or SendUnknown, whose end stands in the journal, now or later, and which
-`operation.cancel` ends for good.
+What gathers for a partition while its last envelope is unconfirmed, or not answered yet, goes out as the next one (ADR
+4). A command's way ends in one of four: an answer; NotSent or Refused, which certainly had no effect; or SendUnknown,
+whose end stands in the journal, now or later, and which `operation.cancel` ends for good.
 """
 
 import asyncio
 import hmac
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
@@ -19,13 +17,15 @@ from shared import amqp, topology
 from shared.amqp import BusError, NotSent, Outgoing, Refused
 from shared.faults import FaultPoint, fault_point
 from shared.ids import Partition, subkey
-from shared.messages import Command, CommandEnvelope, MixCreate, MixMessage, Outcome, Reply, Settled
+from shared.messages import Command, CommandEnvelope, MixCreate, MixMessage, Reply
 from shared.messages.base import COMMANDS_PER_ENVELOPE_MAX, ENVELOPE_BYTES_MAX
-from shared.waiting import until_done
+from shared.sending import Answer, InFlight, Sent
 
 log = structlog.get_logger()
 
 IN_FLIGHT_MAX: Final = 20_000
+# An envelope that was confirmed but not answered holds up the next one of its partition no longer than this.
+ANSWER_S_MAX: Final = 0.1
 ENVELOPE_KIND: Final = "cmd.v1"
 MIX_KIND: Final = "mix.v1"
 MAC_HEADER: Final = "mac"
@@ -36,46 +36,25 @@ def envelope_mac(key: bytes, body: bytes) -> str:
     return hmac.digest(key, body, "sha256").hex()
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the ledger decided; `settled` holds what is known of credits in other partitions."""
+class Line:
+    """What waits for one partition, and whether the envelope before it was answered."""
 
-    outcome: Outcome
-    settled: tuple[Settled, ...] = ()
+    def __init__(self, partition: Partition) -> None:
+        self.partition = partition
+        self.waiting: deque[Sent] = deque()
+        self.wake = asyncio.Event()
+        self.answered = asyncio.Event()
 
-    @property
-    def is_settled(self) -> bool:
-        """Whether every leg has landed (or returned)."""
-        return len(self.settled) >= len(self.outcome.legs)
+    def take(self) -> list[Sent]:
+        """What goes into the next envelope."""
+        return [self.waiting.popleft() for _ in range(min(len(self.waiting), COMMANDS_PER_ENVELOPE_MAX))]
 
-
-@dataclass(slots=True, eq=False)
-class Sent:
-    """A command on its way. Several callers may wait for the same one."""
-
-    command: Command | MixCreate
-    partition: Partition | None  # None: an order for the mixer
-    size: int = 0
-    waiters: int = 0
-    outcome: Outcome | None = None
-    settled: list[Settled] = field(default_factory=list[Settled])
-    decided: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """The same id with other content is another question to the ledger, with another answer."""
-        return self.command.id, self.command.fingerprint
-
-    def complete(self) -> None:
-        """Wakes the waiters once outcome and legs are there; the two may come in either order."""
-        if self.outcome is not None and len(self.settled) >= len(self.outcome.legs) and not self.decided.done():
-            self.decided.set_result(None)
-
-    def fail(self, fault: BusError) -> None:
-        """Wakes the waiters with the publish's fault."""
-        if not self.decided.done():
-            self.decided.set_exception(fault)
-            self.decided.exception()  # somebody may have stopped waiting: no warning about that
+    async def until_answered(self) -> None:
+        """Returns once it was answered, or after ANSWER_S_MAX: a worker may be slow, gone, or answer another."""
+        if not self.answered.is_set():
+            timer = asyncio.get_running_loop().call_later(ANSWER_S_MAX, self.answered.set)
+            await self.answered.wait()
+            timer.cancel()
 
 
 class LedgerClient:
@@ -84,12 +63,12 @@ class LedgerClient:
     def __init__(self, amqp_url: str, *, partitions: int, secret: str, name: str) -> None:
         self.partitions = partitions
         self._mac_key = subkey(secret, "envelope")
-        self._lines: list[deque[Sent]] = [deque() for _ in range(partitions)]
-        self._wake = [asyncio.Event() for _ in range(partitions)]
+        self._lines = [Line(Partition(partition)) for partition in range(partitions)]
+        # The last command of the envelope that is under way in each line: who hears of it has heard of all.
+        self._last: dict[str, Line] = {}
         self._orders: deque[Sent] = deque()
         self._ordered = asyncio.Event()
-        self._sent: dict[tuple[str, str], Sent] = {}
-        self._by_id: dict[str, list[Sent]] = {}
+        self._in_flight = InFlight()
         self._channel: amqp.Channel | None = None
         self._reply_to: str | None = None
         self._publishing = amqp.Link(
@@ -104,8 +83,8 @@ class LedgerClient:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._publishing.run(), name="commands link")
             group.create_task(self._replying.run(), name="replies link")
-            for partition in range(self.partitions):
-                group.create_task(self._send_line(Partition(partition)), name=f"line {partition}")
+            for line in self._lines:
+                group.create_task(self._send_line(line), name=f"line {line.partition}")
             group.create_task(self._send_orders(), name="orders")
 
     def is_ready(self) -> bool:
@@ -126,7 +105,7 @@ class LedgerClient:
     @property
     def in_flight(self) -> int:
         """Commands that somebody waits for."""
-        return len(self._sent)
+        return len(self._in_flight)
 
     def send(self, command: Command, partition: Partition) -> Sent:
         """Puts the command into its partition's line. Raises NotSent (no broker) or Refused (too many in flight).
@@ -135,8 +114,9 @@ class LedgerClient:
         """
         sent, is_new = self._join(command, partition)
         if is_new:
-            self._lines[partition].append(sent)
-            self._wake[partition].set()
+            line = self._lines[partition]
+            line.waiting.append(sent)
+            line.wake.set()
         return sent
 
     def send_order(self, order: MixCreate) -> Sent:
@@ -148,16 +128,15 @@ class LedgerClient:
         return sent
 
     def _join(self, command: Command | MixCreate, partition: Partition | None) -> tuple[Sent, bool]:
-        known = self._sent.get((command.id, command.fingerprint))
-        if known is not None and not known.decided.done():
+        known = self._in_flight.find(command)
+        if known is not None:
             return known, False
-        if len(self._sent) >= IN_FLIGHT_MAX:
+        if len(self._in_flight) >= IN_FLIGHT_MAX:
             raise Refused("too many commands in flight")
         if not self.is_ready():
             raise NotSent("the broker is not connected or blocks publishers")
         sent = Sent(command, partition)
-        self._sent[sent.key] = sent
-        self._by_id.setdefault(command.id, []).append(sent)
+        self._in_flight.add(sent)
         return sent, True
 
     async def answer(self, sent: Sent, timeout_s: float) -> Answer | None:
@@ -166,42 +145,35 @@ class LedgerClient:
         Raises NotSent, Refused or Unroutable (no effect), or SendUnknown. After None, `sent.outcome` may hold the
         decision; the journal knows the rest.
         """
-        sent.waiters += 1
         try:
-            if not sent.decided.done():
-                await until_done(sent.decided, timeout_s)
-            if sent.decided.done():
-                sent.decided.result()  # raises the publish's fault
+            if not sent.is_ended:
+                await sent.wait(timeout_s)
         finally:
-            sent.waiters -= 1
-            if sent.waiters == 0:
-                self._forget(sent)
-        return None if sent.outcome is None else Answer(sent.outcome, tuple(sent.settled))
+            if not sent.waiting:
+                self._in_flight.forget(sent)
+        if sent.fault is not None and sent.outcome is None:
+            raise sent.fault
+        return None if sent.outcome is None else Answer(sent.outcome, sent.settled)
 
     async def call(self, command: Command, partition: Partition, timeout_s: float) -> Answer | None:
         """`send` and `answer` in one."""
         return await self.answer(self.send(command, partition), timeout_s)
 
-    def _forget(self, sent: Sent) -> None:
-        # A waiter that finishes late must not drop a newer sending of the same command.
-        if self._sent.get(sent.key) is sent:
-            del self._sent[sent.key]
-        same_id = self._by_id.get(sent.command.id)
-        if same_id is not None and sent in same_id:
-            same_id.remove(sent)
-            if not same_id:
-                del self._by_id[sent.command.id]
-
-    async def _send_line(self, partition: Partition) -> None:
-        line, wake = self._lines[partition], self._wake[partition]
+    async def _send_line(self, line: Line) -> None:
         while True:
-            await wake.wait()
-            wake.clear()
-            while line:
-                batch = [line.popleft() for _ in range(min(len(line), COMMANDS_PER_ENVELOPE_MAX))]
-                await self._send_envelope(partition, batch)
+            await line.wake.wait()
+            line.wake.clear()
+            while line.waiting:
+                batch = line.take()
+                last = batch[-1].command.id
+                line.answered.clear()
+                self._last[last] = line
+                if await self._send_envelope(line.partition, batch):
+                    await line.until_answered()
+                self._last.pop(last, None)
 
-    async def _send_envelope(self, partition: Partition, batch: Sequence[Sent]) -> None:
+    async def _send_envelope(self, partition: Partition, batch: Sequence[Sent]) -> bool:
+        """Whether the broker has it."""
         body = (
             CommandEnvelope.model_construct(v=1, commands=tuple(sent.command for sent in batch))
             .model_dump_json(exclude_none=True)
@@ -210,8 +182,7 @@ class LedgerClient:
         if len(body) > ENVELOPE_BYTES_MAX and len(batch) > 1:
             middle = len(batch) // 2
             await self._send_envelope(partition, batch[:middle])
-            await self._send_envelope(partition, batch[middle:])
-            return
+            return await self._send_envelope(partition, batch[middle:])
         fault_point(FaultPoint.GATEWAY_BEFORE_PUBLISH)
         try:
             await amqp.publish(
@@ -228,11 +199,11 @@ class LedgerClient:
         except BusError as fault:
             log.warning("envelope.failed", partition=partition, commands=len(batch), fault=repr(fault))
             for sent in batch:
-                sent.fail(fault)
-                self._forget(sent)
-            return
+                self._fail(sent, fault)
+            return False
         self.envelopes += 1
         fault_point(FaultPoint.GATEWAY_AFTER_CONFIRM)
+        return True
 
     async def _send_orders(self) -> None:
         while True:
@@ -257,23 +228,22 @@ class LedgerClient:
             )
         except BusError as fault:
             log.warning("order.failed", kind=sent.command.kind, fault=repr(fault))
-            sent.fail(fault)
-            self._forget(sent)
+            self._fail(sent, fault)
+
+    def _fail(self, sent: Sent, fault: BusError) -> None:
+        sent.fault = fault
+        sent.wake()
+        self._in_flight.forget(sent)
 
     def _hear(self, body: bytes) -> None:
         reply = Reply.model_validate_json(body)
         for outcome in reply.outcomes:
-            sent = self._sent.get((outcome.id, outcome.fingerprint))
-            if sent is None:
+            if not self._in_flight.decide(outcome):
                 self.replies_unmatched += 1
-            elif sent.outcome is None:
-                sent.outcome = outcome
-                sent.complete()
+            if outcome.id in self._last:
+                self._last[outcome.id].answered.set()
         for settled in reply.settled:
-            for sent in self._by_id.get(settled.id, ()):
-                if all(settled.partition != known.partition for known in sent.settled):
-                    sent.settled.append(settled)
-                    sent.complete()
+            self._in_flight.settle(settled)
 
     async def _open_commands(self, connection: amqp.Connection) -> Sequence[amqp.Channel]:
         self._channel = await amqp.open_confirmed(connection)

@@ -25,7 +25,7 @@ from shared.ids import (
     partition_of,
     system_account,
 )
-from shared.ledger_client import Answer, LedgerClient
+from shared.ledger_client import LedgerClient
 from shared.messages import (
     AccountCreate,
     Command,
@@ -39,6 +39,7 @@ from shared.messages import (
 )
 from shared.messages.mixer import mix_id
 from shared.rejections import Rejection
+from shared.sending import Answer
 
 log = structlog.get_logger()
 

@@ -1,4 +1,4 @@
-"""Waits that end in time: for a future, and for the answer of a service that may have fallen silent."""
+"""Waits that end in time for the answer of a service that may have fallen silent."""
 
 import asyncio
 import time
@@ -8,24 +8,6 @@ from typing import Final, Generic, TypeVar
 ANSWER_S_MAX: Final = 2.0
 FRESH_S_MAX: Final = 1.0
 Found = TypeVar("Found")
-
-
-async def until_done(future: asyncio.Future[None], timeout_s: float) -> None:
-    """Returns when it is done or the time is up; requests wait here, at a third of the cost of `asyncio.timeout`."""
-    loop = asyncio.get_running_loop()
-    woken: asyncio.Future[None] = loop.create_future()
-
-    def wake(_: object = None) -> None:
-        if not woken.done():
-            woken.set_result(None)
-
-    future.add_done_callback(wake)
-    timer = loop.call_later(timeout_s, wake)
-    try:
-        await woken
-    finally:
-        timer.cancel()
-        future.remove_done_callback(wake)
 
 
 class NoAnswer(Exception):

@@ -21,11 +21,11 @@ from services.gateway.store.operations import read_operation
 from services.gateway.web.answers import Answer
 from shared.amqp import NotSent, Refused, SendUnknown, Unroutable
 from shared.ids import CommandId, Partition
-from shared.ledger_client import Answer as LedgerAnswer
-from shared.ledger_client import Sent
 from shared.messages import Command, MixCreate, OperationCancel, OperationRefuse, Outcome, RefusedKind, Settled
 from shared.messages import FieldError as MessageFieldError
 from shared.rejections import Rejection
+from shared.sending import Answer as LedgerAnswer
+from shared.sending import Sent
 
 log = structlog.get_logger()
 

@@ -14,10 +14,10 @@ from services.gateway.store.assets import AssetFacts, read_asset
 from services.gateway.store.database import Database
 from services.gateway.web.cursors import Cursors
 from shared.ids import CommandId, CommandIds, Partition
-from shared.ledger_client import Answer as LedgerAnswer
-from shared.ledger_client import Sent
 from shared.messages import Command, MixCreate
 from shared.rejections import Rejection
+from shared.sending import Answer as LedgerAnswer
+from shared.sending import Sent
 
 ASSETS_KNOWN_MAX: Final = 10_000
 KEYS_RECENT_MAX: Final = 20_000

@@ -15,7 +15,7 @@ from services.gateway.context import Gateway
 from services.gateway.problems import PROBLEM, Fault, Refusal
 from services.gateway.routes import Call, Route, Router
 from services.gateway.store.database import DatabaseUnavailable
-from services.gateway.web.answers import PROBLEM_JSON, Answer
+from services.gateway.web.answers import PROBLEM_JSON, Answer, Response
 from services.gateway.web.bodies import refuse_body
 
 log = structlog.get_logger()
@@ -40,7 +40,7 @@ class Dispatcher:
         self._in_flight_max = gateway.settings.requests_in_flight_max
         metrics.requests_in_flight.set_function(lambda: self._in_flight)
 
-    async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def serve(self, request: web.BaseRequest) -> Response:
         """Answers one request, always."""
         began = time.perf_counter()
         request_id = self._request_id(request)
@@ -67,7 +67,7 @@ class Dispatcher:
         counts.note(answer.status, time.perf_counter() - began)
         return answer.response(request_id)
 
-    def troubled(self, request: web.BaseRequest, status: int, fault: BaseException | None) -> web.StreamResponse:
+    def troubled(self, request: web.BaseRequest, status: int, fault: BaseException | None) -> Response:
         """For what never became a request, or broke outside `serve`."""
         request_id = self._request_id(request)
         code = Fault.SERVER_ERROR if status >= SERVER_ERRORS else Fault.INVALID_REQUEST

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from services.gateway.problems import Fault, Refusal
-from services.gateway.web.answers import Answer
+from services.gateway.web.answers import Answer, Response
 from services.gateway.web.bodies import read_bytes
 from services.gateway.web.server import Deadlines, GuardedServer
 
@@ -21,7 +21,7 @@ SERVED_MAX_S = 2.0  # on a busy machine, too; one after the other, five hundred 
 HEAD = b"POST / HTTP/1.1\r\nHost: a\r\n"
 
 
-async def serve(request: web.BaseRequest) -> web.StreamResponse:
+async def serve(request: web.BaseRequest) -> Response:
     try:
         body = await read_bytes(request, timeout_s=BODY_S)
     except Refusal as refusal:
@@ -29,7 +29,7 @@ async def serve(request: web.BaseRequest) -> web.StreamResponse:
     return Answer(200, body * 20_000_000 if body == b"much" else b"{}").response("id")
 
 
-def troubled(_: web.BaseRequest, status: int, _fault: BaseException | None) -> web.StreamResponse:
+def troubled(_: web.BaseRequest, status: int, _fault: BaseException | None) -> Response:
     return Answer(status, b"{}").response("id")
 
 

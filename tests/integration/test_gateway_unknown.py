@@ -14,8 +14,9 @@ from services.gateway.store.database import Database
 from shared import db
 from shared.amqp import BusError, NotSent, Refused, SendUnknown, Unroutable
 from shared.ids import Partition
-from shared.ledger_client import Answer, LedgerClient, Sent
+from shared.ledger_client import LedgerClient
 from shared.messages import Command, MixCreate, Outcome
+from shared.sending import Answer, Sent
 from tests.integration.conftest import Served
 from tests.integration.gateway import ADMIN_KEY, SECRET, Client
 

@@ -18,8 +18,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from shared import topology
 from shared.db import Connection, connect
 from shared.ids import Partition, partition_of, subkey
-from shared.ledger_client import ENVELOPE_KIND, MAC_HEADER, Answer, LedgerClient, Sent, envelope_mac
+from shared.ledger_client import ENVELOPE_KIND, MAC_HEADER, LedgerClient, envelope_mac
 from shared.messages import Command
+from shared.sending import Answer, Sent
 from tellerline.verification.proof import prove
 from tellerline.verification.store import snapshot
 from tests.backends.databases import Database

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from shared import waiting
-from shared.waiting import FRESH_S_MAX, NoAnswer, Probe, until_done
+from shared.waiting import FRESH_S_MAX, NoAnswer, Probe
 
 
 @dataclass(slots=True)
@@ -100,13 +100,3 @@ async def test_who_stops_waiting_does_not_break_off_the_question_of_others() -> 
         first.cancel()
         service.may_answer.set()
     assert (second.result(), service.asked) == (1, 1)
-
-
-async def test_a_wait_ends_with_the_future_or_with_the_time() -> None:
-    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    await until_done(future, 0.01)
-    assert not future.done()
-    asyncio.get_running_loop().call_soon(future.set_result, None)
-    async with asyncio.timeout(5):
-        await until_done(future, 60)
-    assert future.done()

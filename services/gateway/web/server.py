@@ -7,14 +7,16 @@ the body's deadline is kept by whoever reads it; `write_s` bounds a client that 
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, cast
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
+from services.gateway.web.answers import Response
+
 # What ends a request that aiohttp's parser refused: status, and whether we are to blame.
-Troubled = Callable[[web.BaseRequest, int, BaseException | None], web.StreamResponse]
-Serve = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+Troubled = Callable[[web.BaseRequest, int, BaseException | None], Response]
+Serve = Callable[[web.BaseRequest], Awaitable[Response]]
 
 FULL_BODY: Final = b'{"type":"/problems/overloaded","title":"Too much is under way","status":503,"code":"overloaded"}'
 FULL: Final = (
@@ -37,7 +39,7 @@ class GuardedServer(web.Server):
 
     def __init__(self, serve: Serve, *, troubled: Troubled, deadlines: Deadlines, connections_max: int) -> None:
         super().__init__(
-            serve,
+            cast("Any", serve),  # aiohttp asks less of a response than its type says
             access_log=None,
             keepalive_timeout=deadlines.idle_s,
             auto_decompress=False,
@@ -104,13 +106,18 @@ class GuardedHandler(RequestHandler):
         if self._write_deadline is not None:
             self._write_deadline.cancel()
 
-    def handle_error(
+    def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002 - aiohttp's signature
+        """Only if it was paused: aiohttp would feed its parser nothing, once more, after each body that is read."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
+    def handle_error(  # pyright: ignore[reportIncompatibleMethodOverride] - aiohttp asks less of a response than its type says
         self,
         request: web.BaseRequest,
         status: int = 500,
         exc: BaseException | None = None,
         message: str | None = None,
-    ) -> web.StreamResponse:
+    ) -> Response:
         """What aiohttp itself refuses is answered like the rest; its message may echo the client and is dropped."""
         del message
         if request.writer.output_size > 0:

@@ -1,0 +1,186 @@
+"""The client of the ledger: what goes into an envelope, when it leaves, and who hears of the outcome."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+import pytest
+
+from shared import amqp, ledger_client
+from shared.amqp import BusError, Outgoing, SendUnknown
+from shared.ids import Partition
+from shared.ledger_client import LedgerClient
+from shared.messages import Command, CommandEnvelope, Outcome, Reply, Settled
+from shared.sending import Sent
+from tests.builders import SECRET, Commands, account_in
+from tests.contract.conditions import eventually
+
+MAKE = Commands()
+HERE = Partition(0)
+
+
+class Wire:
+    """The broker's side: takes envelopes, confirms them when asked to, and lets replies be told."""
+
+    def __init__(self) -> None:
+        self.envelopes: list[list[str]] = []
+        self.confirms = asyncio.Event()
+        self.confirms.set()
+        self.fault: BusError | None = None
+        self.client = LedgerClient("amqp://nowhere/", partitions=4, secret=SECRET, name="tests")
+
+    async def publish(self, _: object, message: Outgoing) -> None:
+        self.envelopes.append([command.id for command in CommandEnvelope.model_validate_json(message.body).commands])
+        await self.confirms.wait()
+        if self.fault is not None:
+            raise self.fault
+
+    def send(self, count: int = 1) -> list[Sent]:
+        return [self.client.send(move(), HERE) for _ in range(count)]
+
+    def tell(self, *outcomes: Outcome, settled: tuple[Settled, ...] = ()) -> None:
+        reply = Reply(outcomes=outcomes, settled=settled)
+        self.client._hear(reply.model_dump_json().encode())
+
+    async def left(self, count: int) -> None:
+        await eventually(lambda: len(self.envelopes) >= count)
+
+
+async def never_opens(_: amqp.Link) -> None:
+    await asyncio.Event().wait()
+
+
+def move() -> Command:
+    return MAKE.move(account_in(0), account_in(1), 1)
+
+
+def posted(sent: Sent, *, legs: tuple[int, ...] = ()) -> Outcome:
+    return Outcome(id=sent.command.id, fingerprint=sent.command.fingerprint, status="posted", legs=legs)
+
+
+@pytest.fixture
+async def wire(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Wire]:
+    wire = Wire()
+    monkeypatch.setattr(amqp, "publish", wire.publish)
+    monkeypatch.setattr(amqp.Link, "run", never_opens)
+    monkeypatch.setattr(wire.client, "is_ready", lambda: True)
+    running = asyncio.get_running_loop().create_task(wire.client.run())
+    yield wire
+    running.cancel()
+    with suppress(asyncio.CancelledError):
+        await running
+
+
+async def test_what_gathers_while_an_envelope_is_not_answered_leaves_as_one(wire: Wire) -> None:
+    [first] = wire.send()
+    await wire.left(1)
+    gathered = wire.send(5)
+    await asyncio.sleep(0)
+    wire.tell(posted(first))
+    await wire.left(2)
+    assert wire.envelopes == [[first.command.id], [each.command.id for each in gathered]]
+
+
+async def test_an_answer_before_the_confirm_lets_the_next_envelope_go_with_the_confirm(wire: Wire) -> None:
+    wire.confirms.clear()
+    [first] = wire.send()
+    await wire.left(1)
+    wire.tell(posted(first))
+    [second] = wire.send()
+    await asyncio.sleep(0)
+    assert len(wire.envelopes) == 1
+    wire.confirms.set()
+    await wire.left(2)
+    assert wire.envelopes[1] == [second.command.id]
+
+
+async def test_an_envelope_that_is_never_answered_holds_up_the_next_for_a_bounded_time(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_client, "ANSWER_S_MAX", 0.01)
+    wire.send()
+    await wire.left(1)
+    wire.send()
+    await wire.left(2)
+
+
+async def test_an_envelope_whose_sender_does_not_wait_is_answered_all_the_same(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_client, "ANSWER_S_MAX", 3_600.0)
+    [first] = wire.send()
+    assert await wire.client.answer(first, 0.0) is None
+    assert wire.client.in_flight == 0
+    await wire.left(1)
+    wire.send()
+    wire.tell(posted(first))
+    await wire.left(2)
+    assert wire.client.replies_unmatched == 1
+
+
+async def test_other_partitions_do_not_wait(wire: Wire) -> None:
+    wire.send()
+    await wire.left(1)
+    wire.client.send(MAKE.move(account_in(1), account_in(0), 1), Partition(1))
+    await wire.left(2)
+
+
+async def test_the_same_command_is_sent_once_and_all_who_wait_hear_of_it(wire: Wire) -> None:
+    command = move()
+    sent = [wire.client.send(command, HERE) for _ in range(3)]
+    assert sent[0] is sent[1] is sent[2]
+    waiting = [asyncio.get_running_loop().create_task(wire.client.answer(each, 60)) for each in sent]
+    await wire.left(1)
+    wire.tell(posted(sent[0]))
+    answers = await asyncio.gather(*waiting)
+    assert [answer is not None and answer.outcome.status for answer in answers] == ["posted"] * 3
+    assert wire.client.in_flight == 0
+    assert wire.envelopes == [[command.id]]
+
+
+async def test_the_same_id_with_other_content_is_another_question(wire: Wire) -> None:
+    command = move()
+    other = command.model_copy(update={"fingerprint": "f" * 32})
+    first, second = wire.client.send(command, HERE), wire.client.send(other, HERE)
+    assert first is not second
+    wire.tell(posted(first))
+    assert first.outcome is not None
+    assert second.outcome is None
+
+
+@pytest.mark.parametrize("settled_first", [True, False])
+async def test_outcome_and_settlement_may_come_in_either_order_and_twice(wire: Wire, *, settled_first: bool) -> None:
+    [sent] = wire.send()
+    waiting = asyncio.get_running_loop().create_task(wire.client.answer(sent, 60))
+    await wire.left(1)
+    landed = (Settled(id=sent.command.id, partition=1, account="a"),)
+    wire.tell(*() if settled_first else (posted(sent, legs=(1,)),), settled=landed if settled_first else ())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    wire.tell(posted(sent, legs=(1,)), settled=landed)
+    answer = await waiting
+    assert answer is not None
+    assert answer.is_settled
+    assert len(answer.settled) == 1
+
+
+async def test_a_wait_ends_with_the_time_and_leaves_nothing_behind(wire: Wire) -> None:
+    [sent] = wire.send()
+    assert await wire.client.answer(sent, 0.01) is None
+    assert wire.client.in_flight == 0
+
+
+async def test_a_publish_that_fails_is_told_to_all_who_wait_unless_the_outcome_is_known(wire: Wire) -> None:
+    wire.confirms.clear()
+    wire.fault = SendUnknown("no confirm")
+    [lost], [told] = wire.send(), wire.send()
+    await wire.left(1)
+    loop = asyncio.get_running_loop()
+    waiting = [loop.create_task(wire.client.answer(each, 60)) for each in (lost, lost, told)]
+    await asyncio.sleep(0)
+    wire.tell(posted(told))
+    wire.confirms.set()
+    *failed, known = await asyncio.gather(*waiting, return_exceptions=True)
+    assert failed == [wire.fault] * 2
+    assert not isinstance(known, BaseException)
+    assert wire.client.in_flight == 0
