@@ -30,6 +30,7 @@ PARTITIONED_PREFIXES = ("world:", "house:", "fees:", "fx:", "suspense:", "transi
 # Names that clients may not choose or name without `admin`. A mix's account is placed by its hash like a client's.
 SYSTEM_PREFIXES = (*PARTITIONED_PREFIXES, "mix:")
 PARTITIONS_MAX = 256
+BODY_BYTES = 13
 MAC_BYTES = 3
 
 
@@ -63,7 +64,10 @@ def subkey(secret: str, purpose: str) -> bytes:
 
 
 class CommandIds:
-    """Issues and recognises command ids: UUIDv8 of 98 bits of content, 24 of a MAC over them and the owner (ADR 9)."""
+    """Issues and recognises command ids: UUIDv8 of 98 bits of content, 24 of a MAC over them and the owner (ADR 9).
+
+    Both by keyed BLAKE2b (RFC 7693 §2.9): one pass, at half of what HMAC costs.
+    """
 
     def __init__(self, secret: str) -> None:
         self._name_key = subkey(secret, "command-name")
@@ -71,29 +75,30 @@ class CommandIds:
 
     def of_key(self, principal: Principal, key: str) -> CommandId:
         """The id of the command that this principal sends under this idempotency key, at any gateway, at any time."""
-        name = len(principal.encode()).to_bytes(4) + principal.encode() + key.encode()
-        return self._sealed(principal, hmac.digest(self._name_key, name, "sha256")[:13])
+        owner = principal.encode()
+        name = len(owner).to_bytes(4) + owner + key.encode()
+        return self._sealed(owner, hashlib.blake2b(name, key=self._name_key, digest_size=BODY_BYTES).digest())
 
     def fresh(self, principal: Principal) -> CommandId:
         """A new id that sorts by time of issue, for a command of this principal without a key."""
-        return self._sealed(principal, (time.time_ns() // 1_000_000).to_bytes(6) + os.urandom(7))
+        return self._sealed(principal.encode(), (time.time_ns() // 1_000_000).to_bytes(6) + os.urandom(7))
 
     def is_issued(self, text: str, principal: Principal) -> bool:
         """Whether a gateway with our secret has made this id for this principal. 1 in 2^24 of forged ids passes."""
         if not UUID_TEXT.fullmatch(text):
             return False
         raw = bytes.fromhex(text.replace("-", ""))
-        return hmac.compare_digest(self._mac(principal, raw[:13]), raw[13:])
+        return hmac.compare_digest(self._mac(principal.encode(), raw[:BODY_BYTES]), raw[BODY_BYTES:])
 
-    def _mac(self, principal: Principal, body: bytes) -> bytes:
-        return hmac.digest(self._mac_key, body + principal.encode(), "sha256")[:MAC_BYTES]
+    def _mac(self, owner: bytes, body: bytes) -> bytes:
+        return hashlib.blake2b(body + owner, key=self._mac_key, digest_size=MAC_BYTES).digest()
 
-    def _sealed(self, principal: Principal, body: bytes) -> CommandId:
-        versioned = bytearray(body)
-        versioned[6] = (versioned[6] & 0x0F) | 0x80  # version 8, RFC 9562 §5.8
-        versioned[8] = (versioned[8] & 0x3F) | 0x80  # variant 10
-        digits = (bytes(versioned) + self._mac(principal, bytes(versioned))).hex()
-        return CommandId(f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}")
+    def _sealed(self, owner: bytes, body: bytes) -> CommandId:
+        raw = bytearray(body)
+        raw[6] = (raw[6] & 0x0F) | 0x80  # version 8, RFC 9562 §5.8
+        raw[8] = (raw[8] & 0x3F) | 0x80  # variant 10
+        raw += self._mac(owner, raw)
+        return CommandId(_uuid_text(raw))
 
 
 def derived_id(command: CommandId, purpose: str) -> str:
@@ -101,5 +106,9 @@ def derived_id(command: CommandId, purpose: str) -> str:
     raw = bytearray(hashlib.sha256(f"tellerline:{purpose}:{command}".encode()).digest()[:16])
     raw[6] = (raw[6] & 0x0F) | 0x80
     raw[8] = (raw[8] & 0x3F) | 0x80
+    return _uuid_text(raw)
+
+
+def _uuid_text(raw: bytearray) -> str:
     digits = raw.hex()
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

@@ -39,7 +39,9 @@ def parse_amount(text: str, scale: int) -> int:
 
 def format_amount(minor: int, scale: int) -> str:
     """The shortest decimal string: "0.5", "500.1", "37", "-2"; no exponent, at least one digit before the point."""
-    sign = "-" if minor < 0 else ""
-    digits = str(abs(minor)).rjust(scale + 1, "0")
-    whole, fraction = digits[: len(digits) - scale], digits[len(digits) - scale :].rstrip("0")
-    return f"{sign}{whole}.{fraction}" if fraction else f"{sign}{whole}"
+    sign, digits = ("-", str(-minor)) if minor < 0 else ("", str(minor))
+    if scale:
+        digits = digits.rjust(scale + 1, "0")
+        fraction = digits[-scale:].rstrip("0")
+        digits = f"{digits[:-scale]}.{fraction}" if fraction else digits[:-scale]
+    return sign + digits

@@ -26,7 +26,7 @@ def parse(body: bytes) -> object:
         _check_depth(body)
     try:
         text = body.decode()
-        value: object = _DECODER.decode(text)
+        value = _decoded(text)
         if SUSPICIOUS.search(text):
             _check_text(value)
     except UnicodeError as error:
@@ -39,6 +39,15 @@ def parse(body: bytes) -> object:
         detail = str(error) if isinstance(error, NotStrictJson) else "a number has too many digits"
         raise NotStrictJson(detail) from error
     return value
+
+
+def _decoded(text: str) -> object:
+    """As `JSONDecoder.decode`, without its two searches for white space where there is none."""
+    if text[:1] in {"{", "["} and text[-1] in {"}", "]"}:
+        value, end = _DECODER.raw_decode(text)
+        if end == len(text):
+            return value
+    return _DECODER.decode(text)
 
 
 def _check_depth(body: bytes) -> None:

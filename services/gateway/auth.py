@@ -7,7 +7,7 @@ checks it in the background, so that no request waits for it and a revoked key i
 import asyncio
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, NoReturn
@@ -29,20 +29,16 @@ ADMIN: Final = Principal("admin")
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The owner of an API key, with the key's scopes."""
+    """The owner of an API key, with the key's scopes. `admin` sees and may do everything."""
 
     key_id: str
     principal: Principal
     scopes: frozenset[Scope]
+    admin: bool
 
-    @property
-    def admin(self) -> bool:
-        """Sees and may do everything."""
-        return Scope.ADMIN in self.scopes
-
-    def require(self, *scopes: Scope) -> None:
+    def require(self, scopes: Iterable[Scope]) -> None:
         """Raises Refusal unless the key has one of the scopes."""
-        if self.scopes.isdisjoint(scopes) and not self.admin:
+        if not self.admin and self.scopes.isdisjoint(scopes):
             raise Refusal(Fault.FORBIDDEN, f"the API key lacks the scope {' or '.join(f'`{each}`' for each in scopes)}")
 
 
@@ -72,7 +68,7 @@ class Keychain:
 
     def __post_init__(self) -> None:
         if self.admin_key is not None:
-            caller = Caller("admin", ADMIN, frozenset({Scope.ADMIN}))
+            caller = Caller("admin", ADMIN, frozenset({Scope.ADMIN}), admin=True)
             self.known[hash_of_key(self.admin_key)] = self._made(caller, float("inf"))
 
     async def authenticate(self, authorizations: list[str]) -> Caller:
@@ -150,7 +146,8 @@ class Keychain:
 
 
 def _caller(key: StoredKey) -> Caller:
-    return Caller(key.id, Principal(key.principal), frozenset(Scope(each) for each in key.scopes))
+    scopes = frozenset(Scope(each) for each in key.scopes)
+    return Caller(key.id, Principal(key.principal), scopes, admin=Scope.ADMIN in scopes)
 
 
 def _refuse(detail: str) -> NoReturn:

@@ -136,7 +136,7 @@ async def submit(
         refusal = told_refusal(outcome, scale)
         if isinstance(command, OperationRefuse) and refusal is not None and refusal.code is command.code:
             refusal.errors = field_errors(command.errors)
-    gateway.metrics.outcomes.labels(kind, "posted" if refusal is None else refusal.code.value).inc()
+    gateway.metrics.outcomes[kind, "posted" if refusal is None else refusal.code.value] += 1
     if replayed:
         gateway.metrics.replays.inc()
     if refusal is not None:

@@ -86,7 +86,7 @@ class Dispatcher:
             raise Refusal(Fault.OVERLOADED, "too many requests are under way", headers={"Retry-After": "1"})
         if route.scope is not None:
             call.caller = await gateway.keys.authenticate(request.headers.getall("Authorization", []))
-            call.caller.require(*route.scopes)
+            call.caller.require(route.scopes)
             if not _takes_json(request.headers.get("Accept", "*/*")):
                 raise Refusal(Fault.NOT_ACCEPTABLE)
         if route.body is None:

@@ -1,10 +1,13 @@
 """What the gateway counts, in a registry of its own."""
 
+from bisect import bisect_left
+from collections import Counter as Counts
 from collections.abc import Callable, Iterator
+from itertools import accumulate
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
@@ -12,21 +15,19 @@ DURATION_BUCKETS_S: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0
 
 
 class RouteMetrics:
-    """The counters of one route, looked up once."""
+    """The counts of one route. Plain numbers, made into metrics when somebody asks: each request notes here."""
 
-    def __init__(self, requests: Counter, durations: Histogram, method: str, path: str) -> None:
-        self._requests = requests
-        self._labels = (method, path)
-        self._by_status: dict[int, Counter] = {}
-        self._duration = durations.labels(method, path)
+    def __init__(self, method: str, path: str) -> None:
+        self.labels = (method, path)
+        self.by_status: dict[int, int] = {}
+        self.duration_s = 0.0
+        self.by_duration = [0] * (len(DURATION_BUCKETS_S) + 1)
 
     def note(self, status: int, duration_s: float) -> None:
         """One request was answered."""
-        child = self._by_status.get(status)
-        if child is None:
-            child = self._by_status[status] = self._requests.labels(*self._labels, str(status))
-        child.inc()
-        self._duration.observe(duration_s)
+        self.by_status[status] = self.by_status.get(status, 0) + 1
+        self.duration_s += duration_s
+        self.by_duration[bisect_left(DURATION_BUCKETS_S, duration_s)] += 1
 
 
 class Metrics:
@@ -35,26 +36,11 @@ class Metrics:
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        self._requests = Counter(
-            "tellerline_gateway_requests",
-            "Requests answered",
-            ["method", "route", "status"],
-            registry=registry,
-        )
-        self._durations = Histogram(
-            "tellerline_gateway_request_duration_seconds",
-            "Time from the request's head to the answer",
-            ["method", "route"],
-            registry=registry,
-            buckets=DURATION_BUCKETS_S,
-        )
+        self._routes: list[RouteMetrics] = []
+        # How often by kind and end. Each write notes here.
+        self.outcomes: Counts[tuple[str, str]] = Counts()
+        registry.register(_RequestCounts(self._routes, self.outcomes))
         self.problems = Counter("tellerline_gateway_problems", "Problems answered", ["code"], registry=registry)
-        self.outcomes = Counter(
-            "tellerline_gateway_outcomes",
-            "Commands decided, as answered",
-            ["kind", "status"],
-            registry=registry,
-        )
         self.replays = Counter("tellerline_gateway_replays", "First outcomes given again", registry=registry)
         self.undecided = Counter("tellerline_gateway_undecided", "Writes answered 202", registry=registry)
         self.unknown = Counter("tellerline_gateway_unknown", "Writes answered 504", registry=registry)
@@ -69,7 +55,8 @@ class Metrics:
 
     def of_route(self, method: str, path: str) -> RouteMetrics:
         """The counters of a route; `path` is its template."""
-        return RouteMetrics(self._requests, self._durations, method, path)
+        self._routes.append(RouteMetrics(method, path))
+        return self._routes[-1]
 
     def watch(
         self, *, envelopes: Callable[[], int], unmatched: Callable[[], int], in_flight: Callable[[], int]
@@ -80,6 +67,35 @@ class Metrics:
     def text(self) -> bytes:
         """Prometheus' text format."""
         return generate_latest(self._registry)
+
+
+class _RequestCounts(Collector):
+    def __init__(self, routes: list[RouteMetrics], outcomes: Counts[tuple[str, str]]) -> None:
+        self._routes = routes
+        self._outcomes = outcomes
+
+    def collect(self) -> Iterator[Metric]:
+        """The counts as they are now."""
+        requests = CounterMetricFamily(
+            "tellerline_gateway_requests", "Requests answered", labels=["method", "route", "status"]
+        )
+        durations = HistogramMetricFamily(
+            "tellerline_gateway_request_duration_seconds",
+            "Time from the request's head to the answer",
+            labels=["method", "route"],
+        )
+        bounds = [*map(str, DURATION_BUCKETS_S), "+Inf"]
+        for route in self._routes:
+            for status, count in sorted(route.by_status.items()):
+                requests.add_metric([*route.labels, str(status)], count)
+            buckets = list(zip(bounds, accumulate(route.by_duration), strict=True))
+            durations.add_metric(route.labels, buckets, route.duration_s)
+        outcomes = CounterMetricFamily(
+            "tellerline_gateway_outcomes", "Commands decided, as answered", labels=["kind", "status"]
+        )
+        for labels, count in sorted(self._outcomes.items()):
+            outcomes.add_metric(labels, count)
+        yield from (requests, durations, outcomes)
 
 
 class _ClientCounts(Collector):

@@ -19,7 +19,7 @@ from shared.api_keys import Scope
 from shared.ids import Principal
 from shared.messages import Command, MixCreate
 
-NOBODY: Final = Caller("", Principal(""), frozenset())
+NOBODY: Final = Caller("", Principal(""), frozenset(), admin=False)
 PATH_CHARACTERS_MAX: Final = 512
 
 

@@ -85,27 +85,23 @@ class TransactionsQuery(ListQuery):
 
 def transaction_body(facts: TransactionFacts, scales: Mapping[str, int]) -> TransactionBody:
     """The transaction as clients see it. `scales` knows every asset of its postings."""
-    scale_of = {each: scales[p.asset] for p in facts.postings for each in (p.source, p.destination)}
+    postings: list[PostingBody] = []
+    balances: dict[str, str] = {}
+    for posting in facts.postings:
+        source, destination, scale = posting.source, posting.destination, scales[posting.asset]
+        amount = format_amount(posting.amount, scale)
+        postings.append({"source": source, "destination": destination, "amount": amount, "asset": posting.asset})
+        for account in (source, destination):
+            if account in facts.balances:
+                balances[account] = format_amount(facts.balances[account], scale)
     path = f"/v1/transactions/{facts.id}"
     body: TransactionBody = {
         "id": facts.id,
         "kind": facts.kind.removesuffix(".v1"),
         "status": "posted",
         "settled": facts.settled,
-        "postings": [
-            {
-                "source": p.source,
-                "destination": p.destination,
-                "amount": format_amount(p.amount, scales[p.asset]),
-                "asset": p.asset,
-            }
-            for p in facts.postings
-        ],
-        "balances": {
-            each: format_amount(facts.balances[each], scale)
-            for each, scale in scale_of.items()
-            if each in facts.balances
-        },
+        "postings": postings,
+        "balances": balances,
         "reference": facts.reference,
         "metadata": None if facts.metadata is None else json.loads(facts.metadata),
         "recorded_at": instant_text(facts.recorded_at_us),

@@ -127,20 +127,20 @@ async def test_what_is_no_key_is_refused(store: Keys, clock: Clock, headers: lis
 
 async def test_a_scope_that_a_key_lacks_is_forbidden_and_admin_has_all(store: Keys, clock: Clock) -> None:
     keys = keychain(clock)
-    (await caller(keys, ADMIN_KEY)).require(Scope.PAYOUT)
+    (await caller(keys, ADMIN_KEY)).require([Scope.PAYOUT])
     reader = await caller(keys, store.make(Scope.READ))
-    reader.require(Scope.READ)
+    reader.require([Scope.READ])
     for scope in (Scope.WRITE, Scope.PAYOUT, Scope.ADMIN):
         with pytest.raises(Refusal):
-            reader.require(scope)
+            reader.require([scope])
 
 
 async def test_one_of_several_scopes_will_do(store: Keys, clock: Clock) -> None:
     keys = keychain(clock)
     for scope in (Scope.WRITE, Scope.PAYOUT, Scope.ADMIN):
-        (await caller(keys, store.make(scope))).require(Scope.WRITE, Scope.PAYOUT)
+        (await caller(keys, store.make(scope))).require([Scope.WRITE, Scope.PAYOUT])
     with pytest.raises(Refusal) as refused:
-        (await caller(keys, store.make(Scope.READ))).require(Scope.WRITE, Scope.PAYOUT)
+        (await caller(keys, store.make(Scope.READ))).require([Scope.WRITE, Scope.PAYOUT])
     assert refused.value.detail == "the API key lacks the scope `write` or `payout`"
 
 
