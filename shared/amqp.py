@@ -238,7 +238,9 @@ async def publish_unconfirmed(channel: Channel, message: Outgoing) -> None:
         )
 
 
-async def open_reply_queue(connection: AbstractConnection, on_message: Callable[[bytes], None]) -> tuple[Channel, str]:
+async def open_reply_queue(
+    connection: AbstractConnection, on_message: Callable[[bytes], Awaitable[None]]
+) -> tuple[Channel, str]:
     """An exclusive queue with a name from the broker (never a fixed one: the re-declare race).
 
     Returns channel and name.
@@ -247,7 +249,7 @@ async def open_reply_queue(connection: AbstractConnection, on_message: Callable[
     declared = await channel.queue_declare("", exclusive=True, auto_delete=True)
 
     async def deliver(message: DeliveredMessage) -> None:
-        on_message(message.body)
+        await on_message(message.body)
 
     if declared.queue is None:
         raise RuntimeError("the broker gave the reply queue no name")

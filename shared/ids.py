@@ -97,7 +97,7 @@ class CommandIds:
         raw = bytearray(body)
         raw[6] = (raw[6] & 0x0F) | 0x80  # version 8, RFC 9562 §5.8
         raw[8] = (raw[8] & 0x3F) | 0x80  # variant 10
-        raw += self._mac(owner, raw)
+        raw += self._mac(owner, bytes(raw))
         return CommandId(_uuid_text(raw))
 
 

@@ -26,6 +26,9 @@ log = structlog.get_logger()
 IN_FLIGHT_MAX: Final = 20_000
 # An envelope that was confirmed but not answered holds up the next one of its partition no longer than this.
 ANSWER_S_MAX: Final = 0.1
+# Of the loop: in the first a line's task publishes, in the second the connection's writer writes.
+TURNS_OF_A_PUBLISH: Final = 2
+WOKEN_AT_ONCE_MAX: Final = 8
 ENVELOPE_KIND: Final = "cmd.v1"
 MIX_KIND: Final = "mix.v1"
 MAC_HEADER: Final = "mac"
@@ -235,13 +238,22 @@ class LedgerClient:
         sent.wake()
         self._in_flight.forget(sent)
 
-    def _hear(self, body: bytes) -> None:
+    async def _hear(self, body: bytes) -> None:
+        """Lets the next envelopes leave first, then wakes who waits, a few at each turn of the loop.
+
+        All at once they would hold up, at each turn, what the broker's client does in several.
+        """
         reply = Reply.model_validate_json(body)
         for outcome in reply.outcomes:
-            if not self._in_flight.decide(outcome):
-                self.replies_unmatched += 1
             if outcome.id in self._last:
                 self._last[outcome.id].answered.set()
+        for _ in range(TURNS_OF_A_PUBLISH):
+            await asyncio.sleep(0)
+        for number, outcome in enumerate(reply.outcomes, 1):
+            if not self._in_flight.decide(outcome):
+                self.replies_unmatched += 1
+            if number % WOKEN_AT_ONCE_MAX == 0:
+                await asyncio.sleep(0)
         for settled in reply.settled:
             self._in_flight.settle(settled)
 

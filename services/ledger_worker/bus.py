@@ -263,7 +263,7 @@ class RabbitBus:
     def _lose_publishing(self) -> None:
         self._unconfirmed = self._confirmed = None
 
-    def _hear_nudge(self, body: bytes) -> None:
+    async def _hear_nudge(self, body: bytes) -> None:
         self._nudged(Partition(Nudge.model_validate_json(body).destination))
 
 

@@ -38,9 +38,9 @@ class Wire:
     def send(self, count: int = 1) -> list[Sent]:
         return [self.client.send(move(), HERE) for _ in range(count)]
 
-    def tell(self, *outcomes: Outcome, settled: tuple[Settled, ...] = ()) -> None:
+    async def tell(self, *outcomes: Outcome, settled: tuple[Settled, ...] = ()) -> None:
         reply = Reply(outcomes=outcomes, settled=settled)
-        self.client._hear(reply.model_dump_json().encode())
+        await self.client._hear(reply.model_dump_json().encode())
 
     async def left(self, count: int) -> None:
         await eventually(lambda: len(self.envelopes) >= count)
@@ -76,7 +76,7 @@ async def test_what_gathers_while_an_envelope_is_not_answered_leaves_as_one(wire
     await wire.left(1)
     gathered = wire.send(5)
     await asyncio.sleep(0)
-    wire.tell(posted(first))
+    await wire.tell(posted(first))
     await wire.left(2)
     assert wire.envelopes == [[first.command.id], [each.command.id for each in gathered]]
 
@@ -85,7 +85,7 @@ async def test_an_answer_before_the_confirm_lets_the_next_envelope_go_with_the_c
     wire.confirms.clear()
     [first] = wire.send()
     await wire.left(1)
-    wire.tell(posted(first))
+    await wire.tell(posted(first))
     [second] = wire.send()
     await asyncio.sleep(0)
     assert len(wire.envelopes) == 1
@@ -113,7 +113,7 @@ async def test_an_envelope_whose_sender_does_not_wait_is_answered_all_the_same(
     assert wire.client.in_flight == 0
     await wire.left(1)
     wire.send()
-    wire.tell(posted(first))
+    await wire.tell(posted(first))
     await wire.left(2)
     assert wire.client.replies_unmatched == 1
 
@@ -131,7 +131,7 @@ async def test_the_same_command_is_sent_once_and_all_who_wait_hear_of_it(wire: W
     assert sent[0] is sent[1] is sent[2]
     waiting = [asyncio.get_running_loop().create_task(wire.client.answer(each, 60)) for each in sent]
     await wire.left(1)
-    wire.tell(posted(sent[0]))
+    await wire.tell(posted(sent[0]))
     answers = await asyncio.gather(*waiting)
     assert [answer is not None and answer.outcome.status for answer in answers] == ["posted"] * 3
     assert wire.client.in_flight == 0
@@ -143,7 +143,7 @@ async def test_the_same_id_with_other_content_is_another_question(wire: Wire) ->
     other = command.model_copy(update={"fingerprint": "f" * 32})
     first, second = wire.client.send(command, HERE), wire.client.send(other, HERE)
     assert first is not second
-    wire.tell(posted(first))
+    await wire.tell(posted(first))
     assert first.outcome is not None
     assert second.outcome is None
 
@@ -154,10 +154,10 @@ async def test_outcome_and_settlement_may_come_in_either_order_and_twice(wire: W
     waiting = asyncio.get_running_loop().create_task(wire.client.answer(sent, 60))
     await wire.left(1)
     landed = (Settled(id=sent.command.id, partition=1, account="a"),)
-    wire.tell(*() if settled_first else (posted(sent, legs=(1,)),), settled=landed if settled_first else ())
+    await wire.tell(*() if settled_first else (posted(sent, legs=(1,)),), settled=landed if settled_first else ())
     await asyncio.sleep(0)
     assert not waiting.done()
-    wire.tell(posted(sent, legs=(1,)), settled=landed)
+    await wire.tell(posted(sent, legs=(1,)), settled=landed)
     answer = await waiting
     assert answer is not None
     assert answer.is_settled
@@ -178,7 +178,7 @@ async def test_a_publish_that_fails_is_told_to_all_who_wait_unless_the_outcome_i
     loop = asyncio.get_running_loop()
     waiting = [loop.create_task(wire.client.answer(each, 60)) for each in (lost, lost, told)]
     await asyncio.sleep(0)
-    wire.tell(posted(told))
+    await wire.tell(posted(told))
     wire.confirms.set()
     *failed, known = await asyncio.gather(*waiting, return_exceptions=True)
     assert failed == [wire.fault] * 2
