@@ -7,6 +7,7 @@ itself.
 
 import asyncio
 import contextlib
+import itertools
 import random
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
@@ -28,6 +29,9 @@ CONNECT_TIMEOUT_S: Final = 10.0
 CONFIRM_TIMEOUT_S: Final = 2.0
 BACKOFF_MS_MIN: Final = 200
 BACKOFF_MS_MAX: Final = 5_000
+# Message ids: of this process, one after the other.
+_PROCESS: Final = uuid.uuid4().hex
+_NUMBERS: Final = itertools.count()
 LINK_FAULTS: Final = (AMQPError, ConnectionError, OSError, TimeoutError, ChannelInvalidStateError, RuntimeError)
 
 Delivery = DeliveredMessage
@@ -180,7 +184,7 @@ class Outgoing:
         return Basic.Properties(
             content_type="application/json",
             delivery_mode=2 if self.persistent else 1,
-            message_id=uuid.uuid4().hex,
+            message_id=f"{_PROCESS}{next(_NUMBERS):x}",
             correlation_id=self.correlation_id,
             reply_to=self.reply_to,
             message_type=self.kind,

@@ -94,7 +94,10 @@ NULL: Final = "\\N"
 
 def copy_text(value: str | None) -> str:
     """A text value as COPY writes it. NUL cannot be stored by PostgreSQL and must have been refused before."""
-    return NULL if value is None else value.translate(_ESCAPES)
+    if value is None:
+        return NULL
+    # What is escaped is a backslash or cannot be printed.
+    return value if value.isprintable() and "\\" not in value else value.translate(_ESCAPES)
 
 
 _UNESCAPES: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}

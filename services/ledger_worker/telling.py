@@ -1,5 +1,6 @@
 """What leaves once a group is in the journal: answers, copies for the operator, acknowledgements, nudges and events."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import structlog
@@ -76,11 +77,14 @@ def last_of_each_channel(deliveries: Sequence[Opened]) -> list[Inbound]:
 
 
 def _count(group: Group) -> None:
+    codes: Counter[str] = Counter()
     for _, _, decision in group.decisions:
         if decision.replayed:
             metrics.DUPLICATES.labels("repeat").inc()
-        else:
-            metrics.COMMANDS.labels(decision.code or "posted").inc()
-            if decision.code is not None:
-                log.info("command.rejected", operation_id=decision.id, code=decision.code)
+            continue
+        codes[decision.code or "posted"] += 1
+        if decision.code is not None:
+            log.info("command.rejected", operation_id=decision.id, code=decision.code)
+    for code, count in codes.items():
+        metrics.COMMANDS.labels(code).inc(count)
     log.debug("batch.committed", commands=group.commands, batches=len(group.sealed))

@@ -1,10 +1,10 @@
 """The fenced commit: all batches of a group in one transaction, in one round trip or by COPY (ADR 5)."""
 
-import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 import asyncpg
+from pydantic_core import to_json
 
 from services.ledger_worker.ports import CommitUnknown, Sealed
 from services.ledger_worker.store.connections import Connections, fault_of
@@ -100,7 +100,7 @@ def _document(batches: Sequence[Sealed], *, skipped: Sequence[str]) -> str:
         ]
         for batch in batches
     ]
-    return json.dumps({table: rows for table, rows in tables.items() if rows})
+    return to_json({table: rows for table, rows in tables.items() if rows}).decode()
 
 
 def _lines(batches: Sequence[Sealed], table: str) -> list[str]:
