@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 import asyncpg
-from pydantic_core import to_json
+from pydantic import TypeAdapter
 
 from services.ledger_worker.ports import CommitUnknown, Sealed
 from services.ledger_worker.store.connections import Connections, fault_of
@@ -21,6 +21,7 @@ FENCE = "SELECT ledger.fence($1::smallint[], $2, $3::bigint[])"
 # 1 command 0.9 / 2.2, 16 commands 2.3 / 3.3, 64 commands 5.2 / 3.5, 256 commands 9.6 / 8.0.
 COPY_OPERATIONS_MIN: Final = 48
 COPIED_TABLES: Final = ("operations", "entries")
+DOCUMENT: Final = TypeAdapter[object](object)  # as it comes: twice as fast as the json module
 
 
 class Commits(Connections):
@@ -100,7 +101,7 @@ def _document(batches: Sequence[Sealed], *, skipped: Sequence[str]) -> str:
         ]
         for batch in batches
     ]
-    return to_json({table: rows for table, rows in tables.items() if rows}).decode()
+    return DOCUMENT.dump_json({table: rows for table, rows in tables.items() if rows}).decode()
 
 
 def _lines(batches: Sequence[Sealed], table: str) -> list[str]:
