@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -92,9 +92,11 @@ class Resting:
     pss_mb: float
 
 
-async def resting(pids: Mapping[str, int], seconds: float) -> Resting:
-    """Watches them for so many seconds."""
+async def resting(pids: Mapping[str, int], servers: Collection[str], seconds: float) -> Resting:
+    """Watches those of `pids` that are no `servers` for so many seconds. What lies below a server is the server's."""
     before, begun = cpu_by_name(pids), time.monotonic()
     await asyncio.sleep(seconds)
-    cpu_s = sum(used(before, cpu_by_name(pids)).values())
-    return Resting(len(pids), cpu_s / (time.monotonic() - begun), *memory_mb(pids))
+    spent = used(before, cpu_by_name(pids))
+    own = {name: pid for name, pid in pids.items() if name not in servers}
+    cpu_s = sum(spent[name] for name in own)
+    return Resting(len(own), cpu_s / (time.monotonic() - begun), *memory_mb(own))

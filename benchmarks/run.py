@@ -137,8 +137,8 @@ class Bencher:
         return Run(counted, used(before, cpu_by_name(roots)))
 
     async def _idle(self) -> Resting | None:
-        own = self.stack.own_pids()
-        return await resting(own, self.plan.idle_s) if own else None
+        pids = self.stack.pids()
+        return await resting(pids, SERVERS, self.plan.idle_s) if pids else None
 
     async def _statuses(self) -> dict[str, int]:
         """How often each status was answered to a transfer, by the gateway's own count; empty if it does not tell."""

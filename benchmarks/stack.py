@@ -46,10 +46,6 @@ class Stack:
             "dict[str, int]", json.loads(_tellerline("status", "--json", "--data-dir", str(self.data_dir)))["pids"]
         )
 
-    def own_pids(self) -> dict[str, int]:
-        """Without the servers that others wrote."""
-        return {name: pid for name, pid in self.pids().items() if name not in SERVERS}
-
 
 @contextmanager
 def stack_of(data_dir: Path) -> Generator[Stack]:

@@ -1,4 +1,7 @@
-from benchmarks.processes import Process, process_of, trees, used
+import pytest
+
+from benchmarks import processes
+from benchmarks.processes import Process, process_of, resting, trees, used
 
 STAT = "{pid} (a ) b (c) S {parent} 1 1 0 -1 0 0 0 0 0 200 100 50 25 20 0 1 0 1 1 1"
 
@@ -29,3 +32,16 @@ def test_a_process_that_was_restarted_counts_from_its_start() -> None:
         "postgres": 3.0,
         "worker": 1.0,
     }
+
+
+async def test_at_rest_a_server_below_the_supervisor_is_not_one_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    readings = iter([0.0, 4.0])
+
+    def running() -> dict[int, Process]:
+        spent = next(readings)
+        # The supervisor (1) started PostgreSQL (2), which started a backend (3).
+        return {1: Process(1, 0, 7.0), 2: Process(2, 1, spent), 3: Process(3, 2, spent)}
+
+    monkeypatch.setattr(processes, "running", running)
+    found = await resting({"supervisor": 1, "postgres": 2}, {"postgres"}, 0.01)
+    assert (found.processes, found.cpu_share) == (1, 0.0)
