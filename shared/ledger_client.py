@@ -1,8 +1,8 @@
 """The one way to send commands: partition, envelope, confirm, outcome. Gateway, poller and distributor use this client.
 
 What gathers for a partition while its last envelope is unconfirmed, or not answered yet, goes out as the next one (ADR
-4). A command's way ends in one of four: an answer; NotSent or Refused, which certainly had no effect; or SendUnknown,
-whose end stands in the journal, now or later, and which `operation.cancel` ends for good.
+4, ADR 10). A command's way ends in one of four: an answer; NotSent or Refused, which certainly had no effect; or
+SendUnknown, whose end stands in the journal, now or later, and which `operation.cancel` ends for good.
 """
 
 import asyncio
