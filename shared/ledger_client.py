@@ -9,6 +9,7 @@ import asyncio
 import hmac
 from collections import deque
 from collections.abc import Sequence
+from itertools import islice
 from typing import Final
 
 import structlog
@@ -17,7 +18,7 @@ from shared import amqp, topology
 from shared.amqp import BusError, NotSent, Outgoing, Refused
 from shared.faults import FaultPoint, fault_point
 from shared.ids import Partition, subkey
-from shared.messages import Command, CommandEnvelope, MixCreate, MixMessage, Reply
+from shared.messages import Command, CommandEnvelope, MixCreate, MixMessage, Outcome, Reply
 from shared.messages.base import COMMANDS_PER_ENVELOPE_MAX, ENVELOPE_BYTES_MAX
 from shared.sending import Answer, InFlight, Sent
 
@@ -68,7 +69,7 @@ class LedgerClient:
         self._mac_key = subkey(secret, "envelope")
         self._lines = [Line(Partition(partition)) for partition in range(partitions)]
         # The last command of the envelope that is under way in each line: who hears of it has heard of all.
-        self._last: dict[str, Line] = {}
+        self._last: dict[tuple[str, str], Line] = {}
         self._orders: deque[Sent] = deque()
         self._ordered = asyncio.Event()
         self._in_flight = InFlight()
@@ -155,7 +156,7 @@ class LedgerClient:
             if not sent.waiting:
                 self._in_flight.forget(sent)
         if sent.fault is not None and sent.outcome is None:
-            raise sent.fault
+            raise sent.fault.with_traceback(None)  # many may raise the same one
         return None if sent.outcome is None else Answer(sent.outcome, sent.settled)
 
     async def call(self, command: Command, partition: Partition, timeout_s: float) -> Answer | None:
@@ -168,7 +169,7 @@ class LedgerClient:
             line.wake.clear()
             while line.waiting:
                 batch = line.take()
-                last = batch[-1].command.id
+                last = batch[-1].command.id, batch[-1].command.fingerprint
                 line.answered.clear()
                 self._last[last] = line
                 if await self._send_envelope(line.partition, batch):
@@ -236,7 +237,8 @@ class LedgerClient:
     def _fail(self, sent: Sent, fault: BusError) -> None:
         sent.fault = fault
         sent.wake()
-        self._in_flight.forget(sent)
+        if sent.outcome is None:  # else its legs may still be told
+            self._in_flight.forget(sent)
 
     async def _hear(self, body: bytes) -> None:
         """Lets the next envelopes leave first, then wakes who waits, a few at each turn of the loop.
@@ -245,17 +247,25 @@ class LedgerClient:
         """
         reply = Reply.model_validate_json(body)
         for outcome in reply.outcomes:
-            if outcome.id in self._last:
-                self._last[outcome.id].answered.set()
-        for _ in range(TURNS_OF_A_PUBLISH):
-            await asyncio.sleep(0)
-        for number, outcome in enumerate(reply.outcomes, 1):
+            if (line := self._last.get((outcome.id, outcome.fingerprint))) is not None:
+                line.answered.set()
+        outcomes = iter(reply.outcomes)
+        try:
+            for _ in range(TURNS_OF_A_PUBLISH):
+                await asyncio.sleep(0)
+            for _ in range(0, len(reply.outcomes), WOKEN_AT_ONCE_MAX):
+                self._decide(*islice(outcomes, WOKEN_AT_ONCE_MAX))
+                await asyncio.sleep(0)
+        finally:
+            # The link may be lost at any turn: what it brought counts all the same.
+            self._decide(*outcomes)
+            for settled in reply.settled:
+                self._in_flight.settle(settled)
+
+    def _decide(self, *outcomes: Outcome) -> None:
+        for outcome in outcomes:
             if not self._in_flight.decide(outcome):
                 self.replies_unmatched += 1
-            if number % WOKEN_AT_ONCE_MAX == 0:
-                await asyncio.sleep(0)
-        for settled in reply.settled:
-            self._in_flight.settle(settled)
 
     async def _open_commands(self, connection: amqp.Connection) -> Sequence[amqp.Channel]:
         self._channel = await amqp.open_confirmed(connection)

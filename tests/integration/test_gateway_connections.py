@@ -134,3 +134,12 @@ async def test_one_connection_too_many_is_told_to_come_back() -> None:
         assert f"/problems/{Fault.OVERLOADED}".encode() in received
         for _, writer in kept:
             writer.close()
+
+
+@pytest.mark.parametrize("chunks", [1, 16_384, 16_385, 16_386])
+async def test_a_connection_goes_on_after_a_body_of_very_many_chunks(chunks: int) -> None:
+    """At 16,385 aiohttp stops its parser in the middle of a body that ends in the same read."""
+    many = HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\na\r\n" * chunks + b"0\r\n\r\n"
+    async with serving() as port:
+        received, _ = await until_cut(port, many, HEAD + b"Content-Length: 2\r\n\r\n{}", gap_s=0.3)
+        assert received.count(b"HTTP/1.1 200") == 2, received[:200]

@@ -184,3 +184,46 @@ async def test_a_publish_that_fails_is_told_to_all_who_wait_unless_the_outcome_i
     assert failed == [wire.fault] * 2
     assert not isinstance(known, BaseException)
     assert wire.client.in_flight == 0
+
+
+async def test_legs_are_heard_of_after_the_publish_of_a_decided_command_failed(wire: Wire) -> None:
+    wire.confirms.clear()
+    wire.fault = SendUnknown("no confirm")
+    [sent] = wire.send()
+    await wire.left(1)
+    waiting = asyncio.get_running_loop().create_task(wire.client.answer(sent, 60))
+    await asyncio.sleep(0)
+    await wire.tell(posted(sent, legs=(1,)))
+    wire.confirms.set()
+    await eventually(lambda: sent.fault is not None)
+    await wire.tell(settled=(Settled(id=sent.command.id, partition=1, account="a"),))
+    answer = await waiting
+    assert answer is not None
+    assert answer.is_settled
+    assert wire.client.in_flight == 0
+
+
+async def test_what_a_reply_brought_counts_when_its_link_is_lost_while_it_is_given_out(wire: Wire) -> None:
+    sent = wire.send(40)
+    telling = asyncio.get_running_loop().create_task(wire.tell(*(posted(each) for each in sent)))
+    await asyncio.sleep(0)
+    telling.cancel()
+    await asyncio.wait({telling})
+    assert telling.cancelled()
+    assert all(each.outcome is not None for each in sent)
+
+
+async def test_the_same_id_in_two_lines_lets_each_go_with_its_own_answer(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_client, "ANSWER_S_MAX", 3_600.0)
+    command = move()
+    other = command.model_copy(update={"fingerprint": "f" * 32})
+    here, there = wire.client.send(command, HERE), wire.client.send(other, Partition(1))
+    await wire.left(2)
+    wire.send()
+    wire.client.send(MAKE.move(account_in(1), account_in(0), 1), Partition(1))
+    await wire.tell(posted(here))
+    await wire.left(3)
+    await wire.tell(posted(there))
+    await wire.left(4)

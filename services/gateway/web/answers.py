@@ -70,6 +70,7 @@ class Response:
         if self._answer.body and request.method != "HEAD":
             written += self._answer.body
         await request.writer.write(written)
+        await request.writer.drain()
 
     async def write_eof(self) -> None:
         """It was written whole."""
@@ -81,8 +82,10 @@ class Response:
             lines.append(f"Content-Type: {answer.media_type}\r\n")
         if answer.status != NO_CONTENT:
             lines.append(f"Content-Length: {len(answer.body)}\r\n")
-        if self._keep_alive is not is_current:
-            lines.append(f"Connection: {'keep-alive' if self._keep_alive else 'close'}\r\n")
+        if not self._keep_alive:
+            lines.append("Connection: close\r\n")
+        elif not is_current:
+            lines.append("Connection: keep-alive\r\n")
         if answer.headers.keys().isdisjoint(USUAL):
             lines.append(USUAL_TEXT)
         else:
@@ -94,8 +97,8 @@ class Response:
 
 
 def _line(name: str, value: str) -> str:
-    if "\n" in value or "\r" in value:
-        raise ValueError(f"the header {name} would hold two lines")
+    if not value.isprintable():
+        raise ValueError(f"the header {name} would hold more than text")
     return f"{name}: {value}\r\n"
 
 

@@ -106,11 +106,6 @@ class GuardedHandler(RequestHandler):
         if self._write_deadline is not None:
             self._write_deadline.cancel()
 
-    def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002 - aiohttp's signature
-        """Only if it was paused: aiohttp would feed its parser nothing, once more, after each body that is read."""
-        if self._reading_paused:
-            super().resume_reading(resume_parser)
-
     def handle_error(  # pyright: ignore[reportIncompatibleMethodOverride] - aiohttp asks less of a response than its type says
         self,
         request: web.BaseRequest,
