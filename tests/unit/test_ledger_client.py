@@ -71,11 +71,18 @@ async def wire(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Wire]:
         await running
 
 
-async def test_what_gathers_while_an_envelope_is_not_answered_leaves_as_one(wire: Wire) -> None:
+async def test_what_gathers_while_an_envelope_is_not_answered_leaves_as_one(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_client, "ANSWER_S_MAX", 3_600.0)
     [first] = wire.send()
     await wire.left(1)
-    gathered = wire.send(5)
-    await asyncio.sleep(0)
+    gathered: list[Sent] = []
+    for _ in range(5):
+        gathered += wire.send()
+        for _ in range(10):  # turns of the loop, in which a line that does not wait would send
+            await asyncio.sleep(0)
+    assert len(wire.envelopes) == 1
     await wire.tell(posted(first))
     await wire.left(2)
     assert wire.envelopes == [[first.command.id], [each.command.id for each in gathered]]
