@@ -30,7 +30,7 @@ PARTITIONED_PREFIXES = ("world:", "house:", "fees:", "fx:", "suspense:", "transi
 # Names that clients may not choose or name without `admin`. A mix's account is placed by its hash like a client's.
 SYSTEM_PREFIXES = (*PARTITIONED_PREFIXES, "mix:")
 PARTITIONS_MAX = 256
-BODY_BYTES = 13
+CONTENT_BYTES = 13
 MAC_BYTES = 3
 
 
@@ -77,7 +77,7 @@ class CommandIds:
         """The id of the command that this principal sends under this idempotency key, at any gateway, at any time."""
         owner = principal.encode()
         name = len(owner).to_bytes(4) + owner + key.encode()
-        return self._sealed(owner, hashlib.blake2b(name, key=self._name_key, digest_size=BODY_BYTES).digest())
+        return self._sealed(owner, hashlib.blake2b(name, key=self._name_key, digest_size=CONTENT_BYTES).digest())
 
     def fresh(self, principal: Principal) -> CommandId:
         """A new id that sorts by time of issue, for a command of this principal without a key."""
@@ -88,7 +88,7 @@ class CommandIds:
         if not UUID_TEXT.fullmatch(text):
             return False
         raw = bytes.fromhex(text.replace("-", ""))
-        return hmac.compare_digest(self._mac(principal.encode(), raw[:BODY_BYTES]), raw[BODY_BYTES:])
+        return hmac.compare_digest(self._mac(principal.encode(), raw[:CONTENT_BYTES]), raw[CONTENT_BYTES:])
 
     def _mac(self, owner: bytes, body: bytes) -> bytes:
         return hashlib.blake2b(body + owner, key=self._mac_key, digest_size=MAC_BYTES).digest()

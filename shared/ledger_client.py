@@ -116,7 +116,7 @@ class LedgerClient:
 
         The same command (id and content) while the first is undecided joins the first. Follow with `answer`.
         """
-        sent, is_new = self._join(command, partition)
+        sent, is_new = self._join(command)
         if is_new:
             line = self._lines[partition]
             line.waiting.append(sent)
@@ -125,13 +125,13 @@ class LedgerClient:
 
     def send_order(self, order: MixCreate) -> Sent:
         """The same for the mixer: the deposit poller decides, and answers as a worker does."""
-        sent, is_new = self._join(order, None)
+        sent, is_new = self._join(order)
         if is_new:
             self._orders.append(sent)
             self._ordered.set()
         return sent
 
-    def _join(self, command: Command | MixCreate, partition: Partition | None) -> tuple[Sent, bool]:
+    def _join(self, command: Command | MixCreate) -> tuple[Sent, bool]:
         known = self._in_flight.find(command)
         if known is not None:
             return known, False
@@ -139,7 +139,7 @@ class LedgerClient:
             raise Refused("too many commands in flight")
         if not self.is_ready():
             raise NotSent("the broker is not connected or blocks publishers")
-        sent = Sent(command, partition)
+        sent = Sent(command)
         self._in_flight.add(sent)
         return sent, True
 

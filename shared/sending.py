@@ -4,7 +4,6 @@ import asyncio
 from dataclasses import dataclass, field
 
 from shared.amqp import BusError
-from shared.ids import Partition
 from shared.messages import Command, MixCreate, Outcome, Settled
 
 
@@ -23,13 +22,9 @@ class Answer:
 
 @dataclass(slots=True, eq=False)
 class Sent:
-    """A command on its way. Several callers may wait for the same one.
-
-    `partition` None: an order for the mixer. `fault`: how its publish ended, if not well.
-    """
+    """A command on its way. Several callers may wait for the same one. `fault`: how its publish ended, if not well."""
 
     command: Command | MixCreate
-    partition: Partition | None
     outcome: Outcome | None = None
     settled: tuple[Settled, ...] = ()
     fault: BusError | None = None

@@ -50,11 +50,6 @@ class Response:
         self._keep_alive = "Connection" not in answer.headers
 
     @property
-    def status(self) -> int:
-        """Of HTTP."""
-        return self._answer.status
-
-    @property
     def keep_alive(self) -> bool:
         """Whether the connection stays open after it."""
         return self._keep_alive
