@@ -6,7 +6,6 @@ SendUnknown, whose end stands in the journal, now or later, and which `operation
 """
 
 import asyncio
-import hmac
 from collections import deque
 from collections.abc import Sequence
 from itertools import islice
@@ -15,11 +14,13 @@ from typing import Final
 import structlog
 
 from shared import amqp, topology
-from shared.amqp import BusError, NotSent, Outgoing, Refused
+from shared.amqp import BusError, NotSent, Outgoing, Refused, Unroutable
+from shared.envelopes import MAC_HEADER, envelope, envelope_body, envelope_mac
 from shared.faults import FaultPoint, fault_point
-from shared.ids import Partition, subkey
-from shared.messages import Command, CommandEnvelope, MixCreate, MixMessage, Outcome, Reply
+from shared.ids import Partition, partition_of, subkey
+from shared.messages import Command, MixCreate, MixMessage, Outcome, Reply, routed_by
 from shared.messages.base import COMMANDS_PER_ENVELOPE_MAX, ENVELOPE_BYTES_MAX
+from shared.routes import Routes
 from shared.sending import Answer, InFlight, Sent
 
 log = structlog.get_logger()
@@ -30,21 +31,14 @@ ANSWER_S_MAX: Final = 0.1
 # Of the loop: in the first a line's task publishes, in the second the connection's writer writes.
 TURNS_OF_A_PUBLISH: Final = 2
 WOKEN_AT_ONCE_MAX: Final = 8
-ENVELOPE_KIND: Final = "cmd.v1"
 MIX_KIND: Final = "mix.v1"
-MAC_HEADER: Final = "mac"
-
-
-def envelope_mac(key: bytes, body: bytes) -> str:
-    """HMAC-SHA256 over the envelope's bytes, so that a stolen broker password cannot make commands."""
-    return hmac.digest(key, body, "sha256").hex()
 
 
 class Line:
-    """What waits for one partition, and whether the envelope before it was answered."""
+    """What waits for the queue of one partition, and whether the envelope before it was answered."""
 
-    def __init__(self, partition: Partition) -> None:
-        self.partition = partition
+    def __init__(self, queue: Partition) -> None:
+        self.queue = queue
         self.waiting: deque[Sent] = deque()
         self.wake = asyncio.Event()
         self.answered = asyncio.Event()
@@ -68,6 +62,7 @@ class LedgerClient:
         self.partitions = partitions
         self._mac_key = subkey(secret, "envelope")
         self._lines = [Line(Partition(partition)) for partition in range(partitions)]
+        self._routes = Routes(partitions)
         # The last command of the envelope that is under way in each line: who hears of it has heard of all.
         self._last: dict[tuple[str, str], Line] = {}
         self._orders: deque[Sent] = deque()
@@ -88,7 +83,7 @@ class LedgerClient:
             group.create_task(self._publishing.run(), name="commands link")
             group.create_task(self._replying.run(), name="replies link")
             for line in self._lines:
-                group.create_task(self._send_line(line), name=f"line {line.partition}")
+                group.create_task(self._send_line(line), name=f"line {line.queue}")
             group.create_task(self._send_orders(), name="orders")
 
     def is_ready(self) -> bool:
@@ -112,16 +107,20 @@ class LedgerClient:
         return len(self._in_flight)
 
     def send(self, command: Command, partition: Partition) -> Sent:
-        """Puts the command into its partition's line. Raises NotSent (no broker) or Refused (too many in flight).
+        """Puts the command into the line of its partition's owner. Raises NotSent (no broker) or Refused (too many).
 
         The same command (id and content) while the first is undecided joins the first. Follow with `answer`.
         """
         sent, is_new = self._join(command)
         if is_new:
-            line = self._lines[partition]
-            line.waiting.append(sent)
-            line.wake.set()
+            # What no account routes is decided by the partition of its queue, so it travels by no other.
+            self._put(sent, partition if routed_by(command) is None else self._routes.queue(partition))
         return sent
+
+    def _put(self, sent: Sent, queue: Partition) -> None:
+        line = self._lines[queue]
+        line.waiting.append(sent)
+        line.wake.set()
 
     def send_order(self, order: MixCreate) -> Sent:
         """The same for the mixer: the deposit poller decides, and answers as a worker does."""
@@ -172,42 +171,41 @@ class LedgerClient:
                 last = batch[-1].command.id, batch[-1].command.fingerprint
                 line.answered.clear()
                 self._last[last] = line
-                if await self._send_envelope(line.partition, batch):
+                if await self._send_envelope(line.queue, batch):
                     await line.until_answered()
                 self._last.pop(last, None)
 
-    async def _send_envelope(self, partition: Partition, batch: Sequence[Sent]) -> bool:
+    async def _send_envelope(self, queue: Partition, batch: Sequence[Sent]) -> bool:
         """Whether the broker has it."""
-        body = (
-            CommandEnvelope.model_construct(v=1, commands=tuple(sent.command for sent in batch))
-            .model_dump_json(exclude_none=True)
-            .encode()
-        )
+        body = envelope_body([sent.command for sent in batch if not isinstance(sent.command, MixCreate)])
         if len(body) > ENVELOPE_BYTES_MAX and len(batch) > 1:
             middle = len(batch) // 2
-            await self._send_envelope(partition, batch[:middle])
-            return await self._send_envelope(partition, batch[middle:])
+            await self._send_envelope(queue, batch[:middle])
+            return await self._send_envelope(queue, batch[middle:])
         fault_point(FaultPoint.GATEWAY_BEFORE_PUBLISH)
         try:
             await amqp.publish(
                 self._channel,
-                Outgoing(
-                    topology.COMMANDS,
-                    topology.partition_key(partition),
-                    body,
-                    ENVELOPE_KIND,
-                    reply_to=self._reply_to,
-                    headers={MAC_HEADER: envelope_mac(self._mac_key, body), "p": int(partition), "n": len(batch)},
-                ),
+                envelope(queue, body, self._mac_key, commands=len(batch), reply_to=self._reply_to),
             )
         except BusError as fault:
-            log.warning("envelope.failed", partition=partition, commands=len(batch), fault=repr(fault))
+            log.warning("envelope.failed", queue=queue, commands=len(batch), fault=repr(fault))
+            self._routes.forget(queue)
             for sent in batch:
-                self._fail(sent, fault)
+                self._send_otherwise(sent, queue, fault)
             return False
         self.envelopes += 1
         fault_point(FaultPoint.GATEWAY_AFTER_CONFIRM)
         return True
+
+    def _send_otherwise(self, sent: Sent, queue: Partition, fault: BusError) -> None:
+        """What another partition's queue certainly did not take goes by its own."""
+        account = None if isinstance(sent.command, MixCreate) else routed_by(sent.command)
+        own = queue if account is None else partition_of(account, self.partitions)
+        if own == queue or not isinstance(fault, Refused | Unroutable):
+            self._fail(sent, fault)
+        else:
+            self._put(sent, own)
 
     async def _send_orders(self) -> None:
         while True:
@@ -246,6 +244,8 @@ class LedgerClient:
         All at once they would hold up, at each turn, what the broker's client does in several.
         """
         reply = Reply.model_validate_json(body)
+        if reply.worker:
+            self._routes.learn(reply.worker, reply.owned, reply.queue)
         for outcome in reply.outcomes:
             if (line := self._last.get((outcome.id, outcome.fingerprint))) is not None:
                 line.answered.set()

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from services.ledger_worker.core.accounts import AccountFacts
-from services.ledger_worker.core.decide import Asking, Decision, decide, routed_by
+from services.ledger_worker.core.decide import Asking, Decision, decide
 from services.ledger_worker.core.line import Line, World
 from services.ledger_worker.core.transit import fold_row, fold_to_suspense, write_transit_entries
 from services.ledger_worker.ports import Lease, Sealed
 from services.ledger_worker.store import PostgresStore
 from shared.ids import Partition, Principal
-from shared.messages import AccountCreate, Command
+from shared.messages import AccountCreate, Command, routed_by
 from shared.transit_rows import decode_credits
 from tests.backends.databases import Database
 

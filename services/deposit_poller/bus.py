@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from services.deposit_poller import metrics
 from shared import amqp, topology
 from shared.amqp import Outgoing
+from shared.envelopes import MAC_HEADER, envelope_mac
 from shared.ids import subkey
-from shared.ledger_client import MAC_HEADER, envelope_mac
 from shared.messages import MixCreate, MixMessage, Outcome, Reply
 
 log = structlog.get_logger()

@@ -75,27 +75,27 @@ def wire(settings: WorkerSettings, partitions: int) -> Worker:
         teller.channel_lost(partition)
 
     url = settings.amqp_url.get_secret_value()
-    bus = RabbitBus(url, settings.owner, deliver=deliver, nudged=nudged, lost=lost)
+    secret = settings.secret.get_secret_value()
+    bus = RabbitBus(url, settings.owner, secret=secret, deliver=deliver, nudged=nudged, lost=lost)
     teller = Teller(
         owner=settings.owner,
         store=store,
         bus=bus,
         clock=clock,
         world=World(partitions),
-        secret=settings.secret.get_secret_value(),
+        secret=secret,
         commands_max=settings.batch_commands_max,
         accounts_max=settings.cache_accounts_max,
         lease_ttl_s=settings.lease_ttl_s,
     )
-    ttl_s, renew_s = settings.lease_ttl_s, settings.lease_renew_s
     keeper = LeaseKeeper(
         owner=settings.owner,
         store=store,
         teller=teller,
         clock=clock,
         partitions=partitions,
-        ttl_s=ttl_s,
-        renew_s=renew_s,
+        ttl_s=settings.lease_ttl_s,
+        renew_s=settings.lease_renew_s,
     )
     return Worker(settings, clock, store, bus, teller, keeper)
 

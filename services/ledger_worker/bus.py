@@ -16,9 +16,9 @@ from services.ledger_worker.announcements import Announcements
 from services.ledger_worker.ports import Inbound
 from shared import amqp, topology
 from shared.amqp import Outgoing
-from shared.ids import Partition
-from shared.ledger_client import MAC_HEADER
-from shared.messages import BatchEvent, Nudge, Reply
+from shared.envelopes import MAC_HEADER, envelope, envelope_body
+from shared.ids import Partition, subkey
+from shared.messages import BatchEvent, Command, Nudge, Reply
 
 log = structlog.get_logger()
 
@@ -41,10 +41,12 @@ class RabbitBus:
         url: str,
         owner: str,
         *,
+        secret: str,
         deliver: Callable[[Inbound], None],
         nudged: Callable[[Partition], None],
         lost: Callable[[Partition], None],
     ) -> None:
+        self._mac_key = subkey(secret, "envelope")
         self._deliver = deliver
         self._nudged = nudged
         self._lost = lost
@@ -157,6 +159,13 @@ class RabbitBus:
                     persistent=False,
                 ),
             )
+
+    async def send_on(self, partition: Partition, reply_to: str | None, commands: Sequence[Command]) -> None:
+        """See ports.Bus."""
+        body = envelope_body(commands)
+        await amqp.publish(
+            self._confirmed, envelope(partition, body, self._mac_key, commands=len(commands), reply_to=reply_to)
+        )
 
     async def park(self, inbound: Inbound, reason: str) -> None:
         """See ports.Bus."""

@@ -4,12 +4,13 @@ import structlog
 
 from services.ledger_worker.core.decide import Asking, Decision, decide
 from services.ledger_worker.core.line import InvariantBroken, Line
-from services.ledger_worker.group import Group
+from services.ledger_worker.group import Group, Stray
 from services.ledger_worker.intake import Opened
 from services.ledger_worker.owned import Owned
 from services.ledger_worker.ports import Clock, Redo
 from services.ledger_worker.suspects import Suspects
 from shared.faults import FaultPoint, fault_point
+from shared.ids import Partition
 from shared.messages import Command
 
 log = structlog.get_logger()
@@ -25,11 +26,17 @@ class Deciding:
 
     def decide(self, opened: Opened, group: Group) -> None:
         """Adds a decision for each command of a delivery to the group. Raises Redo when one makes the core raise."""
-        line = self._owned.lines[opened.inbound.partition]
-        asking = Asking(opened.inbound.reply_to, self._clock.now_us())
-        for command in opened.commands:
-            decision = self._decision(line, command, asking, group, opened)
-            group.decisions.append((opened.inbound.reply_to, line.partition, decision))
+        inbound = opened.inbound
+        asking = Asking(inbound.reply_to, self._clock.now_us())
+        strays: dict[Partition, list[Command]] = {}
+        for partition, command in opened.commands:
+            line = self._owned.line_of(partition, inbound.partition)
+            if line is None:
+                strays.setdefault(partition, []).append(command)
+            else:
+                decision = self._decision(line, command, asking, group, opened)
+                group.decisions.append((inbound.reply_to, partition, decision))
+        group.strays += [Stray(opened, partition, commands) for partition, commands in strays.items()]
 
     def _decision(self, line: Line, command: Command, asking: Asking, group: Group, opened: Opened) -> Decision:
         reason = self._suspects.reason(command)

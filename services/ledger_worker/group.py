@@ -1,6 +1,6 @@
 """One group commit: what was taken, what it was decided to be, and what must be told once it is in the journal."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from services.ledger_worker.core.decide import Decision
@@ -9,8 +9,17 @@ from services.ledger_worker.core.transit import Landed
 from services.ledger_worker.intake import Opened
 from services.ledger_worker.ports import Sealed, TransitRow
 from shared.ids import Partition
-from shared.messages import BatchEvent, Outcome, Reply, Settled
+from shared.messages import BatchEvent, Command, Outcome, Reply, Settled
 from shared.messages.events import EventOutcome
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stray:
+    """Commands of a delivery whose partition this worker does not own: their sender believed it did."""
+
+    opened: Opened
+    partition: Partition
+    commands: Sequence[Command]
 
 
 @dataclass(slots=True, eq=False)
@@ -28,6 +37,7 @@ class Group:
     rows: dict[Partition, list[OperationRow]] = field(default_factory=dict[Partition, list[OperationRow]])
     # Transit rows that this commit writes and does not fold itself: source and destination.
     onward: list[tuple[Partition, Partition]] = field(default_factory=list[tuple[Partition, Partition]])
+    strays: list[Stray] = field(default_factory=list[Stray])
     poisoned: list[tuple[Opened, str]] = field(default_factory=list[tuple[Opened, str]])
     began_s: float = 0.0
 
@@ -38,10 +48,19 @@ class Group:
 
     def partitions(self) -> set[Partition]:
         """Whose line the group touches."""
-        return {opened.inbound.partition for opened in self.deliveries} | {sealed.partition for sealed in self.sealed}
+        return {
+            *(opened.inbound.partition for opened in self.deliveries),
+            *(partition for _, partition, _ in self.decisions),
+            *(sealed.partition for sealed in self.sealed),
+        }
 
-    def replies(self, recorded_at_us: Mapping[Partition, int], worker: str) -> dict[str, Reply]:
-        """One reply for each sender. A credit that landed in this very commit is told with the outcome that sent it."""
+    def replies(
+        self, recorded_at_us: Mapping[Partition, int], worker: str, owned: Sequence[Partition]
+    ) -> dict[str, Reply]:
+        """One reply for each sender, which says as well what the worker owns.
+
+        A credit that landed in this very commit is told with the outcome that sent it.
+        """
         outcomes: dict[str, list[Outcome]] = {}
         settled: dict[str, list[Settled]] = {}
         sent_here = {decision.id for _, _, decision in self.decisions if decision.legs}
@@ -52,6 +71,7 @@ class Group:
                 with_outcome[operation] = landed
             elif reply_to is not None:
                 settled.setdefault(reply_to, []).append(_settled(partition, landed))
+        queues = {opened.inbound.reply_to: opened.inbound.partition for opened in self.deliveries}
         for reply_to, partition, decision in self.decisions:
             if reply_to is not None:
                 landed_here = with_outcome.get(decision.id) if decision.legs else None
@@ -63,6 +83,8 @@ class Group:
                 outcomes=tuple(outcomes.get(reply_to, ())),
                 settled=tuple(settled.get(reply_to, ())),
                 worker=worker,
+                owned=tuple(owned),
+                queue=queues.get(reply_to),
             )
             for reply_to in outcomes.keys() | settled.keys()
         }

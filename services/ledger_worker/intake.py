@@ -7,12 +7,11 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from services.ledger_worker.core.decide import routed_by
 from services.ledger_worker.core.line import World
 from services.ledger_worker.ports import Inbound
+from shared.envelopes import ENVELOPE_KIND, envelope_mac
 from shared.ids import Partition, subkey
-from shared.ledger_client import ENVELOPE_KIND, envelope_mac
-from shared.messages import Command, CommandEnvelope
+from shared.messages import Command, CommandEnvelope, routed_by
 
 
 class EnvelopeRefused(Exception):
@@ -21,13 +20,15 @@ class EnvelopeRefused(Exception):
 
 @dataclass(slots=True, eq=False)
 class Opened:
-    """A delivery and its commands still to be decided; `parked` says why it could not be read.
+    """A delivery and its commands still to be decided, each with its partition; `parked`: why it could not be read.
+
+    A sender puts the commands of all partitions of one worker into one envelope, for the queue of one of them (ADR 11).
 
     While a command at fault is searched for, an envelope is taken in parts: only the last one is acknowledged.
     """
 
     inbound: Inbound
-    commands: Sequence[Command]
+    commands: Sequence[tuple[Partition, Command]]
     since_s: float  # monotonic
     parked: str | None = None
     is_last_part: bool = True
@@ -41,14 +42,14 @@ class Opened:
 
 
 class EnvelopeReader:
-    """Opens envelopes: signature, version, content, and whether they came to the right partition."""
+    """Opens envelopes: signature, version, content, and which partition each command belongs to."""
 
     def __init__(self, world: World, secret: str) -> None:
         self._world = world
         self._key = subkey(secret, "envelope")
 
-    def read(self, inbound: Inbound) -> Sequence[Command]:
-        """The commands of one envelope, in order. Raises EnvelopeRefused."""
+    def read(self, inbound: Inbound) -> Sequence[tuple[Partition, Command]]:
+        """The commands of one envelope, in order, each with its partition. Raises EnvelopeRefused."""
         if inbound.kind != ENVELOPE_KIND:
             raise EnvelopeRefused(f"unknown kind {inbound.kind!r}")
         if inbound.mac is None or not hmac.compare_digest(
@@ -61,11 +62,11 @@ class EnvelopeReader:
             raise EnvelopeRefused(
                 f"not an envelope: {error.errors(include_input=False, include_url=False)[:3]}"
             ) from error
-        for command in commands:
-            account = routed_by(command)
-            if account is not None and self._world.partition_of(account) != inbound.partition:
-                raise EnvelopeRefused(f"misrouted: {account} does not belong to partition {inbound.partition}")
-        return commands
+        return [(self._partition_of(command, inbound), command) for command in commands]
+
+    def _partition_of(self, command: Command, inbound: Inbound) -> Partition:
+        account = routed_by(command)
+        return inbound.partition if account is None else self._world.partition_of(account)
 
 
 class Inbox:

@@ -48,10 +48,10 @@ class Loading:
         holds: dict[HoldId, Partition] = {}
         unknown_asset = False
         for opened in taken:
-            line = self._lines.get(opened.inbound.partition)
-            if line is None:
-                continue
-            for command in opened.commands:
+            for partition, command in opened.commands:
+                line = self._lines.get(partition)
+                if line is None:
+                    continue
                 self._want(line, command, wanted, holds)
                 unknown_asset = unknown_asset or self._asks_unknown_asset(command)
         if unknown_asset:
@@ -108,7 +108,7 @@ class Loading:
         suspected = [
             command.id
             for opened in taken
-            for command in opened.commands
+            for _, command in opened.commands
             if (everything or opened.inbound.redelivered or command.repeat) and command.id not in self._world.recent
         ]
         if suspected:

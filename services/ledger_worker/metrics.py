@@ -22,6 +22,7 @@ PARTITIONS_OWNED = Gauge("ledger_partitions_owned", "Partitions that this worker
 LEASE_CHANGES = Counter("ledger_lease_changes", "Leases taken, given back and lost", ["change"])
 PARKED = Counter("ledger_parked", "Messages set aside for an operator", ["reason"])
 TRANSIT_LEGS = Counter("ledger_transit_legs", "Credits of other partitions folded in, by the way they came", ["way"])
+STRAYS = Counter("ledger_strays", "Commands of partitions owned elsewhere, sent on to their queue")
 RETURNED = Counter("ledger_transit_returned", "Credits that could not land and went back")
 REDELIVERED = Counter("ledger_redelivered", "Envelopes that were delivered before")
 ACCOUNTS_CACHED = Gauge("ledger_accounts_cached", "Accounts in memory")

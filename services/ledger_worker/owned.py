@@ -42,6 +42,13 @@ class Owned:
         self.leases.pop(partition, None)
         self.draining.discard(partition)
 
+    def line_of(self, partition: Partition, queue: Partition) -> Line | None:
+        """The line that decides a command of `partition` that came by `queue`; None: its next owner decides it.
+
+        A line being given back finishes what was taken from its own queue. From another's, more would come for ever.
+        """
+        return None if partition in self.draining and partition != queue else self.lines.get(partition)
+
     def takeable(self) -> list[Partition]:
         """The partitions whose deliveries may be taken."""
         return [partition for partition in self.lines if partition not in self.draining]

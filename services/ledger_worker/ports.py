@@ -10,7 +10,7 @@ from typing import Protocol
 from services.ledger_worker.core.accounts import Account, AccountFacts, Hold, Status
 from services.ledger_worker.core.line import Known
 from shared.ids import AccountId, AssetCode, HoldId, Partition
-from shared.messages import BatchEvent, Reply
+from shared.messages import BatchEvent, Command, Reply
 
 
 class StoreFault(Exception):
@@ -198,6 +198,10 @@ class Bus(Protocol):
 
     async def nudge(self, source: Partition, destination: Partition) -> None:
         """Tells the destination's owner that a transit row waits; a loss is harmless."""
+        ...
+
+    async def send_on(self, partition: Partition, reply_to: str | None, commands: Sequence[Command]) -> None:
+        """Puts commands into the queue of their own partition, confirmed. Raises shared.amqp.BusError."""
         ...
 
     async def park(self, inbound: Inbound, reason: str) -> None:

@@ -86,7 +86,7 @@ class Recovery:
                 return
 
     def _narrow(self, fault: StoreFault, failed: Group) -> None:
-        commands = [command for opened in failed.deliveries for command in opened.commands]
+        commands = [command for opened in failed.deliveries for _, command in opened.commands]
         if failed.folded:
             # A row of transit may be at fault as well: the rows go first, alone.
             self._folding.suspect(failed.folded, alone=not commands)

@@ -17,22 +17,18 @@ STALE_PICTURES_MAX: Final = 3
 
 
 class Suspects:
-    """`limit` is how many commands the next group may hold.
+    """`limit` is how many commands the next group may hold: it shrinks around a fault and grows back with each commit.
 
-    It shrinks around a fault and grows back with each commit.
+    `is_searching`: envelopes, which may be larger than any limit, are taken in parts, since one command is at fault.
     """
 
     def __init__(self, commands_max: int) -> None:
         self.limit = commands_max
+        self.is_searching = False
         self._commands_max = commands_max
         self._reasons: dict[str, str] = {}
         self._unwritable: set[str] = set()
         self._stale_pictures = 0
-
-    @property
-    def is_searching(self) -> bool:
-        """Envelopes are taken in parts, since one command of them is at fault."""
-        return self.limit < self._commands_max
 
     def reason(self, command: Command) -> str | None:
         """Why the command is set aside; None for all but a few."""
@@ -64,12 +60,15 @@ class Suspects:
         if len(commands) == 1:
             self.accuse(commands[0], f"the database refused it: {fault}")
             self.limit = self._commands_max
+            self.is_searching = False
         else:
-            self.limit = max(1, len(commands) // 4)
+            self.limit = max(1, min(len(commands) // 4, self._commands_max))
+            self.is_searching = True
 
     def ease(self, decided: Iterable[str]) -> None:
         """A group was committed."""
         self.limit = min(self._commands_max, self.limit * 2)
+        self.is_searching = self.limit < self._commands_max
         self._stale_pictures = 0
         if self._reasons:
             for command in decided:

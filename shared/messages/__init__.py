@@ -17,6 +17,7 @@ from shared.messages.commands import (
     OperationCancel,
     OperationRefuse,
     RefusedKind,
+    routed_by,
 )
 from shared.messages.events import BatchEvent, EventMessage, Nudge
 from shared.messages.mixer import MixCreate, MixMessage
@@ -45,4 +46,5 @@ __all__ = [
     "RefusedKind",
     "Reply",
     "Settled",
+    "routed_by",
 ]

@@ -156,8 +156,19 @@ Command = Annotated[
 ]
 
 
+def routed_by(command: Command) -> Account | None:
+    """The account whose partition decides the command; None for those that are decided where their sender puts them."""
+    match command:
+        case Move():
+            return command.source
+        case AssetCreate() | OperationCancel() | OperationRefuse():
+            return None
+        case _:
+            return command.account
+
+
 class CommandEnvelope(Message):
-    """Commands for one partition, in the order of their sending."""
+    """Commands for the owner of one partition, in the order of their sending; some may be of other partitions."""
 
     v: Literal[1] = 1
     commands: Annotated[tuple[Command, ...], Field(min_length=1, max_length=COMMANDS_PER_ENVELOPE_MAX)]

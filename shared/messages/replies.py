@@ -47,9 +47,15 @@ class Settled(Message):
 
 
 class Reply(Message):
-    """One message for each sender and commit."""
+    """One message for each sender and commit.
+
+    `owned`: the partitions whose commands `worker` takes at this moment. `queue`: the one whose queue brought the last
+    of these commands; by it the sender may send those of the others as well (ADR 11).
+    """
 
     v: Literal[1] = 1
     outcomes: tuple[Outcome, ...] = ()
     settled: tuple[Settled, ...] = ()
     worker: Annotated[str, Field(max_length=128)] = ""
+    owned: tuple[int, ...] = ()
+    queue: int | None = None

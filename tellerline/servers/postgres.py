@@ -37,7 +37,6 @@ SETTINGS: Mapping[str, str] = {
     "shared_buffers": "256MB",
     "max_wal_size": "4GB",
     "min_wal_size": "256MB",
-    "wal_compression": "on",
     "checkpoint_timeout": "15min",
     "jit": "off",
     "timezone": "UTC",

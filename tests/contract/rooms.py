@@ -1,24 +1,29 @@
 """Where a bus lives: a broker in memory, or a virtual host of a real one, with what a test needs around it."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+from aio_pika.exceptions import DeliveryError
+from pamqp.common import Arguments
 
 from services.ledger_worker.bus import RabbitBus
 from services.ledger_worker.ports import Inbound
 from shared import migrate, topology
+from shared.envelopes import ENVELOPE_KIND, MAC_HEADER
 from shared.ids import Partition
-from shared.ledger_client import ENVELOPE_KIND, MAC_HEADER
 from shared.messages import EventMessage, Reply
+from tests.builders import SECRET
 from tests.contract.conditions import eventually
 from tests.twins.bus import Broker, MemoryBus, Message
 
 PARTITIONS = 4
 ADDRESS = "replies-of-the-test"
+MESSAGES_MAX = 100
 
 
 @dataclass(slots=True)
@@ -70,6 +75,9 @@ class MemoryRoom:
     async def parked(self) -> list[tuple[bytes, str]]:
         return [(body, reason) for _, body, reason in self.broker.parked]
 
+    async def fill(self, partition: int) -> None:
+        self.broker.full.add(Partition(partition))
+
     async def break_channel(self, seat: Seat, partition: int) -> None:
         assert isinstance(seat.bus, MemoryBus)
         seat.bus.lose_channel(Partition(partition))
@@ -113,7 +121,12 @@ class RabbitRoom:
     async def seat(self, owner: str) -> Seat:
         seat = Seat()
         bus = RabbitBus(
-            self._url, owner, deliver=seat.delivered.append, nudged=seat.nudged.append, lost=seat.lost.append
+            self._url,
+            owner,
+            secret=SECRET,
+            deliver=seat.delivered.append,
+            nudged=seat.nudged.append,
+            lost=seat.lost.append,
         )
         seat.bus = bus
         self._running.append(asyncio.get_running_loop().create_task(bus.run()))
@@ -137,6 +150,18 @@ class RabbitRoom:
         while (message := await queue.get(no_ack=True, fail=False)) is not None:
             found.append((message.body, str(message.headers["x-parked-reason"])))
         return found
+
+    async def fill(self, partition: int) -> None:
+        """The same queue, but for one message, with as many as it takes and nobody who consumes them."""
+        place = Partition(partition)
+        await self._channel.queue_delete(topology.partition_queue(place))
+        arguments: Arguments = {**topology.PARTITION_QUEUE_ARGUMENTS, "x-max-length": 1}
+        queue = await self._channel.declare_queue(topology.partition_queue(place), durable=True, arguments=arguments)
+        await queue.bind(topology.COMMANDS, topology.partition_key(place))
+        exchange = await self._channel.get_exchange(topology.COMMANDS)
+        with contextlib.suppress(DeliveryError):
+            for _ in range(MESSAGES_MAX):
+                await exchange.publish(aio_pika.Message(b"full"), topology.partition_key(place))
 
     async def break_channel(self, seat: Seat, partition: int) -> None:
         """The broker closes a channel on which something is published to an exchange that there is not."""

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass, field
 
-from services.ledger_worker.core.decide import Asking, Decision, decide, routed_by
+from services.ledger_worker.core.decide import Asking, Decision, decide
 from services.ledger_worker.core.line import Line, World
 from services.ledger_worker.group import Group
 from services.ledger_worker.owned import Owned
 from services.ledger_worker.ports import Lease, Sealed, Store
 from services.ledger_worker.sealing import seal_drafts
 from shared.ids import Partition
-from shared.messages import Command
+from shared.messages import Command, routed_by
 
 PARTITIONS = 4
 TTL_S = 60.0

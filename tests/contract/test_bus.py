@@ -5,12 +5,15 @@ from collections.abc import AsyncIterator
 import pytest
 
 from services.ledger_worker import bus
+from services.ledger_worker.core.line import World
+from services.ledger_worker.intake import EnvelopeReader
+from shared.amqp import Refused
 from shared.ids import Partition
 from shared.messages import BatchEvent, Outcome, Reply, Settled
 from shared.messages.events import EventOutcome
-from tests.builders import command_id
+from tests.builders import SECRET, Commands, account_in, command_id
 from tests.contract.conditions import eventually, eventually_async
-from tests.contract.rooms import ADDRESS, MemoryRoom, RabbitRoom, Room
+from tests.contract.rooms import ADDRESS, PARTITIONS, MemoryRoom, RabbitRoom, Room
 
 P0, P1 = Partition(0), Partition(1)
 
@@ -207,6 +210,27 @@ async def test_a_nudge_reaches_the_worker_that_consumes_the_destination(room: Ro
     assert await eventually_async(nudged)
     assert set(two.nudged) == {P1}
     assert one.nudged == []
+
+
+async def test_what_is_sent_on_comes_to_the_queue_of_its_partition_as_if_its_sender_had_put_it_there(
+    room: Room,
+) -> None:
+    one, two = await room.seat("one"), await room.seat("two")
+    await two.bus.open(P1)
+    make = Commands()
+    commands = [make.move(account_in(1), account_in(0), 1) for _ in range(2)]
+    await one.bus.send_on(P1, ADDRESS, commands)
+    await eventually(lambda: two.delivered)
+    [inbound] = two.delivered
+    assert EnvelopeReader(World(PARTITIONS), SECRET).read(inbound) == [(P1, command) for command in commands]
+    assert inbound.reply_to == ADDRESS
+
+
+async def test_what_a_full_queue_does_not_take_is_refused(room: Room) -> None:
+    one = await room.seat("one")
+    await room.fill(1)
+    with pytest.raises(Refused):
+        await one.bus.send_on(P1, ADDRESS, [Commands().move(account_in(1), account_in(0), 1)])
 
 
 async def test_what_is_parked_is_a_copy_with_its_reason(room: Room) -> None:

@@ -17,8 +17,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from shared import topology
 from shared.db import Connection, connect
+from shared.envelopes import ENVELOPE_KIND, MAC_HEADER, envelope_mac
 from shared.ids import Partition, partition_of, subkey
-from shared.ledger_client import ENVELOPE_KIND, MAC_HEADER, LedgerClient, envelope_mac
+from shared.ledger_client import LedgerClient
 from shared.messages import Command
 from shared.sending import Answer, Sent
 from tellerline.verification.proof import prove

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from hypothesis.stateful import RuleBasedStateMachine, invariant
 
 from services.ledger_worker.core.accounts import Account
-from services.ledger_worker.core.decide import Asking, Decision, decide, needed_accounts, routed_by
+from services.ledger_worker.core.decide import Asking, Decision, decide, needed_accounts
 from services.ledger_worker.core.line import Known, Line, World
 from services.ledger_worker.core.transit import all_can_land, fold_row, landing_accounts, transit_accounts
 from services.ledger_worker.group import Group
@@ -14,7 +14,7 @@ from services.ledger_worker.owned import Owned
 from services.ledger_worker.ports import Lease
 from services.ledger_worker.sealing import seal_drafts
 from shared.ids import AccountId, AssetCode, Partition, Principal, partition_of, system_account, transit_account
-from shared.messages import Command, HoldCapture, HoldPlace, HoldVoid
+from shared.messages import Command, HoldCapture, HoldPlace, HoldVoid, routed_by
 from shared.rejections import Rejection
 from shared.transit_rows import Credit, decode_credits, encode_credits
 from tests.builders import Commands

@@ -5,9 +5,9 @@ import random
 from collections.abc import Callable
 from itertools import count
 
+from shared.envelopes import envelope_mac
 from shared.ids import AccountId, Partition, partition_of, subkey
-from shared.ledger_client import envelope_mac
-from shared.messages import Command, CommandEnvelope, HoldPlace, Move, OperationCancel
+from shared.messages import Command, CommandEnvelope, HoldPlace, Move, OperationCancel, routed_by
 from tests.builders import SECRET, Commands, command_id
 from tests.property.simulated_worker import PARTITIONS, Worker
 from tests.property.told import Told
@@ -44,6 +44,8 @@ class Simulation:
         self.is_faulty = True
         self.fault_rate = self.lots.choice((0.0, 0.02, 0.1))
         self.delay_max_s = self.lots.choice((0.0, 0.002, 0.05))
+        # How often commands of several partitions share an envelope, for the queue of any of them (ADR 11).
+        self.sharing = self.lots.choice((0.0, 0.5, 1.0))
         self.workers: list[Worker] = []
         self.buses: dict[MemoryBus, str] = {}
         self.names = iter(f"worker-{number}" for number in range(10_000))
@@ -150,9 +152,20 @@ class Simulation:
             for _ in range(self.lots.choice((1, 1, 2, 5, 15))):
                 command = self._command()
                 by_partition.setdefault(self._route(command), []).append(command)
-            for partition, commands in by_partition.items():
+            for partition, commands in self._shared(by_partition).items():
                 self.publish(*commands, partition=partition)
             await asyncio.sleep(self.lots.choice((0.0, 0.0, 0.01, 0.3)))
+
+    def _shared(self, by_partition: dict[Partition, list[Command]]) -> dict[Partition, list[Command]]:
+        """Sometimes all that an account routes in one envelope; the rest stays with its partition."""
+        if self.lots.random() >= self.sharing:
+            return by_partition
+        queue = self.lots.choice(list(by_partition))
+        shared: dict[Partition, list[Command]] = {}
+        for partition, commands in by_partition.items():
+            for command in commands:
+                shared.setdefault(partition if routed_by(command) is None else queue, []).append(command)
+        return shared
 
     def _command(self) -> Command:
         lots, make = self.lots, self.make
@@ -272,7 +285,8 @@ class Simulation:
         elsewhere: set[str] = set()
         order: list[str] = []
         for place, command in self.sent:
-            if first.setdefault(command.id, place) != place:
+            # What came by another's queue has no place in the order of its own.
+            if first.setdefault(command.id, place) != place or self._route(command) != place:
                 elsewhere.add(command.id)
             elif place == partition and command.id not in order:
                 order.append(command.id)

@@ -2,15 +2,16 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
 from services.ledger_worker.ports import Inbound
-from shared.amqp import NotSent
-from shared.ids import Partition
-from shared.ledger_client import ENVELOPE_KIND
-from shared.messages import BatchEvent, EventMessage, Reply
+from shared.amqp import NotSent, Refused
+from shared.envelopes import ENVELOPE_KIND, envelope_body, envelope_mac
+from shared.ids import Partition, subkey
+from shared.messages import BatchEvent, Command, EventMessage, Reply
+from tests.builders import SECRET
 
 PREFETCH_ENVELOPES = 32
 FROZEN_POLL_S = 0.05
@@ -62,6 +63,8 @@ class Broker:
     parked: list[tuple[Partition, bytes, str]] = field(default_factory=list[tuple[Partition, bytes, str]])
     events: list[EventMessage] = field(default_factory=list[EventMessage])
     buses: list["MemoryBus"] = field(default_factory=list["MemoryBus"])
+    # Partitions whose queue takes nothing more.
+    full: set[Partition] = field(default_factory=set[Partition])
 
     def __post_init__(self) -> None:
         for partition in range(self.partitions):
@@ -198,6 +201,14 @@ class MemoryBus:
         for bus in self.broker.buses:
             if destination in bus._channels:
                 bus._later(lambda bus=bus: bus._nudged(destination))
+
+    async def send_on(self, partition: Partition, reply_to: str | None, commands: Sequence[Command]) -> None:
+        await asyncio.sleep(self._delay())
+        if partition in self.broker.full:
+            raise Refused(str(partition))
+        if not self.is_dead:
+            body = envelope_body(commands)
+            self.broker.publish(partition, Message(body, envelope_mac(subkey(SECRET, "envelope"), body), reply_to))
 
     async def park(self, inbound: Inbound, reason: str) -> None:
         await asyncio.sleep(self._delay())

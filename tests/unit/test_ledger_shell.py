@@ -7,11 +7,13 @@ import pytest
 
 from services.ledger_worker import folding
 from services.ledger_worker.ports import Lease
-from shared.ids import AccountId, Partition
+from shared.envelopes import envelope_mac
+from shared.ids import AccountId, Partition, partition_of
 from shared.messages import Command
 from tests.builders import Commands, account_in
 from tests.property.simulated_worker import PARTITIONS
-from tests.property.simulation import Simulation
+from tests.property.simulation import CLIENT, MAC_KEY, Simulation
+from tests.twins.bus import Message
 from tests.twins.clock import run_virtually
 from tests.twins.faults import Fault
 from tests.twins.proof import prove
@@ -219,5 +221,43 @@ def test_a_closing_that_was_not_committed_refuses_nothing() -> None:
         assert (it.code(move), close.id in it.journal.operations) == (None, False)
         row.owner = None
         await it.settled()
+
+    play(scene())
+
+
+def test_a_command_that_came_by_another_workers_queue_is_sent_on_to_its_owner() -> None:
+    async def scene() -> None:
+        it = Scene()
+        await it.begin(workers=2)
+        away = await it.away()
+        moved, far = MAKE.move(it.here, it.there, 1), MAKE.open(account_in(partition_of(away, PARTITIONS)))
+        it.publish(moved, far, partition=Partition(0))
+        await it.settled()
+        assert {moved.id, far.id} <= {identity for identity, _ in it.told.answered}
+        assert it.journal.operations[far.id]["partition"] == str(partition_of(away, PARTITIONS))
+
+    play(scene())
+
+
+def test_a_command_whose_own_queue_takes_nothing_is_parked_and_its_neighbours_go_on() -> None:
+    async def scene() -> None:
+        it = Scene()
+        await it.begin(workers=2)
+        away = await it.away()
+        place = partition_of(away, PARTITIONS)
+        it.broker.full.add(place)
+        moved, far = MAKE.move(it.here, it.there, 1), MAKE.open(account_in(place))
+        it.publish(moved, far, partition=Partition(0))
+        await it.settled()
+        [(queue, body, reason)] = it.broker.parked
+        assert (queue, f"partition {place} takes nothing" in reason) == (0, True)
+        assert moved.id in it.journal.operations
+        assert far.id not in it.journal.operations
+        # What the operator sees is whole: sent again, what was decided is a repeat.
+        it.broker.full.clear()
+        it.broker.publish(queue, Message(body, envelope_mac(MAC_KEY, body), CLIENT))
+        await it.settled()
+        assert it.code(far) is None
+        assert it.balance(it.here) == 999
 
     play(scene())

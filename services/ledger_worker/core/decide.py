@@ -106,17 +106,6 @@ def needed_accounts(command: Command) -> tuple[AccountId, ...]:
             return ()
 
 
-def routed_by(command: Command) -> AccountId | None:
-    """The account whose partition the command belongs to; None for those that the sender places."""
-    match command:
-        case Move():
-            return command.source
-        case AssetCreate() | OperationCancel() | OperationRefuse():
-            return None
-        case _:
-            return command.account
-
-
 def _subject(command: Command) -> str | None:
     match command:
         case Move() | OperationCancel() | OperationRefuse():
@@ -150,4 +139,4 @@ _ROADS: Final[Mapping[type[Any], Callable[..., Decision | Refusal]]] = {
     OperationRefuse: _refuse_as_told,
 }
 
-__all__ = ["Asking", "Decision", "decide", "needed_accounts", "poisoned", "repeated", "routed_by"]
+__all__ = ["Asking", "Decision", "decide", "needed_accounts", "poisoned", "repeated"]
