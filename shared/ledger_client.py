@@ -1,7 +1,7 @@
 """The one way to send commands: partition, envelope, confirm, outcome. Gateway, poller and distributor use this client.
 
-What gathers for a partition while its last envelope is unconfirmed, or not answered yet, goes out as the next one (ADR
-4, ADR 10). A command's way ends in one of four: an answer; NotSent or Refused, which certainly had no effect; or
+What gathers for a worker while its last envelope is unconfirmed, or not answered yet, goes out as the next one (ADR 4,
+ADR 10, ADR 11). A command's way ends in one of four: an answer; NotSent or Refused, which certainly had no effect; or
 SendUnknown, whose end stands in the journal, now or later, and which `operation.cancel` ends for good.
 """
 
@@ -47,12 +47,15 @@ class Line:
         """What goes into the next envelope."""
         return [self.waiting.popleft() for _ in range(min(len(self.waiting), COMMANDS_PER_ENVELOPE_MAX))]
 
-    async def until_answered(self) -> None:
-        """Returns once it was answered, or after ANSWER_S_MAX: a worker may be slow, gone, or answer another."""
-        if not self.answered.is_set():
-            timer = asyncio.get_running_loop().call_later(ANSWER_S_MAX, self.answered.set)
-            await self.answered.wait()
-            timer.cancel()
+    async def until_answered(self) -> bool:
+        """Whether it was answered within ANSWER_S_MAX: a worker may be slow, gone, or answer another."""
+        if self.answered.is_set():
+            return True
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(ANSWER_S_MAX, self.answered.set)
+        await self.answered.wait()
+        timer.cancel()
+        return loop.time() < timer.when()
 
 
 class LedgerClient:
@@ -171,9 +174,21 @@ class LedgerClient:
                 last = batch[-1].command.id, batch[-1].command.fingerprint
                 line.answered.clear()
                 self._last[last] = line
-                if await self._send_envelope(line.queue, batch):
-                    await line.until_answered()
+                if not (await self._send_envelope(line.queue, batch) and await line.until_answered()):
+                    self._leave(line)
                 self._last.pop(last, None)
+
+    def _leave(self, line: Line) -> None:
+        """Nobody is heard by this queue: it leads to no worker, and what others have in its line goes by their own."""
+        self._routes.forget(line.queue)
+        waiting, line.waiting = line.waiting, deque()
+        for sent in waiting:
+            self._put(sent, self._own_queue(sent, line.queue))
+
+    def _own_queue(self, sent: Sent, queue: Partition) -> Partition:
+        """That of the command's own partition; what no account routes stays where its sender put it."""
+        account = None if isinstance(sent.command, MixCreate) else routed_by(sent.command)
+        return queue if account is None else partition_of(account, self.partitions)
 
     async def _send_envelope(self, queue: Partition, batch: Sequence[Sent]) -> bool:
         """Whether the broker has it."""
@@ -190,18 +205,19 @@ class LedgerClient:
             )
         except BusError as fault:
             log.warning("envelope.failed", queue=queue, commands=len(batch), fault=repr(fault))
-            self._routes.forget(queue)
+            if isinstance(fault, Refused | Unroutable):
+                self._routes.shun(queue)
             for sent in batch:
                 self._send_otherwise(sent, queue, fault)
             return False
         self.envelopes += 1
+        self._routes.trust(queue)
         fault_point(FaultPoint.GATEWAY_AFTER_CONFIRM)
         return True
 
     def _send_otherwise(self, sent: Sent, queue: Partition, fault: BusError) -> None:
         """What another partition's queue certainly did not take goes by its own."""
-        account = None if isinstance(sent.command, MixCreate) else routed_by(sent.command)
-        own = queue if account is None else partition_of(account, self.partitions)
+        own = self._own_queue(sent, queue)
         if own == queue or not isinstance(fault, Refused | Unroutable):
             self._fail(sent, fault)
         else:

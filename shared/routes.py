@@ -15,6 +15,7 @@ class Routes:
         # stopped worker is the broker's consumer for some seconds after its lease has run out.
         self._leading: dict[str, Partition] = {}
         self._told: dict[str, Sequence[int]] = {}
+        self._shunned: set[int] = set()
 
     def queue(self, partition: Partition) -> Partition:
         """The partition to whose queue a command of `partition` goes: its own as long as no other is known."""
@@ -27,7 +28,7 @@ class Routes:
         self._owners = {each: owner for each, owner in self._owners.items() if owner != worker}
         self._owners |= dict.fromkeys(owned, worker)
         self._leading = {owner: each for owner, each in self._leading.items() if self._owners.get(each) == owner}
-        if queue is not None and self._owners.get(queue) == worker:
+        if queue is not None and self._owners.get(queue) == worker and queue not in self._shunned:
             self._leading.setdefault(worker, Partition(queue))
         self._told[worker] = owned
         # Whoever lost a partition to this one is heard anew, also if it says the same as before.
@@ -36,10 +37,19 @@ class Routes:
             self._queues[own] = self._leading.get(self._owners.get(own, ""), Partition(own))
 
     def forget(self, queue: Partition) -> None:
-        """It took nothing: until a reply says more, all go by their own queues."""
+        """Nobody is heard by it: until a reply says more, whom it led to is reached by each partition's own queue."""
         owner = self._owners.get(queue)
         if owner is not None:
             self.learn(owner, (), None)
+
+    def shun(self, queue: Partition) -> None:
+        """It takes nothing: it leads to nobody, whatever replies say, until it has taken something."""
+        self._shunned.add(queue)
+        self.forget(queue)
+
+    def trust(self, queue: Partition) -> None:
+        """It has taken something."""
+        self._shunned.discard(queue)
 
     def _owns(self, owner: str, partitions: Sequence[int]) -> bool:
         return all(self._owners.get(partition) == owner for partition in partitions)

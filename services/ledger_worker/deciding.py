@@ -32,7 +32,8 @@ class Deciding:
         for partition, command in opened.commands:
             line = self._owned.line_of(partition, inbound.partition)
             if line is None:
-                strays.setdefault(partition, []).append(command)
+                marked = command.model_copy(update={"repeat": True}) if inbound.redelivered else command
+                strays.setdefault(partition, []).append(marked)
             else:
                 decision = self._decision(line, command, asking, group, opened)
                 group.decisions.append((inbound.reply_to, partition, decision))

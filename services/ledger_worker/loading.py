@@ -43,7 +43,16 @@ class Loading:
         self._world.assets = await self._store.assets()
 
     async def for_commands(self, taken: Sequence[Opened]) -> None:
-        """Everything that the commands taken will ask for. Raises StoreUnavailable."""
+        """Everything that the commands taken will ask for. Raises StoreUnavailable.
+
+        Until no line has begun meanwhile: to one for which nothing was loaded, no account would exist.
+        """
+        loaded: Mapping[Partition, Line] = {}
+        while any(loaded.get(partition) is not line for partition, line in self._lines.items()):
+            loaded = dict(self._lines)
+            await self._for_commands(taken)
+
+    async def _for_commands(self, taken: Sequence[Opened]) -> None:
         wanted: dict[AccountId, Partition] = {}
         holds: dict[HoldId, Partition] = {}
         unknown_asset = False
@@ -91,16 +100,21 @@ class Loading:
     async def _load(self, wanted: Mapping[AccountId, Partition]) -> None:
         if not wanted:
             return
+        lines = dict(self._lines)
         for read, partition in await self._store.accounts(list(wanted)):
             line = self._lines.get(partition)
-            # In memory already: that is newer than what the database has committed.
-            account = read if line is None else line.accounts.setdefault(read.id, read)
-            self._world.learn(account)
+            if line is None or line is not lines.get(partition):
+                # Of a line that has begun since, this may be older than where it begins.
+                self._world.learn(read)
+            else:
+                # In memory already: that is newer than what the database has committed.
+                self._world.learn(line.accounts.setdefault(read.id, read))
 
     async def _load_holds(self, wanted: Mapping[HoldId, Partition]) -> None:
+        lines = dict(self._lines)
         for hold in await self._store.holds(list(wanted)):
             line = self._lines.get(wanted[hold.id])
-            if line is not None:
+            if line is not None and line is lines.get(wanted[hold.id]):
                 line.holds.setdefault(hold.id, hold)
 
     async def _known(self, taken: Sequence[Opened], *, everything: bool) -> None:

@@ -1,8 +1,8 @@
 """What leaves once a group is in the journal: answers, copies for the operator, acknowledgements, nudges and events."""
 
-import math
+import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import structlog
@@ -13,14 +13,16 @@ from services.ledger_worker.group import Group, Stray
 from services.ledger_worker.intake import Opened
 from services.ledger_worker.owned import Owned
 from services.ledger_worker.ports import Bus, Clock, Inbound
-from shared.amqp import BusError, Refused, Unroutable, backoff_s
+from shared.amqp import BusError, NotSent, backoff_s
 from shared.faults import FaultPoint, fault_point
 from shared.ids import Partition
 
 log = structlog.get_logger()
 
-# A full queue is asked so often, within a second or two, before what it does not take is parked.
-REFUSALS_MAX: Final = 5
+# What another partition's queue does not take within this time is parked; while the queue counts as closed, it is tried
+# once.
+SENDING_ON_S_MAX: Final = 1.0
+CLOSED_S: Final = 10.0
 
 
 class Telling:
@@ -32,6 +34,7 @@ class Telling:
         self._bus = bus
         self._clock = clock
         self._folding = folding
+        self._closed_until_s: dict[Partition, float] = {}
 
     async def tell(self, group: Group, recorded_at_us: Mapping[Partition, int]) -> None:
         """Answers first, since clients wait; acknowledges only what is answered, sent on or parked as it must be."""
@@ -39,15 +42,18 @@ class Telling:
         for reply_to, reply in group.replies(recorded_at_us, self._worker, owned).items():
             await self._bus.reply(reply_to, reply)
         fault_point(FaultPoint.WORKER_AFTER_ANSWER)
-        for stray in group.strays:
-            await self._send_on(stray)
+        unsent = await self._send_on(group.strays) if group.strays else {}
         for opened in group.deliveries:
             if opened.parked is not None:
                 await self._park(opened, opened.parked, "unreadable")
+            elif opened in unsent:
+                await self._park(opened, unsent[opened], "stray")
         for opened, reason in group.poisoned:
             await self._park(opened, reason, "poison")
         for last in last_of_each_channel(group.deliveries):
-            await self._bus.acknowledge(last)
+            # Of another owner by now: its delivery, and what of it was not sent on or parked here.
+            if last.partition in self._owned.lines:
+                await self._bus.acknowledge(last)
         for source, destination in group.onward:
             if destination in self._owned.lines:
                 self._folding.due = True
@@ -57,51 +63,50 @@ class Telling:
             self._bus.announce(partition, event)
         _count(group)
 
-    async def _send_on(self, stray: Stray) -> None:
-        """To the queue of its partition, or to the operator if that queue takes nothing: no line waits for another."""
+    async def _send_on(self, strays: Sequence[Stray]) -> dict[Opened, str]:
+        """To the queues of their partitions, all at once; returns what some of it did not reach, with the reason."""
+        unsent: dict[Opened, str] = {}
+        async with asyncio.TaskGroup() as group:
+            for stray in strays:
+                group.create_task(self._send_stray(stray, unsent), name=f"stray of {stray.partition}")
+        return unsent
 
-        async def send() -> None:
-            await self._bus.send_on(stray.partition, stray.opened.inbound.reply_to, stray.commands)
-
-        try:
-            if await self._confirmed(stray.opened, send, "sending_on.failed", refusals_max=REFUSALS_MAX):
-                metrics.STRAYS.inc(len(stray.commands))
-        except (Refused, Unroutable) as fault:
-            await self._park(
-                stray.opened, f"the queue of partition {stray.partition} takes nothing: {fault!r}", "stray"
-            )
-
-    async def _park(self, opened: Opened, reason: str, label: str) -> None:
-        """Sets aside what could not be read, broke something, or could not be sent on."""
-
-        async def park() -> None:
-            await self._bus.park(opened.inbound, reason)
-
-        if await self._confirmed(opened, park, "parking.failed"):
-            log.error("message.parked", partition=opened.inbound.partition, reason=reason)
-            metrics.PARKED.labels(label).inc()
-
-    async def _confirmed(
-        self, opened: Opened, publish: Callable[[], Awaitable[None]], failed: str, *, refusals_max: float = math.inf
-    ) -> bool:
-        """Tries until it is confirmed. False: the delivery is another owner's by now, and so is this.
-
-        Raises Refused or Unroutable when the broker has said so more than `refusals_max` times.
-        """
-        attempt = refusals = 0
-        while opened.inbound.partition in self._owned.lines:
+    async def _send_stray(self, stray: Stray, unsent: dict[Opened, str]) -> None:
+        """Within SENDING_ON_S_MAX, or once if that queue took nothing a moment ago: no line waits long for others."""
+        began_s = self._clock.monotonic_s()
+        tries_until_s = began_s + (SENDING_ON_S_MAX if began_s >= self._closed_until_s.get(stray.partition, 0) else 0)
+        attempt = 0
+        while stray.opened.inbound.partition in self._owned.lines:
             try:
-                await publish()
+                await self._bus.send_on(stray.partition, stray.opened.inbound.reply_to, stray.commands)
             except BusError as fault:
-                refusals += isinstance(fault, Refused | Unroutable)
-                if refusals > refusals_max:
-                    raise
-                log.warning(failed, fault=repr(fault), attempt=attempt)
+                # Without a broker nothing can be parked either.
+                if not isinstance(fault, NotSent) and self._clock.monotonic_s() >= tries_until_s:
+                    self._closed_until_s[stray.partition] = self._clock.monotonic_s() + CLOSED_S
+                    unsent[stray.opened] = f"the queue of partition {stray.partition} takes nothing: {fault!r}"
+                    return
+                log.warning("sending_on.failed", partition=stray.partition, fault=repr(fault), attempt=attempt)
                 await self._clock.sleep(backoff_s(attempt))
                 attempt += 1
             else:
-                return True
-        return False
+                metrics.STRAYS.inc(len(stray.commands))
+                return
+
+    async def _park(self, opened: Opened, reason: str, label: str) -> None:
+        """Sets aside what could not be read, broke something, or could not be sent on. Tries until it is confirmed."""
+        attempt = 0
+        # Of another owner by now: its delivery, and its copy to park.
+        while opened.inbound.partition in self._owned.lines:
+            try:
+                await self._bus.park(opened.inbound, reason)
+            except BusError as fault:
+                log.warning("parking.failed", fault=repr(fault), attempt=attempt)
+                await self._clock.sleep(backoff_s(attempt))
+                attempt += 1
+            else:
+                log.error("message.parked", partition=opened.inbound.partition, reason=reason)
+                metrics.PARKED.labels(label).inc()
+                return
 
 
 def last_of_each_channel(deliveries: Sequence[Opened]) -> list[Inbound]:

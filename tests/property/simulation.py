@@ -44,8 +44,7 @@ class Simulation:
         self.is_faulty = True
         self.fault_rate = self.lots.choice((0.0, 0.02, 0.1))
         self.delay_max_s = self.lots.choice((0.0, 0.002, 0.05))
-        # How often commands of several partitions share an envelope, for the queue of any of them (ADR 11).
-        self.sharing = self.lots.choice((0.0, 0.5, 1.0))
+        self.sharing = self.lots.choice((0.0, 0.5, 1.0))  # how often partitions share an envelope (ADR 11)
         self.workers: list[Worker] = []
         self.buses: dict[MemoryBus, str] = {}
         self.names = iter(f"worker-{number}" for number in range(10_000))
@@ -144,7 +143,8 @@ class Simulation:
     async def _ask(self) -> None:
         for account in self.accounts:
             self.publish(self.make.open(account, overdraft_limit=self.lots.choice((0, 0, 500)), key=next(self.keys)))
-        await asyncio.sleep(1.0)
+        # So that from here on each of them exists for everybody.
+        await self._until(lambda: len(self.journal.operations) >= len(self.accounts), "the accounts are not opened")
         for account in self.accounts:
             self.publish(self.make.deposit(account, self.lots.randrange(1, 2_000), key=next(self.keys)))
         for _ in range(self.lots.randrange(20, 80)):
@@ -274,6 +274,7 @@ class Simulation:
     def _check_decided(self) -> None:
         for _, command in self.sent:
             row = self.journal.operations[command.id]
+            assert row["code"] != "account_not_found", f"{command} was decided on accounts that were not loaded"
             assert (command.id, command.fingerprint) in self.told.answered, "never answered"
             if row["code"] == "internal_error":
                 assert any(sent.id == command.id and sent.reference in {RAISES, REFUSED} for _, sent in self.sent)

@@ -2,84 +2,23 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import suppress
 
 import pytest
 
-from shared import amqp, ledger_client
-from shared.amqp import BusError, Outgoing, Refused, SendUnknown
+from shared import ledger_client
+from shared.amqp import SendUnknown
 from shared.ids import Partition
-from shared.ledger_client import LedgerClient
-from shared.messages import Command, CommandEnvelope, Outcome, Reply, Settled
+from shared.messages import Settled
 from shared.sending import Sent
-from tests.builders import SECRET, Commands, account_in
+from tests.builders import account_in
 from tests.contract.conditions import eventually
-
-MAKE = Commands()
-HERE = Partition(0)
-
-
-class Wire:
-    """The broker's side: takes envelopes, confirms them when asked to, and lets replies be told."""
-
-    def __init__(self) -> None:
-        self.envelopes: list[list[str]] = []
-        self.keys: list[str] = []
-        self.confirms = asyncio.Event()
-        self.confirms.set()
-        self.fault: BusError | None = None
-        self.refusing = ""
-        self.client = LedgerClient("amqp://nowhere/", partitions=4, secret=SECRET, name="tests")
-
-    async def publish(self, _: object, message: Outgoing) -> None:
-        self.keys.append(message.key)
-        self.envelopes.append([command.id for command in CommandEnvelope.model_validate_json(message.body).commands])
-        await self.confirms.wait()
-        if self.fault is not None:
-            raise self.fault
-        if message.key == self.refusing:
-            raise Refused(message.key)
-
-    def send(self, count: int = 1) -> list[Sent]:
-        return [self.client.send(move(), HERE) for _ in range(count)]
-
-    async def tell(
-        self,
-        *outcomes: Outcome,
-        settled: tuple[Settled, ...] = (),
-        owned: tuple[int, ...] = (),
-        queue: int | None = None,
-    ) -> None:
-        reply = Reply(outcomes=outcomes, settled=settled, worker="one", owned=owned, queue=queue)
-        await self.client._hear(reply.model_dump_json().encode())
-
-    async def left(self, count: int) -> None:
-        await eventually(lambda: len(self.envelopes) >= count)
-
-
-async def never_opens(_: amqp.Link) -> None:
-    await asyncio.Event().wait()
-
-
-def move() -> Command:
-    return MAKE.move(account_in(0), account_in(1), 1)
-
-
-def posted(sent: Sent, *, legs: tuple[int, ...] = ()) -> Outcome:
-    return Outcome(id=sent.command.id, fingerprint=sent.command.fingerprint, status="posted", legs=legs)
+from tests.unit.ledger_wire import HERE, MAKE, Wire, move, posted, wired
 
 
 @pytest.fixture
 async def wire(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Wire]:
-    wire = Wire()
-    monkeypatch.setattr(amqp, "publish", wire.publish)
-    monkeypatch.setattr(amqp.Link, "run", never_opens)
-    monkeypatch.setattr(wire.client, "is_ready", lambda: True)
-    running = asyncio.get_running_loop().create_task(wire.client.run())
-    yield wire
-    running.cancel()
-    with suppress(asyncio.CancelledError):
-        await running
+    async with wired(monkeypatch) as wire:
+        yield wire
 
 
 async def test_what_gathers_while_an_envelope_is_not_answered_leaves_as_one(
@@ -134,56 +73,6 @@ async def test_an_envelope_whose_sender_does_not_wait_is_answered_all_the_same(
     await wire.tell(posted(first))
     await wire.left(2)
     assert wire.client.replies_unmatched == 1
-
-
-async def test_other_partitions_do_not_wait(wire: Wire) -> None:
-    wire.send()
-    await wire.left(1)
-    wire.client.send(MAKE.move(account_in(1), account_in(0), 1), Partition(1))
-    await wire.left(2)
-
-
-async def test_all_partitions_of_one_worker_share_an_envelope_once_it_has_said_so(
-    wire: Wire, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ledger_client, "ANSWER_S_MAX", 3_600.0)
-    [first] = wire.send()
-    await wire.left(1)
-    await wire.tell(posted(first), owned=(0, 1, 2), queue=0)
-    routed = [wire.client.send(MAKE.move(account_in(place), account_in(0), 1), Partition(place)) for place in range(4)]
-    await wire.left(3)
-    assert dict(zip(wire.keys[1:], wire.envelopes[1:], strict=True)) == {
-        "p00": [sent.command.id for sent in routed[:3]],
-        "p03": [routed[3].command.id],
-    }
-
-
-async def test_what_no_account_routes_goes_to_the_queue_that_decides_it(wire: Wire) -> None:
-    [first] = wire.send()
-    await wire.left(1)
-    await wire.tell(posted(first), owned=(0, 1, 2, 3), queue=0)
-    wire.client.send(MAKE.cancel(first.command.id), Partition(2))
-    await wire.left(2)
-    assert wire.keys == ["p00", "p02"]
-
-
-async def test_what_the_queue_of_another_partition_does_not_take_goes_by_its_own(wire: Wire) -> None:
-    [first] = wire.send()
-    await wire.left(1)
-    await wire.tell(posted(first), owned=(0, 1), queue=0)
-    wire.refusing = "p00"
-    [here] = wire.send()
-    there = wire.client.send(MAKE.move(account_in(1), account_in(0), 1), Partition(1))
-    await wire.left(3)
-    assert wire.keys == ["p00", "p00", "p01"]
-    assert wire.envelopes[2] == [there.command.id]
-    assert isinstance(here.fault, Refused)
-    assert there.fault is None
-    # And those after it do not try again.
-    wire.client.send(MAKE.move(account_in(1), account_in(0), 1), Partition(1))
-    await wire.tell(posted(there))
-    await wire.left(4)
-    assert wire.keys[3] == "p01"
 
 
 async def test_the_same_command_is_sent_once_and_all_who_wait_hear_of_it(wire: Wire) -> None:

@@ -1,11 +1,12 @@
 """The ledger worker's shell in scenes that chance seldom plays: real teller and keeper between twins, virtual time."""
 
+import random
 from collections.abc import Coroutine
 from typing import Any
 
 import pytest
 
-from services.ledger_worker import folding
+from services.ledger_worker import folding, telling
 from services.ledger_worker.ports import Lease
 from shared.envelopes import envelope_mac
 from shared.ids import AccountId, Partition, partition_of
@@ -239,6 +240,28 @@ def test_a_command_that_came_by_another_workers_queue_is_sent_on_to_its_owner() 
     play(scene())
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_a_worker_that_takes_over_one_partition_after_the_other_finds_the_accounts_of_all(seed: int) -> None:
+    async def scene() -> None:
+        it = Scene()
+        it.lots, it.delay_max_s = random.Random(seed), 0.01
+        await it.begin()
+        everywhere = [account_in(place) for place in range(PARTITIONS)]
+        await it.until_done(*(MAKE.open(account) for account in everywhere))
+        await it.until_done(*(MAKE.deposit(account, 1_000) for account in everywhere))
+        [gone] = it.workers
+        it.workers.remove(gone)
+        gone.kill()
+        # Waits in the queue of the first partition while the next worker takes all four.
+        moves = [MAKE.move(account, it.here, 1) for account in everywhere]
+        it.publish(*moves, partition=Partition(0))
+        it.start()
+        await it.settled()
+        assert [it.code(move) for move in moves] == [None] * PARTITIONS
+
+    play(scene())
+
+
 def test_a_command_whose_own_queue_takes_nothing_is_parked_and_its_neighbours_go_on() -> None:
     async def scene() -> None:
         it = Scene()
@@ -253,6 +276,13 @@ def test_a_command_whose_own_queue_takes_nothing_is_parked_and_its_neighbours_go
         assert (queue, f"partition {place} takes nothing" in reason) == (0, True)
         assert moved.id in it.journal.operations
         assert far.id not in it.journal.operations
+        # Its neighbours do not wait for it again.
+        began_s = it.clock.monotonic_s()
+        for _ in range(20):
+            it.publish(MAKE.move(it.there, it.here, 1), MAKE.open(account_in(place)), partition=Partition(0))
+        await it.settled()
+        assert it.clock.monotonic_s() - began_s < telling.SENDING_ON_S_MAX
+        assert sum("takes nothing" in reason for _, _, reason in it.broker.parked) == 21
         # What the operator sees is whole: sent again, what was decided is a repeat.
         it.broker.full.clear()
         it.broker.publish(queue, Message(body, envelope_mac(MAC_KEY, body), CLIENT))

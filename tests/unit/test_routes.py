@@ -71,7 +71,7 @@ def test_a_worker_that_owns_nothing_any_more_is_forgotten() -> None:
     assert not routes._leading
 
 
-def test_a_queue_that_takes_nothing_leads_to_nobody_until_another_has_brought_something() -> None:
+def test_a_queue_by_which_nobody_is_heard_leads_to_nobody_until_a_reply_says_more() -> None:
     routes = Routes(4)
     routes.learn("one", (0, 1, 2), 0)
     routes.forget(Partition(3))
@@ -80,3 +80,17 @@ def test_a_queue_that_takes_nothing_leads_to_nobody_until_another_has_brought_so
     assert queues(routes) == [0, 1, 2, 3]
     routes.learn("one", (0, 1, 2), 2)
     assert queues(routes) == [2, 2, 2, 3]
+
+
+def test_a_queue_that_takes_nothing_leads_to_nobody_whatever_replies_say_until_it_has_taken_something() -> None:
+    routes = Routes(4)
+    routes.learn("one", (0, 1, 2, 3), 0)
+    routes.shun(Partition(0))
+    routes.learn("one", (0, 1, 2, 3), 0)  # its worker is still deciding what it took before
+    assert queues(routes) == [0, 1, 2, 3]
+    routes.learn("one", (0, 1, 2, 3), 1)
+    assert queues(routes) == [1, 1, 1, 1]
+    routes.forget(Partition(1))
+    routes.trust(Partition(0))
+    routes.learn("one", (0, 1, 2, 3), 0)
+    assert queues(routes) == [0, 0, 0, 0]
