@@ -7,12 +7,14 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from services.ledger_worker.core.accounts import Account, AccountFacts, Hold, Status, is_system_name, system_facts
 from services.ledger_worker.core.draft import Draft
 from shared.ids import SYSTEM_ACCOUNT_ID, AccountId, AssetCode, HoldId, Partition, partition_of
 from shared.rejections import Rejection
+
+DROPPED_AT_ONCE_PART: Final = 16
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -59,7 +61,7 @@ class World:
         self.facts.clear()
 
     def trim(self, recent_max: int, facts_max: int) -> None:
-        """Forgets the oldest beyond the bounds. What is forgotten stands in the journal."""
+        """Forgets the oldest once they are a sixteenth beyond the bounds. What is forgotten stands in the journal."""
         _drop_oldest(self.recent, recent_max)
         _drop_oldest(self.facts, facts_max)
 
@@ -136,5 +138,9 @@ def missing(wanted: Iterable[AccountId], known: Mapping[AccountId, object]) -> s
 
 
 def _drop_oldest(bounded: dict[Key, Value], size_max: int) -> None:
-    for key in list(islice(bounded, max(0, len(bounded) - size_max))):
-        del bounded[key]
+    # Many at a time: whoever looks for the oldest of a dict passes all that were dropped before. A few of 200,000 at
+    # each commit took 0.15 ms.
+    excess = len(bounded) - size_max
+    if excess > size_max // DROPPED_AT_ONCE_PART:
+        for key in list(islice(bounded, excess)):
+            del bounded[key]
