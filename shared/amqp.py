@@ -11,7 +11,6 @@ import itertools
 import random
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import aio_pika
@@ -21,6 +20,8 @@ from aiormq.abc import AbstractConnection, DeliveredMessage
 from aiormq.exceptions import AMQPError, ChannelInvalidStateError, DeliveryError, PublishError
 from pamqp.commands import Basic
 from yarl import URL
+
+from shared.values import value
 
 log = structlog.get_logger()
 
@@ -165,7 +166,7 @@ def closing(link: AbstractConnection | Channel) -> "asyncio.Future[Any]":
     return cast("asyncio.Future[Any]", link.closing)  # pyright: ignore[reportUnknownMemberType] aiormq leaves it open
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Outgoing:
     """One message to publish. `message_id` is made fresh for each publish: aiormq maps returns by it."""
 

@@ -2,8 +2,9 @@
 
 import hashlib
 import secrets
-from dataclasses import dataclass
 from enum import StrEnum
+
+from shared.values import value
 
 
 class Scope(StrEnum):
@@ -15,7 +16,7 @@ class Scope(StrEnum):
     ADMIN = "admin"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class NewKey:
     """`text` is what the client sends, and is shown once; `id` names it in lists and logs."""
 

@@ -8,7 +8,6 @@ import asyncio
 import json
 import random
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self, TypeVar
 from urllib.parse import quote, urlsplit
@@ -29,6 +28,7 @@ from shared.jobcoin_rows import (
     read_address,
     readable_rows,
 )
+from shared.values import value
 
 log = structlog.get_logger()
 
@@ -65,7 +65,7 @@ class TransferUnknown(NetworkFault):
     """It may have been applied, or may yet be: time-out, cut connection, 5xx, an answer that cannot be read."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Listing:
     """One reading of the whole list. `extends`: its beginning is, byte for byte, the reading before."""
 
@@ -73,7 +73,7 @@ class Listing:
     extends: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class _Answer:
     status: int
     body: bytes

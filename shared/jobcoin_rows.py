@@ -9,12 +9,12 @@ import hashlib
 import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Final, NewType, TypeGuard
 
 from shared.money import format_amount
+from shared.values import value
 
 # A unit is 10^-40 of a coin: the network's amounts have at most 40 digits on either side of the point.
 COIN_SCALE: Final = 40
@@ -60,7 +60,7 @@ def split_units(units: int) -> tuple[int, int]:
     return divmod(units, UNITS_PER_MINOR)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Transfer:
     """Coins that go from one address to another. `units` > 0 are 10^-40 of a coin."""
 
@@ -69,7 +69,7 @@ class Transfer:
     units: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Row:
     """One listed transaction. `source` is empty for coins that were created; `timestamp` is as listed."""
 
@@ -163,7 +163,7 @@ def row_id(instance: str, row: Row, occurrence: int) -> RowId:
     return RowId(f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class AddressView:
     """One reading of one address: its balance in units and its transactions, oldest first."""
 

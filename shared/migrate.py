@@ -9,7 +9,6 @@ import asyncio
 import hashlib
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +20,7 @@ from shared import amqp, db, topology
 from shared.ids import PARTITIONS_MAX, Partition
 from shared.logs import configure_logs
 from shared.settings import ServiceSettings
+from shared.values import value
 
 log = structlog.get_logger()
 
@@ -53,7 +53,7 @@ class MigrateSettings(ServiceSettings):
         return {role: secret.get_secret_value() for role, secret in given.items() if isinstance(secret, SecretStr)}
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Migration:
     """One file of migrations/."""
 

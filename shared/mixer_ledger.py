@@ -6,7 +6,6 @@ attempt n + 1 is made only once attempt n was read as rejected.
 
 import hashlib
 import json
-from dataclasses import dataclass
 from typing import Final, Literal
 
 import structlog
@@ -40,6 +39,7 @@ from shared.messages import (
 from shared.messages.mixer import mix_id
 from shared.rejections import Rejection
 from shared.sending import Answer
+from shared.values import value
 
 log = structlog.get_logger()
 
@@ -56,7 +56,7 @@ SELECT o.fingerprint, o.outcome, o.code, o.detail, ledger.us(b.recorded_at) AS r
 """
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Decided:
     """The outcome of a derived command; `code` is None when it is posted."""
 

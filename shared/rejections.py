@@ -1,9 +1,10 @@
 """Why a command is refused, in order of precedence, and the problem that the HTTP API shows for each (API.md)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
+
+from shared.values import value
 
 
 class Rejection(StrEnum):
@@ -26,7 +27,7 @@ class Rejection(StrEnum):
     INTERNAL_ERROR = "internal_error"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Problem:
     """One kind of RFC 9457 problem: HTTP status and a title that never varies."""
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 
 from shared.amqp import BusError
 from shared.messages import Command, MixCreate, Outcome, Settled
+from shared.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Answer:
     """What the ledger decided; `settled` holds what is known of credits in other partitions."""
 

@@ -2,10 +2,10 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from shared.ids import AccountId, AssetCode, CommandId, Partition, derived_id
+from shared.values import value
 
 VERSION = 1
 RETURN_KIND = "return.v1"
@@ -15,7 +15,7 @@ class TransitRowError(ValueError):
     """The row is not one that this version wrote."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Credit:
     """One credit on its way.
 

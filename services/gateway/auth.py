@@ -19,6 +19,7 @@ from services.gateway.store.database import Database, DatabaseUnavailable
 from services.gateway.store.keys import StoredKey, note_keys_used, read_live_keys
 from shared.api_keys import Scope, hash_of_key
 from shared.ids import Principal
+from shared.values import value
 
 log = structlog.get_logger()
 
@@ -27,7 +28,7 @@ KEY_TEXT: Final = re.compile(r"[\x21-\x7e]{16,200}", re.ASCII)
 ADMIN: Final = Principal("admin")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Caller:
     """The owner of an API key, with the key's scopes. `admin` sees and may do everything."""
 

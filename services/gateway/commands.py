@@ -6,7 +6,6 @@ What was decided is answered alike whether the reply told it or the journal: han
 import asyncio
 import re
 import zlib
-from dataclasses import dataclass
 from typing import Final, NotRequired
 
 import structlog
@@ -26,6 +25,7 @@ from shared.messages import FieldError as MessageFieldError
 from shared.rejections import Rejection
 from shared.sending import Answer as LedgerAnswer
 from shared.sending import Sent
+from shared.values import value
 
 log = structlog.get_logger()
 
@@ -53,7 +53,7 @@ class AcceptedBody(TypedDict):
 ACCEPTED: TypeAdapter[AcceptedBody] = TypeAdapter(AcceptedBody)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Identity:
     """What makes a command itself. `repeat`: its key was seen here before."""
 
@@ -93,7 +93,7 @@ def wait_s(call: Call) -> float:
     return WAIT_S_DEFAULT if wanted is None else wanted
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Posted:
     """A posted command. `outcome` None: its facts are to be read in the journal."""
 

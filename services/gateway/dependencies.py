@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, Protocol
 
 import structlog
@@ -11,6 +11,7 @@ from services.gateway.store.database import Database
 from services.gateway.store.health import missing_of_schema, read_durability
 from shared import topology
 from shared.durability import UNSAFE
+from shared.values import value
 from shared.waiting import NoAnswer, Probe
 
 log = structlog.get_logger()
@@ -36,7 +37,7 @@ class Broker(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Finding:
     """`why_not` None: all is as it must be. `durability`: settings as they were found; none when it is silent."""
 

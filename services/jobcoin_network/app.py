@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 
 import structlog
 from aiohttp import hdrs, web
@@ -15,6 +14,7 @@ from services.jobcoin_network.core.wire import RequestRefusedError, error_json, 
 from services.jobcoin_network.core.world import InstanceName, instance_name
 from services.jobcoin_network.fields import read_fields
 from services.jobcoin_network.network import Network, NetworkFullError, NotDurableError
+from shared.values import value
 
 log = structlog.get_logger()
 
@@ -30,7 +30,7 @@ ErrorBody = str | Mapping[str, list[str]]
 STATUS_OF: Mapping[Refusal, int] = {Refusal.INSUFFICIENT_FUNDS: 422, Refusal.NETWORK_FULL: 503}
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Post:
     """One kind of POST: what its fields ask for, and how it answers."""
 

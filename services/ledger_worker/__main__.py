@@ -1,7 +1,6 @@
 """`python -m services.ledger_worker`."""
 
 import asyncio
-from dataclasses import dataclass
 
 import structlog
 
@@ -18,6 +17,7 @@ from shared.durability import read_ledger_constants
 from shared.ids import Partition
 from shared.logs import configure_logs
 from shared.run import run_service, serve_metrics, until_stop
+from shared.values import value
 
 log = structlog.get_logger()
 
@@ -25,7 +25,7 @@ log = structlog.get_logger()
 LATE_TICKS_MAX = 2.5
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Worker:
     """The parts of one worker, wired together."""
 

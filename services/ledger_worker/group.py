@@ -78,7 +78,7 @@ class Group:
                 outcome = _outcome(decision, recorded_at_us.get(partition, 0), landed_here)
                 outcomes.setdefault(reply_to, []).append(outcome)
         return {
-            reply_to: Reply.model_construct(
+            reply_to: Reply(
                 v=1,
                 outcomes=tuple(outcomes.get(reply_to, ())),
                 settled=tuple(settled.get(reply_to, ())),
@@ -94,7 +94,7 @@ class Group:
         return [
             (
                 sealed.partition,
-                BatchEvent.model_construct(
+                BatchEvent(
                     batch=sealed.batch,
                     recorded_at_us=recorded_at_us[sealed.partition],
                     outcomes=tuple(_event(row) for row in self.rows.get(sealed.partition, ())),
@@ -105,7 +105,7 @@ class Group:
 
 
 def _settled(partition: Partition, landed: Landed) -> Settled:
-    return Settled.model_construct(
+    return Settled(
         id=landed.credit.operation,
         partition=int(partition),
         account=landed.credit.account,
@@ -118,7 +118,7 @@ def _outcome(decision: Decision, recorded_at_us: int, landed: Landed | None) -> 
     balances = dict(decision.balances)
     if landed is not None and landed.balance is not None:
         balances[landed.credit.account] = landed.balance
-    return Outcome.model_construct(
+    return Outcome(
         id=decision.id,
         fingerprint=decision.fingerprint,
         status="posted" if decision.code is None else "rejected",
@@ -133,7 +133,7 @@ def _outcome(decision: Decision, recorded_at_us: int, landed: Landed | None) -> 
 
 
 def _event(row: OperationRow) -> EventOutcome:
-    return EventOutcome.model_construct(
+    return EventOutcome(
         id=row.id,
         kind=row.kind,
         status="posted" if row.code is None else "rejected",

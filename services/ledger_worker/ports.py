@@ -4,13 +4,13 @@ Each has a real end and an in-memory twin.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from services.ledger_worker.core.accounts import Account, AccountFacts, Hold, Status
 from services.ledger_worker.core.line import Known
 from shared.ids import AccountId, AssetCode, HoldId, Partition
 from shared.messages import BatchEvent, Command, Reply
+from shared.values import value
 
 
 class StoreFault(Exception):
@@ -45,7 +45,7 @@ class Redo(StoreFault):
     """What was decided and not committed must be decided again; the database is not at fault."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Head:
     """Where a partition's journal ends: its last batch, and its cursors over the others' transit rows."""
 
@@ -53,7 +53,7 @@ class Head:
     cursors: Mapping[Partition, int]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Sealed:
     """One partition's batch, ready to be written. `lines` are COPY text by table."""
 
@@ -67,7 +67,7 @@ class Sealed:
     content_hash: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TransitRow:
     """The credits of one source batch for one destination, as they stand in the journal."""
 
@@ -77,7 +77,7 @@ class TransitRow:
     credits: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Lease:
     """A partition that this worker owns under this epoch."""
 
@@ -153,7 +153,7 @@ class Store(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Inbound:
     """One delivery from a partition's queue. `channel` and `tag` are the bus's own, for the acknowledgement."""
 

@@ -1,11 +1,11 @@
 """A deposit's life, as a table."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
 from shared.jobcoin_rows import Address, Row, Transfer
+from shared.values import value
 
 
 class InvariantBroken(Exception):
@@ -39,7 +39,7 @@ def check_step(before: DepositState, after: DepositState) -> None:
         raise InvariantBroken(f"a deposit does not go from {before} to {after}")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Deposit:
     """A deposit that this process has claimed. Units are 10^-40 of a coin, `minor` the ledger's minor units of JOB.
 

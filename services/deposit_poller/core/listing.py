@@ -2,12 +2,12 @@
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 
 from shared.jobcoin_rows import Address, AddressView, Row, RowId, numbered, row_id
+from shared.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Sighting:
     """A listed transaction to one of our deposit addresses, and where in the list it stands now."""
 

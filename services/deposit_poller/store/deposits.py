@@ -4,7 +4,6 @@ Every change of a claimed deposit names its claim and the state that it leaves: 
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeAlias
 
@@ -15,6 +14,7 @@ from services.deposit_poller.core.deposits import Deposit, DepositState, check_s
 from services.deposit_poller.core.listing import Prefix, Sighting
 from shared import db
 from shared.jobcoin_rows import Address, Row, RowId, Transfer, split_units
+from shared.values import value
 from shared.work import ClaimLost
 
 READ_CURSOR = "SELECT position, prefix_hash FROM mixer.list_cursors WHERE instance = $1"
@@ -73,7 +73,7 @@ READ_COUNTS = "SELECT state, count(*) AS deposits FROM mixer.deposits GROUP BY s
 READ_OPEN_SWEEPS = "SELECT count(*) FROM mixer.sweeps WHERE ended IS NULL"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Sweep:
     """An intent that is open. Once it is settled, absence from the list proves that it was not applied."""
 

@@ -5,12 +5,12 @@ From an address that holds its amount once, the network's own check of the balan
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
 from shared.jobcoin_rows import UNITS_PER_MINOR, Address, Transfer
+from shared.values import value
 
 
 class InvariantBroken(Exception):
@@ -51,7 +51,7 @@ def check_step(before: PayoutState, after: PayoutState) -> None:
         raise InvariantBroken(f"a payout does not go from {before} to {after}")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Leg:
     """One of the two transfers: the states before it, while it is under way, and once it was seen."""
 
@@ -70,7 +70,7 @@ def one_shot_address(intent: str) -> Address:
     return Address(f"pay-{intent}")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Payout:
     """A payout that this process has claimed. `amount` in minor units; `address` is the one-shot address, once chosen.
 

@@ -1,8 +1,9 @@
 """How a credit is divided: the fee, then increments of random amounts at random times whose sum is exact."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, Protocol
+
+from shared.values import value
 
 PPM: Final = 1_000_000
 INCREMENTS_PER_DESTINATION_MIN: Final = 2
@@ -23,7 +24,7 @@ class Lots(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Increment:
     """One payout to be: minor units > 0, due `delay_ms` after the plan is made."""
 

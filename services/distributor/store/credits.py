@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 
 import asyncpg
@@ -11,6 +10,7 @@ from services.distributor.core.plan import Increment
 from shared import db
 from shared.ids import Partition
 from shared.mixer_ledger import mix_account
+from shared.values import value
 from shared.work import ClaimLost
 
 READ_CURSORS = "SELECT partition, batch FROM payouts.cursors"
@@ -64,7 +64,7 @@ UPDATE payouts.credits SET state = 'stuck', stuck_in = state, reason = $3
 """
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Credit:
     """A credit that this process has claimed, with what its mix asks for. Amounts in minor units."""
 

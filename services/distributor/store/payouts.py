@@ -4,7 +4,6 @@ Every change of a claimed payout names its claim and the state that it leaves: w
 """
 
 import uuid
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeAlias
 
@@ -14,6 +13,7 @@ from asyncpg.pool import PoolConnectionProxy
 from services.distributor.core.payouts import FUND, Leg, Payout, PayoutState, check_step, one_shot_address
 from shared import db
 from shared.jobcoin_rows import UNITS_PER_MINOR, Address, RowId, Transfer
+from shared.values import value
 from shared.work import ClaimLost
 
 CLAIM = """
@@ -75,7 +75,7 @@ SELECT coalesce(extract(epoch FROM clock_timestamp() - min(due_at)), 0) FROM pay
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Intent:
     """A transfer that may be under way. Once it is settled, absence from the list proves that it was not applied."""
 

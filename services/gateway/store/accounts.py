@@ -1,15 +1,15 @@
 """Accounts: as they are, as an operation left them, as they were at an instant; and their entries."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 import asyncpg
 
 from services.gateway.store.database import Database
+from shared.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class AccountState:
     """Amounts in minor units; `version` is the sequence number of the last entry; metadata is JSON text."""
 
@@ -95,7 +95,7 @@ async def list_accounts(
     return [_state(row) for row in rows]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class BalanceThen:
     """Amounts in minor units after entry `version`; all 0 before the first."""
 
@@ -120,7 +120,7 @@ async def read_balance_at(database: Database, account: str, partition: int, inst
     return BalanceThen(int(row["version"]), int(row["balance"]), int(row["held"]), int(row["overdraft_limit"]))
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class EntryFacts:
     """One line of an account's history. Amounts in minor units; `postings` is JSON text of the operation's."""
 
@@ -135,7 +135,7 @@ class EntryFacts:
     recorded_at_us: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class EntryFilter:
     """Which entries of an account: before `seq_max`, recorded between two instants, of one kind (`transfer.v1`)."""
 

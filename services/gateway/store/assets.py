@@ -1,13 +1,12 @@
 """Assets."""
 
-from dataclasses import dataclass
-
 import asyncpg
 
 from services.gateway.store.database import Database
+from shared.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class AssetFacts:
     """One unit is 10^scale minor units. Nothing of an asset ever changes."""
 

@@ -1,13 +1,13 @@
 """API keys, as access.keys holds them."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from services.gateway.store.database import Database
 from shared.ids import Principal
+from shared.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StoredKey:
     """A live key. `hash` is the SHA-256 of what the client sends."""
 

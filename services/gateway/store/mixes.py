@@ -2,15 +2,15 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 import asyncpg
 
 from services.gateway.store.database import Database
+from shared.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PayoutFacts:
     """One increment. `amount` in minor units of JOB."""
 
@@ -20,7 +20,7 @@ class PayoutFacts:
     status: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class MixFacts:
     """Amounts in minor units of JOB; instants in microseconds since 1970 UTC."""
 

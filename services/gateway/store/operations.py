@@ -1,13 +1,12 @@
 """Operations: the outcome of a command as the journal holds it."""
 
-from dataclasses import dataclass
-
 from services.gateway.store.database import WITHIN_S, Database
+from shared.values import value
 
 ANY_CONTENT = "0" * 32  # the fingerprint of a cancelled operation: whatever is sent under its id is a repeat
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RecordedOperation:
     """`outcome` is posted, rejected or started. Instants in microseconds since 1970 UTC."""
 

@@ -5,19 +5,19 @@ that is the owner's, else the destination's). All, or by reference: the commit o
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
 from services.gateway.store.database import Database
 from services.gateway.store.transactions import COLUMNS, Reader, TransactionFacts, with_effects
 from shared.transit_rows import RETURN_KIND
+from shared.values import value
 
 END_OF_TIME: Final = datetime.max.replace(tzinfo=UTC)
 START_OF_TIME: Final = datetime.min.replace(tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TransactionFilter:
     """None filters nothing; `after` and `before` are exclusive. `kind` is the journal's, such as `transfer.v1`."""
 
@@ -28,7 +28,7 @@ class TransactionFilter:
     before: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Place:
     """A row's place in the order of commits; rows before it are older."""
 
@@ -37,7 +37,7 @@ class Place:
     line: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Listed:
     """A transaction and its place in the list that was asked for."""
 

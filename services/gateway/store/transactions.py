@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, cast
 
 import asyncpg
@@ -10,9 +9,10 @@ import asyncpg
 from services.gateway.store.database import Database
 from shared.ids import AccountId, partition_of
 from shared.transit_rows import RETURN_KIND, return_id
+from shared.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PostingFacts:
     """`amount` in minor units."""
 
@@ -22,7 +22,7 @@ class PostingFacts:
     asset: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TransactionFacts:
     """Balances in minor units after it; metadata is JSON text.
 
@@ -46,7 +46,7 @@ class TransactionFacts:
         return frozenset(each for posting in self.postings for each in (posting.source, posting.destination))
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Reader:
     """On whose behalf the journal is read. An admin sees everything."""
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
 from functools import lru_cache
@@ -10,6 +10,8 @@ from http import HTTPStatus
 from typing import Final
 
 from aiohttp import HttpVersion11, web
+
+from shared.values import value
 
 JSON: Final = "application/json"
 PROBLEM_JSON: Final = "application/problem+json"
@@ -25,7 +27,7 @@ USUAL: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"
 USUAL_TEXT: Final = "".join(f"{name}: {value}\r\n" for name, value in USUAL.items())
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Answer:
     """Status, bytes and the headers that are not on every answer."""
 

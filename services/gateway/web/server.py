@@ -6,13 +6,13 @@ the body's deadline is kept by whoever reads it; `write_s` bounds a client that 
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from services.gateway.web.answers import Response
+from shared.values import value
 
 # What ends a request that aiohttp's parser refused: status, and whether we are to blame.
 Troubled = Callable[[web.BaseRequest, int, BaseException | None], Response]
@@ -25,7 +25,7 @@ FULL: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Deadlines:
     """Seconds."""
 

@@ -1,11 +1,11 @@
 """One instance of the network: an ordered list of transactions, and the balances that follow from it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import NewType
 
 from services.jobcoin_network.core.coins import Amount, read_amount
+from shared.values import value
 
 Address = NewType("Address", str)
 
@@ -26,7 +26,7 @@ class Refusal(StrEnum):
     NETWORK_FULL = "The network is full"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Movement:
     """Coins that a client asks to move. Without a sender they are created."""
 
@@ -35,7 +35,7 @@ class Movement:
     amount: Amount
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Transaction:
     """A movement that was applied, at a UTC instant in milliseconds since 1970."""
 

@@ -1,9 +1,9 @@
 """Amounts of coins as this network's clients write them, kept exact: whole numbers of 10^-40 of a coin."""
 
 import re
-from dataclasses import dataclass
 
 from shared.money import format_amount
+from shared.values import value
 
 COIN_SCALE = 40
 DIGITS_MAX = 40
@@ -27,7 +27,7 @@ class AmountNotPositiveError(AmountError):
     """The number is zero or less."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Amount:
     """Coins to move: `units` of 10^-40 of a coin, > 0, and the decimal text that the network lists them with."""
 

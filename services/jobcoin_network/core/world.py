@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import NewType
 
 from services.jobcoin_network.core.chain import Chain, Movement, Refusal, Transaction, genesis
+from shared.values import value
 
 InstanceName = NewType("InstanceName", str)
 
@@ -14,7 +14,7 @@ INSTANCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", re.ASCII)
 RESERVED_NAMES = frozenset({"livez", "readyz", "metrics"})
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Bounds:
     """How much the network keeps, over all instances."""
 
@@ -22,7 +22,7 @@ class Bounds:
     transactions_max: int = 500_000
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Row:
     """A transaction and where it stands: what must be made durable before anyone is told of it."""
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from shared.ids import PARTITIONED_PREFIXES, AccountId, AssetCode, CommandId, HoldId, Principal
+from shared.values import value
 
 # Who owns the ledger's own accounts; no API key can have this principal.
 LEDGER = Principal("tellerline:ledger")
@@ -45,7 +46,7 @@ class Account:
         return admin or self.owner == principal
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class AccountFacts:
     """What may be known of an account in any partition: what never changes about it, and whether it is closed.
 

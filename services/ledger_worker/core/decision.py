@@ -2,14 +2,15 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from services.ledger_worker.core.draft import OperationRow
 from shared.messages import Command, FieldError, Move
 from shared.rejections import Rejection
+from shared.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Decision:
     """The outcome of one command. `code` None is posted; amounts in minor units; `legs` are credits on their way."""
 
@@ -23,7 +24,7 @@ class Decision:
     required: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Asking:
     """Who asked and when. `reply_to` hears of credits that land elsewhere."""
 
@@ -31,7 +32,7 @@ class Asking:
     now_us: int  # microseconds since 1970 UTC, for the end of holds
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Refusal:
     """Why not. The amounts come with insufficient funds, the errors name fields of the request."""
 

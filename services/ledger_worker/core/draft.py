@@ -8,11 +8,12 @@ from shared.ids import AccountId, AssetCode, Partition
 from shared.journal import NULL, content_hash, copy_text
 from shared.rejections import Rejection
 from shared.transit_rows import Credit, encode_credits
+from shared.values import value
 
 CANCELLED_FINGERPRINT = "0" * 32  # a cancelled id has no content of its own: any repeat of it is a repeat
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class OperationRow:
     """One decided command, as the journal keeps it.
 

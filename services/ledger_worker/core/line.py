@@ -13,6 +13,7 @@ from services.ledger_worker.core.accounts import Account, AccountFacts, Hold, St
 from services.ledger_worker.core.draft import Draft
 from shared.ids import SYSTEM_ACCOUNT_ID, AccountId, AssetCode, HoldId, Partition, partition_of
 from shared.rejections import Rejection
+from shared.values import value
 
 DROPPED_AT_ONCE_PART: Final = 16
 
@@ -24,7 +25,7 @@ class InvariantBroken(Exception):
     """Something that cannot be is: nothing may be written on top of it."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Known:
     """A command that has an outcome. `code` None is posted."""
 
@@ -111,7 +112,7 @@ class Line:
 
     def cursors_text(self) -> str:
         """The cursors as the batch row keeps them."""
-        return json.dumps({str(source): batch for source, batch in sorted(self.cursors.items())}, separators=(",", ":"))
+        return "{" + ",".join(f'"{source}":{batch}' for source, batch in sorted(self.cursors.items())) + "}"
 
     def trim(self, accounts_max: int) -> None:
         """Forgets accounts beyond the bound, oldest first; never one of an uncommitted batch.

@@ -1,6 +1,5 @@
 """Deposits, withdrawals and transfers: one posting, debited here, credited here or sent on its way."""
 
-from dataclasses import dataclass
 from typing import Final
 
 from services.ledger_worker.core.accounts import Account, Status
@@ -11,6 +10,7 @@ from shared.messages import HoldCapture, Move
 from shared.money import BALANCE_MINOR_MAX
 from shared.rejections import Rejection
 from shared.transit_rows import Credit
+from shared.values import value
 
 # What is on its way between partitions; only the folding of transit rows may touch it.
 TRANSIT_PREFIX: Final = "transit:"
@@ -41,7 +41,7 @@ def move(line: Line, command: Move, asking: Asking) -> Decision | Refusal:
     return Decision(command.id, command.fingerprint, balances=balances, legs=landing.legs)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Landing:
     """Where a credit goes: an account of this line, or what is known of one elsewhere."""
 

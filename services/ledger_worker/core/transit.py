@@ -6,7 +6,6 @@ to suspense.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from services.ledger_worker.core.accounts import Account, Status
 from services.ledger_worker.core.draft import OperationRow
@@ -14,9 +13,10 @@ from services.ledger_worker.core.line import InvariantBroken, Line
 from shared.ids import AccountId, AssetCode, Partition, system_account, transit_account
 from shared.money import BALANCE_MINOR_MAX
 from shared.transit_rows import RETURN_KIND, Credit, return_id
+from shared.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Landed:
     """One credit's end here: on its account, sent back, or set aside. `balance` where the principal may read it."""
 
