@@ -42,6 +42,7 @@ class Line:
         self.waiting: deque[Sent] = deque()
         self.wake = asyncio.Event()
         self.answered = asyncio.Event()
+        self._is_late = False
 
     def take(self) -> list[Sent]:
         """What goes into the next envelope."""
@@ -51,11 +52,15 @@ class Line:
         """Whether it was answered within ANSWER_S_MAX: a worker may be slow, gone, or answer another."""
         if self.answered.is_set():
             return True
-        loop = asyncio.get_running_loop()
-        timer = loop.call_later(ANSWER_S_MAX, self.answered.set)
+        self._is_late = False
+        timer = asyncio.get_running_loop().call_later(ANSWER_S_MAX, self._give_up)
         await self.answered.wait()
         timer.cancel()
-        return loop.time() < timer.when()
+        return not self._is_late
+
+    def _give_up(self) -> None:
+        self._is_late = not self.answered.is_set()
+        self.answered.set()
 
 
 class LedgerClient:
@@ -232,18 +237,10 @@ class LedgerClient:
 
     async def _send_order(self, sent: Sent) -> None:
         body = MixMessage.model_validate({"order": sent.command}).model_dump_json().encode()
+        mac = {MAC_HEADER: envelope_mac(self._mac_key, body)}
+        order = Outgoing(topology.MIXER, topology.MIX_KEY, body, MIX_KIND, reply_to=self._reply_to, headers=mac)
         try:
-            await amqp.publish(
-                self._channel,
-                Outgoing(
-                    topology.MIXER,
-                    topology.MIX_KEY,
-                    body,
-                    MIX_KIND,
-                    reply_to=self._reply_to,
-                    headers={MAC_HEADER: envelope_mac(self._mac_key, body)},
-                ),
-            )
+            await amqp.publish(self._channel, order)
         except BusError as fault:
             log.warning("order.failed", kind=sent.command.kind, fault=repr(fault))
             self._fail(sent, fault)

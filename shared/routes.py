@@ -39,7 +39,7 @@ class Routes:
     def forget(self, queue: Partition) -> None:
         """Nobody is heard by it: until a reply says more, whom it led to is reached by each partition's own queue."""
         owner = self._owners.get(queue)
-        if owner is not None:
+        if owner is not None and self._leading.get(owner) == queue:
             self.learn(owner, (), None)
 
     def shun(self, queue: Partition) -> None:

@@ -25,6 +25,8 @@ log = structlog.get_logger()
 HEARTBEAT_S: Final = 5
 PREFETCH_ENVELOPES: Final = 32
 CLOSE_TIMEOUT_S: Final = 3.0
+# All lines wait for this confirm, unlike that of a sender.
+SEND_ON_S_MAX: Final = 0.5
 REPLY_KIND: Final = "reply.v1"
 NUDGE_KIND: Final = "nudge.v1"
 # Nobody waits for an acknowledgement, but each is a command to a quorum queue, with a write of its own to the disk. So
@@ -164,7 +166,9 @@ class RabbitBus:
         """See ports.Bus."""
         body = envelope_body(commands)
         await amqp.publish(
-            self._confirmed, envelope(partition, body, self._mac_key, commands=len(commands), reply_to=reply_to)
+            self._confirmed,
+            envelope(partition, body, self._mac_key, commands=len(commands), reply_to=reply_to),
+            timeout_s=SEND_ON_S_MAX,
         )
 
     async def park(self, inbound: Inbound, reason: str) -> None:

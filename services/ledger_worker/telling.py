@@ -73,16 +73,19 @@ class Telling:
 
     async def _send_stray(self, stray: Stray, unsent: dict[Opened, str]) -> None:
         """Within SENDING_ON_S_MAX, or once if that queue took nothing a moment ago: no line waits long for others."""
-        began_s = self._clock.monotonic_s()
-        tries_until_s = began_s + (SENDING_ON_S_MAX if began_s >= self._closed_until_s.get(stray.partition, 0) else 0)
+        is_closed = self._clock.monotonic_s() < self._closed_until_s.get(stray.partition, 0)
+        tries_until_s: float | None = None
         attempt = 0
         while stray.opened.inbound.partition in self._owned.lines:
             try:
                 await self._bus.send_on(stray.partition, stray.opened.inbound.reply_to, stray.commands)
             except BusError as fault:
-                # Without a broker nothing can be parked either.
-                if not isinstance(fault, NotSent) and self._clock.monotonic_s() >= tries_until_s:
-                    self._closed_until_s[stray.partition] = self._clock.monotonic_s() + CLOSED_S
+                now_s = self._clock.monotonic_s()
+                # Without a broker nothing can be parked either: that time does not count.
+                if tries_until_s is None and not isinstance(fault, NotSent):
+                    tries_until_s = now_s if is_closed else now_s + SENDING_ON_S_MAX
+                if tries_until_s is not None and now_s >= tries_until_s and not isinstance(fault, NotSent):
+                    self._closed_until_s[stray.partition] = now_s + CLOSED_S
                     unsent[stray.opened] = f"the queue of partition {stray.partition} takes nothing: {fault!r}"
                     return
                 log.warning("sending_on.failed", partition=stray.partition, fault=repr(fault), attempt=attempt)
@@ -90,6 +93,7 @@ class Telling:
                 attempt += 1
             else:
                 metrics.STRAYS.inc(len(stray.commands))
+                self._closed_until_s.pop(stray.partition, None)
                 return
 
     async def _park(self, opened: Opened, reason: str, label: str) -> None:

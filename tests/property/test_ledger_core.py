@@ -149,7 +149,8 @@ class LedgerCore(CoreMachine):
         world = system_account("world", AssetCode(found.asset), line.partition)
         pool = self.model.account(world)
         added = BALANCE_MINOR_MAX - slack - found.balance
-        if pool is None or added <= 0 or pool.balance - added < -BALANCE_MINOR_MAX:
+        # Nor can one entry carry more than a balance may be: from below zero, that much would be two deposits.
+        if pool is None or not 0 < added <= BALANCE_MINOR_MAX or pool.balance - added < -BALANCE_MINOR_MAX:
             return
         self._load(line, [account, world])
         operation = command_id(self._key(None))
