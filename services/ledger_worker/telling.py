@@ -80,14 +80,15 @@ class Telling:
             try:
                 await self._bus.send_on(stray.partition, stray.opened.inbound.reply_to, stray.commands)
             except BusError as fault:
-                now_s = self._clock.monotonic_s()
                 # Without a broker nothing can be parked either: that time does not count.
-                if tries_until_s is None and not isinstance(fault, NotSent):
-                    tries_until_s = now_s if is_closed else now_s + SENDING_ON_S_MAX
-                if tries_until_s is not None and now_s >= tries_until_s and not isinstance(fault, NotSent):
-                    self._closed_until_s[stray.partition] = now_s + CLOSED_S
-                    unsent[stray.opened] = f"the queue of partition {stray.partition} takes nothing: {fault!r}"
-                    return
+                if not isinstance(fault, NotSent):
+                    now_s = self._clock.monotonic_s()
+                    if tries_until_s is None:
+                        tries_until_s = now_s if is_closed else now_s + SENDING_ON_S_MAX
+                    if now_s >= tries_until_s:
+                        self._closed_until_s[stray.partition] = now_s + CLOSED_S
+                        unsent[stray.opened] = f"the queue of partition {stray.partition} takes nothing: {fault!r}"
+                        return
                 log.warning("sending_on.failed", partition=stray.partition, fault=repr(fault), attempt=attempt)
                 await self._clock.sleep(backoff_s(attempt))
                 attempt += 1

@@ -1,4 +1,4 @@
-"""Commands: requests to change the ledger, and the envelope that carries those gathered for one partition."""
+"""Commands: requests to change the ledger, and the envelope that carries those gathered for one worker."""
 
 from typing import Annotated, Literal, TypeAlias
 
