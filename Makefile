@@ -5,7 +5,6 @@
 .PHONY: help setup setup-dev rabbitmq up down test check fmt bench
 SHELL := /bin/sh
 
-PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3.14 python3,$(shell command -v $(name))))
 BIN := .venv/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip --quiet --no-input
 # More arguments, as in: make up ARGS="--port 9000 --workers 3"; make test ARGS="tests/unit -x"
@@ -48,13 +47,7 @@ rabbitmq:
 	  ", or use 'docker compose up --build'"
 
 .venv/bin/python:
-	@test -n "$(PYTHON)" || { echo "setup: Python is missing: install Python >= 3.11, or set PYTHON=" >&2; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "setup: $(PYTHON) is too old: install Python >= 3.11, or set PYTHON=" >&2; exit 1; }
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || scripts/debian-package.sh python3-venv \
-	  "$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')/ensurepip/__init__.py" ""
-	@echo "setup: making .venv with $(PYTHON)"
-	@$(PYTHON) -m venv .venv
+	@PYTHON="$(PYTHON)" scripts/make-venv.sh
 
 .venv/.has-local: requirements-local.lock pyproject.toml | .venv/bin/python
 	@echo "setup: installing $<"
