@@ -1,13 +1,14 @@
 """The one way to send commands: partition, envelope, confirm, outcome. Gateway, poller and distributor use this client.
 
-What gathers for a worker while its last envelope is unconfirmed, or not answered yet, goes out as the next one (ADR 4,
-ADR 10, ADR 11). A command's way ends in one of four: an answer; NotSent or Refused, which certainly had no effect; or
-SendUnknown, whose end stands in the journal, now or later, and which `operation.cancel` ends for good.
+What gathers for a worker while envelopes are under way to it goes out as the next one (ADR 4, ADR 10 to 12). A
+command's way ends in one of four: an answer; NotSent or Refused, which certainly had no effect; or SendUnknown, whose
+end stands in the journal, now or later, and which `operation.cancel` ends for good.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from functools import partial
 from itertools import islice
 from typing import Final
 
@@ -18,49 +19,19 @@ from shared.amqp import BusError, NotSent, Outgoing, Refused, Unroutable
 from shared.envelopes import MAC_HEADER, envelope, envelope_body, envelope_mac
 from shared.faults import FaultPoint, fault_point
 from shared.ids import Partition, partition_of, subkey
+from shared.lines import Last, Line, last_of
 from shared.messages import Command, MixCreate, MixMessage, Outcome, Reply, routed_by
-from shared.messages.base import COMMANDS_PER_ENVELOPE_MAX, ENVELOPE_BYTES_MAX
+from shared.messages.base import ENVELOPE_BYTES_MAX
 from shared.routes import Routes
 from shared.sending import Answer, InFlight, Sent
 
 log = structlog.get_logger()
 
 IN_FLIGHT_MAX: Final = 20_000
-# An envelope that was confirmed but not answered holds up the next one of its partition no longer than this.
-ANSWER_S_MAX: Final = 0.1
 # Of the loop: in the first a line's task publishes, in the second the connection's writer writes.
 TURNS_OF_A_PUBLISH: Final = 2
 WOKEN_AT_ONCE_MAX: Final = 8
 MIX_KIND: Final = "mix.v1"
-
-
-class Line:
-    """What waits for the queue of one partition, and whether the envelope before it was answered."""
-
-    def __init__(self, queue: Partition) -> None:
-        self.queue = queue
-        self.waiting: deque[Sent] = deque()
-        self.wake = asyncio.Event()
-        self.answered = asyncio.Event()
-        self._is_late = False
-
-    def take(self) -> list[Sent]:
-        """What goes into the next envelope."""
-        return [self.waiting.popleft() for _ in range(min(len(self.waiting), COMMANDS_PER_ENVELOPE_MAX))]
-
-    async def until_answered(self) -> bool:
-        """Whether it was answered within ANSWER_S_MAX: a worker may be slow, gone, or answer another."""
-        if self.answered.is_set():
-            return True
-        self._is_late = False
-        timer = asyncio.get_running_loop().call_later(ANSWER_S_MAX, self._give_up)
-        await self.answered.wait()
-        timer.cancel()
-        return not self._is_late
-
-    def _give_up(self) -> None:
-        self._is_late = not self.answered.is_set()
-        self.answered.set()
 
 
 class LedgerClient:
@@ -71,8 +42,7 @@ class LedgerClient:
         self._mac_key = subkey(secret, "envelope")
         self._lines = [Line(Partition(partition)) for partition in range(partitions)]
         self._routes = Routes(partitions)
-        # The last command of the envelope that is under way in each line: who hears of it has heard of all.
-        self._last: dict[tuple[str, str], Line] = {}
+        self._last: dict[Last, Line] = {}  # of the envelopes under way
         self._orders: deque[Sent] = deque()
         self._ordered = asyncio.Event()
         self._in_flight = InFlight()
@@ -126,9 +96,7 @@ class LedgerClient:
         return sent
 
     def _put(self, sent: Sent, queue: Partition) -> None:
-        line = self._lines[queue]
-        line.waiting.append(sent)
-        line.wake.set()
+        self._lines[queue].add(sent)
 
     def send_order(self, order: MixCreate) -> Sent:
         """The same for the mixer: the deposit poller decides, and answers as a worker does."""
@@ -172,23 +140,31 @@ class LedgerClient:
 
     async def _send_line(self, line: Line) -> None:
         while True:
-            await line.wake.wait()
-            line.wake.clear()
-            while line.waiting:
-                batch = line.take()
-                last = batch[-1].command.id, batch[-1].command.fingerprint
-                line.answered.clear()
-                self._last[last] = line
-                if not (await self._send_envelope(line.queue, batch) and await line.until_answered()):
-                    self._leave(line)
-                self._last.pop(last, None)
+            await line.turn.wait()
+            # What waited may have gone to other lines before this task had its turn.
+            if line.turn.is_set():
+                await self._send_next(line)
 
-    def _leave(self, line: Line) -> None:
+    async def _send_next(self, line: Line) -> None:
+        batch = line.take()
+        last = last_of(batch)
+        self._last[last] = line
+        if await self._send_envelope(line.queue, batch):
+            line.confirmed(last, partial(self._leave, line, last))
+        else:
+            self._leave(line, last)
+
+    def _leave(self, line: Line, last: Last) -> None:
         """Nobody is heard by this queue: it leads to no worker, and what others have in its line goes by their own."""
+        self._end(line, last)
         self._routes.forget(line.queue)
-        waiting, line.waiting = line.waiting, deque()
-        for sent in waiting:
+        for sent in line.take_all():
             self._put(sent, self._own_queue(sent, line.queue))
+
+    def _end(self, line: Line, last: Last) -> None:
+        if self._last.get(last) is line:
+            del self._last[last]
+        line.ended(last)
 
     def _own_queue(self, sent: Sent, queue: Partition) -> Partition:
         """That of the command's own partition; what no account routes stays where its sender put it."""
@@ -260,8 +236,9 @@ class LedgerClient:
         if reply.worker:
             self._routes.learn(reply.worker, reply.owned, reply.queue)
         for outcome in reply.outcomes:
-            if (line := self._last.get((outcome.id, outcome.fingerprint))) is not None:
-                line.answered.set()
+            last = outcome.id, outcome.fingerprint
+            if (line := self._last.get(last)) is not None:
+                self._end(line, last)
         outcomes = iter(reply.outcomes)
         try:
             for _ in range(TURNS_OF_A_PUBLISH):

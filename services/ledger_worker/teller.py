@@ -160,7 +160,7 @@ class Teller:
                 await self._recover(fault)
 
     async def _turn(self) -> None:
-        """Takes the result of one commit, starts the next, and only then tells: the database never waits."""
+        """Takes the result of one commit and answers, starts the next, and only then tells the rest (ADR 12)."""
         finished = await self._finish()
         fault: StoreFault | None = None
         try:
@@ -231,7 +231,7 @@ class Teller:
         return recorded
 
     async def _finish(self) -> tuple[Group, dict[Partition, int]]:
-        """Takes the result of the commit that has ended. Raises its fault."""
+        """Takes the result of the commit that has ended, and answers. Raises its fault."""
         if self._committing is None:
             return Group(), {}
         recorded = await self._committing  # done: does not wait, but raises
@@ -244,6 +244,7 @@ class Teller:
             line = self.lines.get(sealed.partition)
             if line is not None:
                 line.committed = max(line.committed, sealed.batch)
+        await self._telling.answer(group, recorded)
         return group, recorded
 
     async def _tell(self, group: Group, recorded_at_us: dict[Partition, int]) -> None:

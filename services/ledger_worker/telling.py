@@ -36,12 +36,15 @@ class Telling:
         self._folding = folding
         self._closed_until_s: dict[Partition, float] = {}
 
-    async def tell(self, group: Group, recorded_at_us: Mapping[Partition, int]) -> None:
-        """Answers first, since clients wait; acknowledges only what is answered, sent on or parked as it must be."""
+    async def answer(self, group: Group, recorded_at_us: Mapping[Partition, int]) -> None:
+        """First of all, since clients wait. An answer that is lost stands in the journal."""
         owned = sorted(self._owned.takeable())
         for reply_to, reply in group.replies(recorded_at_us, self._worker, owned).items():
             await self._bus.reply(reply_to, reply)
         fault_point(FaultPoint.WORKER_AFTER_ANSWER)
+
+    async def tell(self, group: Group, recorded_at_us: Mapping[Partition, int]) -> None:
+        """The rest. Acknowledges only what is answered, sent on or parked as it must be."""
         unsent = await self._send_on(group.strays) if group.strays else {}
         for opened in group.deliveries:
             if opened.parked is not None:

@@ -56,6 +56,11 @@ class Wire:
     async def left(self, count: int) -> None:
         await eventually(lambda: len(self.envelopes) >= count)
 
+    async def stays_at(self, count: int) -> None:
+        for _ in range(10):  # turns of the loop, in which a line that does not wait would send
+            await asyncio.sleep(0)
+        assert len(self.envelopes) == count
+
 
 async def never_opens(_: amqp.Link) -> None:
     await asyncio.Event().wait()

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from shared import ledger_client
+from shared import lines
 from shared.amqp import SendUnknown
 from shared.ids import Partition
 from shared.messages import Settled
@@ -21,21 +21,40 @@ async def wire(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Wire]:
         yield wire
 
 
-async def test_what_gathers_while_an_envelope_is_not_answered_leaves_as_one(
+async def test_a_second_envelope_leaves_with_as_much_as_the_first_and_a_third_waits_for_an_answer(
     wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger_client, "ANSWER_S_MAX", 3_600.0)
-    [first] = wire.send()
+    monkeypatch.setattr(lines, "ANSWER_S_MAX", 3_600.0)
+    first = wire.send(3)
     await wire.left(1)
-    gathered: list[Sent] = []
-    for _ in range(5):
-        gathered += wire.send()
-        for _ in range(10):  # turns of the loop, in which a line that does not wait would send
-            await asyncio.sleep(0)
-    assert len(wire.envelopes) == 1
-    await wire.tell(posted(first))
+    second = wire.send(2)
+    await wire.stays_at(1)
+    second += wire.send(1)
     await wire.left(2)
-    assert wire.envelopes == [[first.command.id], [each.command.id for each in gathered]]
+    third = wire.send(5)
+    await wire.stays_at(2)
+    await wire.tell(*(posted(each) for each in first))
+    await wire.left(3)
+    assert wire.envelopes == [[each.command.id for each in envelope] for envelope in (first, second, third)]
+
+
+async def test_what_is_less_than_the_one_under_way_waits_for_its_answer(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines, "ANSWER_S_MAX", 3_600.0)
+    [small] = wire.send()
+    await wire.left(1)
+    large = wire.send(4)
+    await wire.left(2)
+    gathered: list[Sent] = []
+    for _ in range(3):
+        gathered += wire.send()
+        await wire.stays_at(2)
+    await wire.tell(posted(small))
+    await wire.stays_at(2)
+    await wire.tell(posted(large[-1]))
+    await wire.left(3)
+    assert wire.envelopes[2] == [each.command.id for each in gathered]
 
 
 async def test_an_answer_before_the_confirm_lets_the_next_envelope_go_with_the_confirm(wire: Wire) -> None:
@@ -54,8 +73,8 @@ async def test_an_answer_before_the_confirm_lets_the_next_envelope_go_with_the_c
 async def test_an_envelope_that_is_never_answered_holds_up_the_next_for_a_bounded_time(
     wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger_client, "ANSWER_S_MAX", 0.01)
-    wire.send()
+    monkeypatch.setattr(lines, "ANSWER_S_MAX", 0.01)
+    wire.send(2)
     await wire.left(1)
     wire.send()
     await wire.left(2)
@@ -64,15 +83,17 @@ async def test_an_envelope_that_is_never_answered_holds_up_the_next_for_a_bounde
 async def test_an_envelope_whose_sender_does_not_wait_is_answered_all_the_same(
     wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger_client, "ANSWER_S_MAX", 3_600.0)
-    [first] = wire.send()
-    assert await wire.client.answer(first, 0.0) is None
+    monkeypatch.setattr(lines, "ANSWER_S_MAX", 3_600.0)
+    first = wire.send(2)
+    for sent in first:
+        assert await wire.client.answer(sent, 0.0) is None
     assert wire.client.in_flight == 0
     await wire.left(1)
     wire.send()
-    await wire.tell(posted(first))
+    await wire.stays_at(1)
+    await wire.tell(*(posted(sent) for sent in first))
     await wire.left(2)
-    assert wire.client.replies_unmatched == 1
+    assert wire.client.replies_unmatched == len(first)
 
 
 async def test_the_same_command_is_sent_once_and_all_who_wait_hear_of_it(wire: Wire) -> None:
@@ -166,14 +187,18 @@ async def test_what_a_reply_brought_counts_when_its_link_is_lost_while_it_is_giv
 async def test_the_same_id_in_two_lines_lets_each_go_with_its_own_answer(
     wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger_client, "ANSWER_S_MAX", 3_600.0)
+    monkeypatch.setattr(lines, "ANSWER_S_MAX", 3_600.0)
     command = move()
     other = command.model_copy(update={"fingerprint": "f" * 32})
+    wire.send()
+    wire.client.send(MAKE.move(account_in(1), account_in(0), 1), Partition(1))
     here, there = wire.client.send(command, HERE), wire.client.send(other, Partition(1))
     await wire.left(2)
     wire.send()
     wire.client.send(MAKE.move(account_in(1), account_in(0), 1), Partition(1))
+    await wire.stays_at(2)
     await wire.tell(posted(here))
     await wire.left(3)
+    await wire.stays_at(3)
     await wire.tell(posted(there))
     await wire.left(4)

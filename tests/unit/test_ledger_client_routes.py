@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from shared import ledger_client
+from shared import lines
 from shared.amqp import Refused
 from shared.ids import Partition
 from tests.builders import account_in
@@ -27,7 +27,7 @@ async def test_other_partitions_do_not_wait(wire: Wire) -> None:
 async def test_all_partitions_of_one_worker_share_an_envelope_once_it_has_said_so(
     wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger_client, "ANSWER_S_MAX", 3_600.0)
+    monkeypatch.setattr(lines, "ANSWER_S_MAX", 3_600.0)
     [first] = wire.send()
     await wire.left(1)
     await wire.tell(posted(first), owned=(0, 1, 2), queue=0)
@@ -73,10 +73,23 @@ async def test_a_queue_by_which_nobody_is_heard_keeps_no_other_partition_waiting
     [first] = wire.send()
     await wire.left(1)
     await wire.tell(posted(first), owned=(0, 1), queue=0)
-    monkeypatch.setattr(ledger_client, "ANSWER_S_MAX", 0.02)
-    wire.send()
+    monkeypatch.setattr(lines, "ANSWER_S_MAX", 0.02)
+    wire.send(2)
     await wire.left(2)
     waiting = wire.client.send(MAKE.move(account_in(1), account_in(0), 1), Partition(1))
     await wire.left(3)
     assert wire.keys == ["p00", "p00", "p01"]
     assert wire.envelopes[2] == [waiting.command.id]
+
+
+async def test_what_goes_to_other_lines_before_the_sender_has_its_turn_leaves_there_alone(wire: Wire) -> None:
+    [first] = wire.send()
+    await wire.left(1)
+    await wire.tell(posted(first), owned=(0, 1), queue=0)
+    there = wire.client.send(MAKE.move(account_in(1), account_in(0), 1), Partition(1))
+    wire.client._leave(wire.client._lines[0], ("another envelope", "that is late"))
+    await wire.left(2)
+    wire.send()
+    await wire.left(3)
+    assert wire.keys == ["p00", "p01", "p00"]
+    assert wire.envelopes[1] == [there.command.id]

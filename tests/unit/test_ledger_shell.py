@@ -1,71 +1,24 @@
 """The ledger worker's shell in scenes that chance seldom plays: real teller and keeper between twins, virtual time."""
 
+import asyncio
 import random
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Sequence
 
 import pytest
 
-from services.ledger_worker import folding, telling
-from services.ledger_worker.ports import Lease
+from services.ledger_worker import folding, sealing, teller, telling
+from services.ledger_worker.group import Group
+from services.ledger_worker.owned import Owned
+from services.ledger_worker.ports import Lease, Sealed
 from shared.envelopes import envelope_mac
 from shared.ids import AccountId, Partition, partition_of
-from shared.messages import Command
-from tests.builders import Commands, account_in
+from tests.builders import account_in
 from tests.property.simulated_worker import PARTITIONS
-from tests.property.simulation import CLIENT, MAC_KEY, Simulation
+from tests.property.simulation import CLIENT, MAC_KEY
 from tests.twins.bus import Message
-from tests.twins.clock import run_virtually
 from tests.twins.faults import Fault
 from tests.twins.proof import prove
-
-MAKE = Commands()
-
-
-class Scene(Simulation):
-    """No faults but those of the scene."""
-
-    def __init__(self) -> None:
-        super().__init__(seed=1)
-        self.fault_rate, self.delay_max_s, self.is_faulty = 0.0, 0.001, False
-        self.here, self.there = account_in(0), account_in(1)
-
-    async def begin(self, *, workers: int = 1) -> None:
-        """Workers that own everything, and two accounts with 1,000."""
-        for _ in range(workers):
-            self.start()
-        await self.until_done(*(MAKE.open(account) for account in (self.here, self.there)))
-        await self.until_done(*(MAKE.deposit(account, 1_000) for account in (self.here, self.there)))
-
-    async def until_done(self, *commands: Command) -> None:
-        """Sends each in an envelope of its own, and waits until all is decided and settled."""
-        for command in commands:
-            self.publish(command)
-        await self.settled()
-
-    async def settled(self) -> None:
-        await self._until(self._is_done, "not everything was decided and settled")
-
-    def code(self, command: Command) -> str | None:
-        return self.journal.operations[command.id]["code"]
-
-    async def away(self) -> AccountId:
-        """An account of a worker that does not own `here`; two workers must have begun."""
-        await self._until(lambda: len(self.owners()) == 2, "not shared")
-        rows = self.journal.owners
-        account = account_in(next(p for p in range(PARTITIONS) if rows[p].owner != rows[0].owner))
-        await self.until_done(MAKE.open(account))
-        return account
-
-    def balance(self, account: AccountId) -> int:
-        return int(self.journal.entries[account][-1]["balance_after"] or 0)
-
-    def owners(self) -> set[str | None]:
-        return {row.owner for row in self.journal.owners}
-
-
-def play(scene: Coroutine[Any, Any, None]) -> None:
-    run_virtually(scene)
+from tests.unit.ledger_scene import MAKE, Scene, play
 
 
 def test_a_partition_taken_again_while_it_is_held_loses_no_delivery() -> None:
@@ -97,6 +50,34 @@ def test_a_group_is_answered_and_acknowledged_even_when_the_next_cannot_be_seale
         worker.teller.nudge(Partition(0))
         await it.settled()
         assert (command.id, command.fingerprint) in it.told.answered
+
+    play(scene())
+
+
+def test_an_answer_leaves_before_the_next_group_is_sealed(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene() -> None:
+        it = Scene()
+        await it.begin()
+        [worker] = it.workers
+        first, second = MAKE.move(it.here, it.there, 1), MAKE.move(it.here, it.there, 1)
+        answered_at_seal: list[bool] = []
+        commit = worker.store.commit
+
+        async def committed(owner: str, batches: Sequence[Sealed]) -> dict[Partition, int]:
+            if len(answered_at_seal) == 1:
+                it.publish(second)
+                await asyncio.sleep(1.0)  # of virtual time, in which it is decided
+            return await commit(owner, batches)
+
+        def sealed(owned: Owned, group: Group) -> None:
+            if group.commands:
+                answered_at_seal.append((first.id, first.fingerprint) in it.told.answered)
+            sealing.seal_drafts(owned, group)
+
+        monkeypatch.setattr(worker.store, "commit", committed)
+        monkeypatch.setattr(teller, "seal_drafts", sealed)
+        await it.until_done(first)
+        assert answered_at_seal == [False, True]
 
     play(scene())
 
