@@ -19,7 +19,7 @@ from shared.amqp import BusError, NotSent, Outgoing, Refused, Unroutable
 from shared.envelopes import MAC_HEADER, envelope, envelope_body, envelope_mac
 from shared.faults import FaultPoint, fault_point
 from shared.ids import Partition, partition_of, subkey
-from shared.lines import Last, Line, last_of
+from shared.lines import Envelope, Line
 from shared.messages import Command, MixCreate, MixMessage, Outcome, Reply, routed_by
 from shared.messages.base import ENVELOPE_BYTES_MAX
 from shared.routes import Routes
@@ -42,7 +42,6 @@ class LedgerClient:
         self._mac_key = subkey(secret, "envelope")
         self._lines = [Line(Partition(partition)) for partition in range(partitions)]
         self._routes = Routes(partitions)
-        self._last: dict[Last, Line] = {}  # of the envelopes under way
         self._orders: deque[Sent] = deque()
         self._ordered = asyncio.Event()
         self._in_flight = InFlight()
@@ -146,25 +145,18 @@ class LedgerClient:
                 await self._send_next(line)
 
     async def _send_next(self, line: Line) -> None:
-        batch = line.take()
-        last = last_of(batch)
-        self._last[last] = line
-        if await self._send_envelope(line.queue, batch):
-            line.confirmed(last, partial(self._leave, line, last))
+        envelope = line.take()
+        if await self._send_envelope(line.queue, envelope.sent):
+            line.confirmed(envelope, partial(self._leave, line, envelope))
         else:
-            self._leave(line, last)
+            self._leave(line, envelope)
 
-    def _leave(self, line: Line, last: Last) -> None:
+    def _leave(self, line: Line, unheard: Envelope) -> None:
         """Nobody is heard by this queue: it leads to no worker, and what others have in its line goes by their own."""
-        self._end(line, last)
+        line.end(unheard)
         self._routes.forget(line.queue)
         for sent in line.take_all():
             self._put(sent, self._own_queue(sent, line.queue))
-
-    def _end(self, line: Line, last: Last) -> None:
-        if self._last.get(last) is line:
-            del self._last[last]
-        line.ended(last)
 
     def _own_queue(self, sent: Sent, queue: Partition) -> Partition:
         """That of the command's own partition; what no account routes stays where its sender put it."""
@@ -235,10 +227,9 @@ class LedgerClient:
         reply = Reply.model_validate_json(body)
         if reply.worker:
             self._routes.learn(reply.worker, reply.owned, reply.queue)
-        for outcome in reply.outcomes:
-            last = outcome.id, outcome.fingerprint
-            if (line := self._last.get(last)) is not None:
-                self._end(line, last)
+        answered = {(outcome.id, outcome.fingerprint) for outcome in reply.outcomes}
+        for line in self._lines:
+            line.hear(answered)
         outcomes = iter(reply.outcomes)
         try:
             for _ in range(TURNS_OF_A_PUBLISH):

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -12,17 +12,39 @@ from shared.sending import Sent
 
 # One is decided while the one before it is being committed; a third would only make all of them smaller.
 ENVELOPES_UNDER_WAY_MAX: Final = 2
-# An envelope that was confirmed but not answered within this time counts no longer: a worker may be slow, or gone.
+# What was confirmed and is not answered so long after that, or after the answer to the one before it, counts no longer:
+# a worker may be slow, or gone.
 ANSWER_S_MAX: Final = 0.1
 
-# Id and fingerprint of the last command of an envelope: who hears of it has heard of all.
-Last: TypeAlias = tuple[str, str]
+# Id and fingerprint of a command.
+Question: TypeAlias = tuple[str, str]
 
 
 @dataclass(slots=True, eq=False)
-class _UnderWay:
-    commands: int
-    timer: asyncio.TimerHandle | None = None
+class Envelope:
+    """Commands under way together. Who has heard of the last has heard of all."""
+
+    sent: Sequence[Sent]
+    _late: Callable[[], None] | None = None
+    _timer: asyncio.TimerHandle | None = None
+
+    @property
+    def last(self) -> Question:
+        """The last command, which stands for the envelope."""
+        command = self.sent[-1].command
+        return command.id, command.fingerprint
+
+    def expect(self, late: Callable[[], None] | None = None) -> None:
+        """From now on it has its time to be answered, before `late` is called; anew, if it was expected before."""
+        self._late = late or self._late
+        self.expect_no_more()
+        if self._late is not None:
+            self._timer = asyncio.get_running_loop().call_later(ANSWER_S_MAX, self._late)
+
+    def expect_no_more(self) -> None:
+        """Nothing is called."""
+        if self._timer is not None:
+            self._timer.cancel()
 
 
 class Line:
@@ -32,19 +54,20 @@ class Line:
         self.queue = queue
         self.turn = asyncio.Event()
         self._waiting: deque[Sent] = deque()
-        self._under_way: dict[Last, _UnderWay] = {}
+        self._under_way: list[Envelope] = []
 
     def add(self, sent: Sent) -> None:
         """At the end of the line."""
         self._waiting.append(sent)
         self._look()
 
-    def take(self) -> Sequence[Sent]:
-        """What goes into an envelope that is under way from here on."""
+    def take(self) -> Envelope:
+        """The next envelope, under way from here on."""
         taken = [self._waiting.popleft() for _ in range(min(len(self._waiting), COMMANDS_PER_ENVELOPE_MAX))]
-        self._under_way[last_of(taken)] = _UnderWay(len(taken))
+        envelope = Envelope(taken)
+        self._under_way.append(envelope)
         self._look()
-        return taken
+        return envelope
 
     def take_all(self) -> Sequence[Sent]:
         """What waits, for other lines."""
@@ -52,31 +75,33 @@ class Line:
         self._look()
         return waiting
 
-    def confirmed(self, last: Last, late: Callable[[], None]) -> None:
-        """The broker has the envelope; `late` is called unless it is answered in time."""
-        envelope = self._under_way.get(last)
-        if envelope is not None:
-            envelope.timer = asyncio.get_running_loop().call_later(ANSWER_S_MAX, late)
+    def confirmed(self, envelope: Envelope, late: Callable[[], None]) -> None:
+        """The broker has it; `late` is called unless it is answered in time."""
+        if envelope in self._under_way:
+            envelope.expect(late)
 
-    def ended(self, last: Last) -> None:
-        """The envelope was answered, or nothing is to be expected of it any more."""
-        envelope = self._under_way.pop(last, None)
-        if envelope is not None and envelope.timer is not None:
-            envelope.timer.cancel()
-        self._look()
+    def hear(self, answered: Container[Question]) -> None:
+        """Ends what was answered. What is still under way was not served before, and has its time from now on."""
+        ended = [envelope for envelope in self._under_way if envelope.last in answered]
+        for envelope in ended:
+            self.end(envelope)
+        if ended:
+            for envelope in self._under_way:
+                envelope.expect()
+
+    def end(self, envelope: Envelope) -> None:
+        """Nothing is expected of it any more. Harmless when repeated."""
+        envelope.expect_no_more()
+        if envelope in self._under_way:
+            self._under_way.remove(envelope)
+            self._look()
 
     def _look(self) -> None:
         """The first envelope leaves at once, a second once as much waits as the first carries."""
-        carried = [envelope.commands for envelope in self._under_way.values()]
+        carried = [len(envelope.sent) for envelope in self._under_way]
         if self._waiting and (
             not carried or (len(carried) < ENVELOPES_UNDER_WAY_MAX and len(self._waiting) >= max(carried))
         ):
             self.turn.set()
         else:
             self.turn.clear()
-
-
-def last_of(envelope: Sequence[Sent]) -> Last:
-    """What stands for the whole envelope."""
-    command = envelope[-1].command
-    return command.id, command.fingerprint
