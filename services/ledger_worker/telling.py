@@ -52,7 +52,7 @@ class Telling:
             elif opened in unsent:
                 await self._park(opened, unsent[opened], "stray")
         for opened, reason in group.poisoned:
-            await self._park(opened, reason, "poison")
+            await self._park(opened, reason, "poison", is_only_copy=True)
         for last in last_of_each_channel(group.deliveries):
             # Of another owner by now: its delivery, and what of it was not sent on or parked here.
             if last.partition in self._owned.lines:
@@ -100,11 +100,14 @@ class Telling:
                 self._closed_until_s.pop(stray.partition, None)
                 return
 
-    async def _park(self, opened: Opened, reason: str, label: str) -> None:
-        """Sets aside what could not be read, broke something, or could not be sent on. Tries until it is confirmed."""
+    async def _park(self, opened: Opened, reason: str, label: str, *, is_only_copy: bool = False) -> None:
+        """Sets aside what could not be read, broke something, or could not be sent on. Tries until it is confirmed.
+
+        Of another owner by now: its delivery, and its copy to park, unless it finds an outcome there. So an only copy
+        is tried once all the same.
+        """
         attempt = 0
-        # Of another owner by now: its delivery, and its copy to park.
-        while opened.inbound.partition in self._owned.lines:
+        while (is_only_copy and attempt == 0) or opened.inbound.partition in self._owned.lines:
             try:
                 await self._bus.park(opened.inbound, reason)
             except BusError as fault:

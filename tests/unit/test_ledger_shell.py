@@ -6,16 +6,13 @@ from collections.abc import Sequence
 
 import pytest
 
-from services.ledger_worker import folding, sealing, teller, telling
+from services.ledger_worker import folding, sealing, teller
 from services.ledger_worker.group import Group
 from services.ledger_worker.owned import Owned
 from services.ledger_worker.ports import Lease, Sealed
-from shared.envelopes import envelope_mac
 from shared.ids import AccountId, Partition, partition_of
 from tests.builders import account_in
 from tests.property.simulated_worker import PARTITIONS
-from tests.property.simulation import CLIENT, MAC_KEY
-from tests.twins.bus import Message
 from tests.twins.faults import Fault
 from tests.twins.proof import prove
 from tests.unit.ledger_scene import MAKE, Scene, play
@@ -239,36 +236,5 @@ def test_a_worker_that_takes_over_one_partition_after_the_other_finds_the_accoun
         it.start()
         await it.settled()
         assert [it.code(move) for move in moves] == [None] * PARTITIONS
-
-    play(scene())
-
-
-def test_a_command_whose_own_queue_takes_nothing_is_parked_and_its_neighbours_go_on() -> None:
-    async def scene() -> None:
-        it = Scene()
-        await it.begin(workers=2)
-        away = await it.away()
-        place = partition_of(away, PARTITIONS)
-        it.broker.full.add(place)
-        moved, far = MAKE.move(it.here, it.there, 1), MAKE.open(account_in(place))
-        it.publish(moved, far, partition=Partition(0))
-        await it.settled()
-        [(queue, body, reason)] = it.broker.parked
-        assert (queue, f"partition {place} takes nothing" in reason) == (0, True)
-        assert moved.id in it.journal.operations
-        assert far.id not in it.journal.operations
-        # Its neighbours do not wait for it again.
-        began_s = it.clock.monotonic_s()
-        for _ in range(20):
-            it.publish(MAKE.move(it.there, it.here, 1), MAKE.open(account_in(place)), partition=Partition(0))
-        await it.settled()
-        assert it.clock.monotonic_s() - began_s < telling.SENDING_ON_S_MAX
-        assert sum("takes nothing" in reason for _, _, reason in it.broker.parked) == 21
-        # What the operator sees is whole: sent again, what was decided is a repeat.
-        it.broker.full.clear()
-        it.broker.publish(queue, Message(body, envelope_mac(MAC_KEY, body), CLIENT))
-        await it.settled()
-        assert it.code(far) is None
-        assert it.balance(it.here) == 999
 
     play(scene())
