@@ -167,6 +167,8 @@ class Teller:
             await self._seal()
         except StoreFault as raised:
             fault = raised
+        if self._committing is None:
+            await asyncio.sleep(0)  # nothing else is under way: the answer is written before the rest is seen to
         # Whatever befell the next group: this one is in the journal.
         await self._tell(*finished)
         if fault is not None:
