@@ -36,15 +36,17 @@ class Envelope:
 
     def expect(self, late: Callable[[], None] | None = None) -> None:
         """From now on it has its time to be answered, before `late` is called; anew, if it was expected before."""
-        self._late = late or self._late
+        late = late or self._late
         self.expect_no_more()
-        if self._late is not None:
-            self._timer = asyncio.get_running_loop().call_later(ANSWER_S_MAX, self._late)
+        if late is not None:
+            self._late = late
+            self._timer = asyncio.get_running_loop().call_later(ANSWER_S_MAX, late)
 
     def expect_no_more(self) -> None:
-        """Nothing is called."""
+        """Nothing is called. `late` knows the envelope: were it kept, all it carried would wait for the collector."""
         if self._timer is not None:
             self._timer.cancel()
+        self._late = self._timer = None
 
 
 class Line:

@@ -1,6 +1,8 @@
 """A line's envelopes under way: how long each may go unanswered, and which answer ends which."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Coroutine
 from typing import Any
 
@@ -75,3 +77,26 @@ def test_two_that_end_with_the_same_command_count_as_two_and_end_with_its_answer
         assert line.late == []
 
     play(scene())
+
+
+def test_what_was_answered_is_let_go_of_at_once() -> None:
+    async def scene() -> None:
+        line = Line(Partition(0))
+        line.add(Sent(move()))
+        envelope = line.take()
+
+        def late() -> None:
+            line.end(envelope)
+
+        kept = weakref.ref(late)
+        line.confirmed(envelope, late)
+        del late
+        assert kept() is not None
+        line.hear({envelope.last})
+        assert kept() is None
+
+    gc.disable()
+    try:
+        play(scene())
+    finally:
+        gc.enable()
