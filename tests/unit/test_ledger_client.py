@@ -1,7 +1,6 @@
 """The client of the ledger: what goes into an envelope, when it leaves, and who hears of the outcome."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -12,13 +11,7 @@ from shared.messages import Settled
 from shared.sending import Sent
 from tests.builders import account_in
 from tests.contract.conditions import eventually
-from tests.unit.ledger_wire import HERE, MAKE, Wire, move, posted, wired
-
-
-@pytest.fixture
-async def wire(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Wire]:
-    async with wired(monkeypatch) as wire:
-        yield wire
+from tests.unit.ledger_wire import HERE, MAKE, Wire, move, posted
 
 
 async def test_a_second_envelope_leaves_with_as_much_as_the_first_and_a_third_waits_for_an_answer(

@@ -1,7 +1,5 @@
 """By which queue the client of the ledger sends a command, and what it does when nobody is heard by it."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from shared import lines
@@ -9,13 +7,7 @@ from shared.amqp import Refused
 from shared.ids import Partition
 from shared.lines import Envelope
 from tests.builders import account_in
-from tests.unit.ledger_wire import MAKE, Wire, posted, wired
-
-
-@pytest.fixture
-async def wire(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Wire]:
-    async with wired(monkeypatch) as wire:
-        yield wire
+from tests.unit.ledger_wire import MAKE, Wire, posted
 
 
 async def test_other_partitions_do_not_wait(wire: Wire) -> None:
