@@ -30,7 +30,7 @@ log = structlog.get_logger()
 IN_FLIGHT_MAX: Final = 20_000
 # Of the loop: in the first a line's task publishes, in the second the connection's writer writes.
 TURNS_OF_A_PUBLISH: Final = 2
-WOKEN_AT_ONCE_MAX: Final = 8
+WOKEN_AT_ONCE_MAX: Final = 32
 MIX_KIND: Final = "mix.v1"
 
 
