@@ -130,7 +130,7 @@ class Folding:
             metrics.PARKED.labels("transit").inc()
             return 1
         try:
-            self._land(group, line, row.source, row.batch, credits, "journal")
+            self._land(group, line, row.source, row.batch, credits)
         except InvariantBroken:
             raise
         except Exception as error:
@@ -138,6 +138,7 @@ class Folding:
             self._aside.add(row)
             log.exception("transit.poisoned", source=row.source, batch=row.batch, destination=row.destination)
             raise Redo("a transit row made the core raise") from error
+        metrics.TRANSIT_LEGS.labels("journal").inc(len(credits))
         return len(credits)
 
     def _check(self, line: Line, credits: Sequence[Credit]) -> None:
@@ -149,6 +150,7 @@ class Folding:
                 raise InvariantBroken(f"credit of {credit.amount} {credit.asset} to {credit.account}")
 
     async def _fold_fresh(self, group: Group) -> None:
+        legs = 0
         for source in list(self._lines.values()):
             if source.draft is None:
                 continue
@@ -162,22 +164,15 @@ class Folding:
                     await self._loading.accounts(line, landing_accounts(line, credits))
                     # A credit that must go back waits for the next commit: its way back may be folded already.
                     if all_can_land(line, credits):
-                        self._land(group, line, source.partition, source.draft.batch, credits, "same commit")
+                        self._land(group, line, source.partition, source.draft.batch, credits)
+                        legs += len(credits)
                         continue
                 self._caught_up.discard((source.partition, destination))
                 group.onward.append((source.partition, destination))
+        metrics.TRANSIT_LEGS.labels("same commit").inc(legs)
 
-    def _land(
-        self,
-        group: Group,
-        line: Line,
-        source: Partition,
-        batch: int,
-        credits: Sequence[Credit],
-        way: str,
-    ) -> None:
+    def _land(self, group: Group, line: Line, source: Partition, batch: int, credits: Sequence[Credit]) -> None:
         for landed in fold_row(line, source, batch, credits):
             group.landed.append((line.partition, landed))
             if landed.returned:
                 metrics.RETURNED.inc()
-        metrics.TRANSIT_LEGS.labels(way).inc(len(credits))
