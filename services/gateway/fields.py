@@ -5,9 +5,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Final, TypeAlias
 
-from pydantic import AfterValidator, Field, StringConstraints, TypeAdapter
+from pydantic import AfterValidator, Field, StringConstraints
 
 from services.gateway.problems import Refusal, code_named
+from shared.compact_json import compact_json
 from shared.ids import AccountId, AssetCode, Principal
 from shared.money import AmountError, parse_amount
 
@@ -55,7 +56,6 @@ def canonical_json(value: Mapping[str, object]) -> str:
 
 
 _CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-_CONTENT: Final = TypeAdapter[object](object)
 
 
 def metadata_text(metadata: Mapping[str, object] | None) -> str | None:
@@ -65,7 +65,7 @@ def metadata_text(metadata: Mapping[str, object] | None) -> str | None:
 
 def fingerprint(route: str, *content: str | int | Sequence[str] | None) -> str:
     """32 hex digits over method, route and what the client sent, amounts canonical (DESIGN §4.6)."""
-    return hashlib.blake2b(_CONTENT.dump_json((route, *content)), digest_size=16).hexdigest()
+    return hashlib.blake2b(compact_json((route, *content)), digest_size=16).hexdigest()
 
 
 def canonical_amount(text: str) -> str:
