@@ -21,7 +21,7 @@ MIXER = Principal("tellerline:mixer")
 ACCOUNT_ID = re.compile(r"[a-z0-9][a-z0-9._:-]{0,63}", re.ASCII)
 ASSET_CODE = re.compile(r"[A-Z][A-Z0-9._-]{0,15}", re.ASCII)
 SYSTEM_ACCOUNT_ID = re.compile(
-    r"(?:world|house|fees|fx|suspense):[A-Z][A-Z0-9._-]{0,15}:[0-9]{1,3}|transit:[A-Z][A-Z0-9._-]{0,15}:[0-9]{1,3}:(?:in|out):[0-9]{1,3}",
+    r"(?:world|house|fees|fx|suspense):[A-Z][A-Z0-9._-]{0,15}:[0-9]{1,3}|transit:[A-Z][A-Z0-9._-]{0,15}:(?:[0-9]{1,3}:(?:in|out)|clearing):[0-9]{1,3}",
     re.ASCII,
 )
 UUID_TEXT = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII)
@@ -56,6 +56,11 @@ def system_account(role: str, asset: AssetCode, partition: Partition) -> Account
 def transit_account(asset: AssetCode, peer: Partition, side: str, partition: Partition) -> AccountId:
     """What is on its way between `partition` and `peer`; side is "out" at the source, "in" at the destination."""
     return AccountId(f"transit:{asset}:{peer}:{side}:{partition}")
+
+
+def clearing_account(asset: AssetCode, partition: Partition) -> AccountId:
+    """The net of what `partition` and others cleared with each other, each time within one commit (ADR 13)."""
+    return AccountId(f"transit:{asset}:clearing:{partition}")
 
 
 def subkey(secret: str, purpose: str) -> bytes:

@@ -6,7 +6,7 @@ from typing import Self
 
 from services.ledger_worker.core.accounts import AccountFacts
 from services.ledger_worker.core.decide import Asking, Decision, decide
-from services.ledger_worker.core.line import Line, World
+from services.ledger_worker.core.line import Line, World, batches_text
 from services.ledger_worker.core.transit import fold_row, fold_to_suspense, write_transit_entries
 from services.ledger_worker.ports import Lease, Sealed
 from services.ledger_worker.store import PostgresStore
@@ -27,12 +27,15 @@ class JournalWriter:
     database: Database
     store: PostgresStore = field(init=False)
     world: World = field(init=False)
-    lines: dict[Partition, Line] = field(default_factory=dict[Partition, Line])
+    # Whether credits land in the commit of their debit, as where one worker owns both sides, or go through transit.
+    clears: bool = False
+    lines: dict[Partition, Line] = field(init=False)
     leases: dict[Partition, Lease] = field(default_factory=dict[Partition, Lease])
 
     async def __aenter__(self) -> Self:
         self.store = PostgresStore(self.database.worker, OWNER)
         self.world = World(self.database.partitions, await self.store.assets())
+        self.lines = self.world.lines
         while (lease := await self.store.acquire(OWNER, LEASE_S)) is not None:
             self.leases[lease.partition] = lease
             self.lines[lease.partition] = Line(self.world, lease.partition, 0, {})
@@ -51,6 +54,8 @@ class JournalWriter:
         """Decides one command into its partition's open batch."""
         account = routed_by(command)
         partition = Partition(0) if account is None else self.world.partition_of(account)
+        for line in self.lines.values():
+            line.is_draining = not self.clears
         decision = decide(self.lines[partition], command, Asking(None, NOW_US))
         if isinstance(command, AccountCreate) and decision.code is None:
             self.world.facts[command.account] = AccountFacts(command.asset, Principal(command.owner))
@@ -93,5 +98,6 @@ class JournalWriter:
             draft.assets,
             draft.account_changes,
             line.cursors_text(),
+            batches_text(draft.cleared),
             draft.content_hash(),
         )

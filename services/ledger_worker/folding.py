@@ -1,23 +1,13 @@
-"""Folding transit rows in: those of other workers from the journal.
-
-Those of this worker's own lines in the same commit.
-"""
+"""Folding in what waits in transit: the rows of other workers' lines, and of our own from when one was not ours yet."""
 
 from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from typing import Final
 
 import structlog
 
 from services.ledger_worker import metrics
 from services.ledger_worker.core.line import InvariantBroken, Line
-from services.ledger_worker.core.transit import (
-    all_can_land,
-    fold_row,
-    fold_to_suspense,
-    landing_accounts,
-    transit_accounts,
-)
+from services.ledger_worker.core.transit import fold_row, fold_to_suspense, landing_accounts, transit_accounts
 from services.ledger_worker.group import Group
 from services.ledger_worker.loading import Loading
 from services.ledger_worker.owned import Owned
@@ -32,29 +22,17 @@ CREDITS_PER_COMMIT_MAX: Final = 4_000
 
 
 class Folding:
-    """A pair (source, destination) is caught up when every committed row of it is folded: only then may a fresh row.
-
-    One of
-    the commit in the making, be folded without passing through the journal first, since rows must be folded in order.
-    """
+    """Rows are read from the journal when they are `due`, and folded into the open drafts in order."""
 
     def __init__(self, store: Store, loading: Loading, owned: Owned) -> None:
         self._store = store
         self._loading = loading
         self._lines: Mapping[Partition, Line] = owned.lines
-        # Lines being given back fold nothing more: their next owner will.
-        self._draining: AbstractSet[Partition] = owned.draining
-        self._caught_up: set[tuple[Partition, Partition]] = set()
         self._rows_max = ROWS_PER_COMMIT_MAX
         # Rows that made the worker raise, or that the database refused to see landed.
         self._aside: set[TransitRow] = set()
         self.due = False
         self.is_suspect = False
-
-    def forget(self, partition: Partition) -> None:
-        """A line begins anew: what waits for it and from it is not known."""
-        self._caught_up = {pair for pair in self._caught_up if partition not in pair}
-        self.due = True
 
     def suspect(self, rows: Sequence[TransitRow], *, alone: bool) -> None:
         """The commit that folded these rows was refused. Until one goes well, rows are folded without commands.
@@ -81,13 +59,13 @@ class Folding:
             await self._fold_waiting(group)
         if not group.folded:
             self.is_suspect = False
-        await self._fold_fresh(group)
         for line in list(self._lines.values()):
             await self._loading.accounts(line, transit_accounts(line))
 
     async def _fold_waiting(self, group: Group) -> None:
         self.due = False
-        lines = [line for line in self._lines.values() if line.partition not in self._draining]
+        # Lines being given back fold nothing more: their next owner will.
+        lines = [line for line in self._lines.values() if not line.is_draining]
         cursors = [
             (line.partition, Partition(source), line.cursors.get(Partition(source), 0))
             for line in lines
@@ -104,8 +82,6 @@ class Folding:
             credits += await self._fold_row(group, row)
         if len(rows) >= self._rows_max:
             self.due = True
-        if not self.due:
-            self._caught_up = {(source, line.partition) for line in lines for source in self._lines}
 
     async def _fold_row(self, group: Group, row: TransitRow) -> int:
         line = self._lines.get(row.destination)
@@ -130,7 +106,7 @@ class Folding:
             metrics.PARKED.labels("transit").inc()
             return 1
         try:
-            self._land(group, line, row.source, row.batch, credits)
+            landed = fold_row(line, row.source, row.batch, credits)
         except InvariantBroken:
             raise
         except Exception as error:
@@ -138,6 +114,8 @@ class Folding:
             self._aside.add(row)
             log.exception("transit.poisoned", source=row.source, batch=row.batch, destination=row.destination)
             raise Redo("a transit row made the core raise") from error
+        group.landed += [(line.partition, each) for each in landed]
+        metrics.RETURNED.inc(sum(each.returned for each in landed))
         metrics.TRANSIT_LEGS.labels("journal").inc(len(credits))
         return len(credits)
 
@@ -148,31 +126,3 @@ class Folding:
                 raise InvariantBroken(f"credit to {credit.account}, which does not exist in partition {line.partition}")
             if account.asset != credit.asset or credit.amount <= 0:
                 raise InvariantBroken(f"credit of {credit.amount} {credit.asset} to {credit.account}")
-
-    async def _fold_fresh(self, group: Group) -> None:
-        legs = 0
-        for source in list(self._lines.values()):
-            if source.draft is None:
-                continue
-            for destination, credits in sorted(source.draft.outgoing.items()):
-                line = self._lines.get(destination)
-                if (
-                    line is not None
-                    and destination not in self._draining
-                    and (source.partition, destination) in self._caught_up
-                ):
-                    await self._loading.accounts(line, landing_accounts(line, credits))
-                    # A credit that must go back waits for the next commit: its way back may be folded already.
-                    if all_can_land(line, credits):
-                        self._land(group, line, source.partition, source.draft.batch, credits)
-                        legs += len(credits)
-                        continue
-                self._caught_up.discard((source.partition, destination))
-                group.onward.append((source.partition, destination))
-        metrics.TRANSIT_LEGS.labels("same commit").inc(legs)
-
-    def _land(self, group: Group, line: Line, source: Partition, batch: int, credits: Sequence[Credit]) -> None:
-        for landed in fold_row(line, source, batch, credits):
-            group.landed.append((line.partition, landed))
-            if landed.returned:
-                metrics.RETURNED.inc()

@@ -35,7 +35,7 @@ class Group:
     folded: list[TransitRow] = field(default_factory=list[TransitRow])  # from the journal
     sealed: list[Sealed] = field(default_factory=list[Sealed])
     rows: dict[Partition, list[OperationRow]] = field(default_factory=dict[Partition, list[OperationRow]])
-    # Transit rows that this commit writes and does not fold itself: source and destination.
+    # Transit rows that this commit writes: source and destination.
     onward: list[tuple[Partition, Partition]] = field(default_factory=list[tuple[Partition, Partition]])
     strays: list[Stray] = field(default_factory=list[Stray])
     poisoned: list[tuple[Opened, str]] = field(default_factory=list[tuple[Opened, str]])
@@ -57,25 +57,16 @@ class Group:
     def replies(
         self, recorded_at_us: Mapping[Partition, int], worker: str, owned: Sequence[Partition]
     ) -> dict[str, Reply]:
-        """One reply for each sender, which says as well what the worker owns.
-
-        A credit that landed in this very commit is told with the outcome that sent it.
-        """
+        """One reply for each sender, which says as well what the worker owns."""
         outcomes: dict[str, list[Outcome]] = {}
         settled: dict[str, list[Settled]] = {}
-        sent_here = {decision.id for _, _, decision in self.decisions if decision.legs}
-        with_outcome: dict[str, Landed] = {}
         for partition, landed in self.landed:
-            operation, reply_to = landed.credit.operation, landed.credit.reply_to
-            if operation in sent_here and not landed.returned:
-                with_outcome[operation] = landed
-            elif reply_to is not None:
-                settled.setdefault(reply_to, []).append(_settled(partition, landed))
+            if landed.credit.reply_to is not None:
+                settled.setdefault(landed.credit.reply_to, []).append(_settled(partition, landed))
         queues = {opened.inbound.reply_to: opened.inbound.partition for opened in self.deliveries}
         for reply_to, partition, decision in self.decisions:
             if reply_to is not None:
-                landed_here = with_outcome.get(decision.id) if decision.legs else None
-                outcome = _outcome(decision, recorded_at_us.get(partition, 0), landed_here)
+                outcome = _outcome(decision, recorded_at_us.get(partition, 0))
                 outcomes.setdefault(reply_to, []).append(outcome)
         return {
             reply_to: Reply(
@@ -114,10 +105,7 @@ def _settled(partition: Partition, landed: Landed) -> Settled:
     )
 
 
-def _outcome(decision: Decision, recorded_at_us: int, landed: Landed | None) -> Outcome:
-    balances = dict(decision.balances)
-    if landed is not None and landed.balance is not None:
-        balances[landed.credit.account] = landed.balance
+def _outcome(decision: Decision, recorded_at_us: int) -> Outcome:
     return Outcome(
         id=decision.id,
         fingerprint=decision.fingerprint,
@@ -125,8 +113,8 @@ def _outcome(decision: Decision, recorded_at_us: int, landed: Landed | None) -> 
         code=decision.code,
         replayed=decision.replayed,
         recorded_at_us=0 if decision.replayed else recorded_at_us,
-        balances=balances,
-        legs=decision.legs if landed is None else (),
+        balances=dict(decision.balances),
+        legs=decision.legs,
         available=decision.available,
         required=decision.required,
     )

@@ -83,8 +83,9 @@ class Loading:
     ) -> None:
         for account in needed_accounts(command):
             partition = self._world.partition_of(account)
-            if partition == line.partition:
-                if account not in line.accounts:
+            there = line if partition == line.partition else self._lines.get(partition)
+            if there is not None:
+                if account not in there.accounts:
                     wanted[account] = partition
             elif account not in self._world.facts and not is_system_name(account):
                 wanted[account] = partition

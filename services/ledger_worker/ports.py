@@ -55,7 +55,11 @@ class Head:
 
 @value
 class Sealed:
-    """One partition's batch, ready to be written. `lines` are COPY text by table."""
+    """One partition's batch, ready to be written. `lines` are COPY text by table.
+
+    `cursors` and `cleared` are JSON objects: source → last batch folded in; destination → the batch of the same commit
+    that took credits of this one.
+    """
 
     partition: Partition
     batch: int
@@ -64,6 +68,7 @@ class Sealed:
     assets: Sequence[str]
     account_changes: Mapping[AccountId, tuple[Status, str | None]]
     cursors: str
+    cleared: str
     content_hash: bytes
 
 

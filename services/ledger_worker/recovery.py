@@ -118,8 +118,8 @@ class Recovery:
             self._loading.look_up()
         heads = await self._store.heads(list(seen))
         await self._loading.assets()
-        for partition in self._owned.begin_again(heads, seen):
-            self._folding.forget(partition)
+        self._owned.begin_again(heads, seen)
+        self._folding.due = True
 
     async def _pause(self) -> None:
         await self._clock.sleep(backoff_s(self._attempt))

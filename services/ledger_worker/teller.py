@@ -112,13 +112,14 @@ class Teller:
         head = (await self._store.heads([lease.partition]))[lease.partition]
         self._owned.leases[lease.partition] = lease
         self._owned.begin(lease.partition, head)
-        self._folding.forget(lease.partition)
+        self._folding.due = True
         await self._bus.open(lease.partition)
         self._wake.set()
 
     async def give_back(self, partition: Partition) -> None:
         """Finishes and acknowledges what was decided for the line, then closes it: the rest goes to the next owner."""
-        self._owned.draining.add(partition)
+        if partition in self.lines:
+            self.lines[partition].is_draining = True
         self._wake.set()
         async with self._quiet:
             await self._quiet.wait_for(lambda: not self._is_busy(partition))

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from shared.ids import PARTITIONED_PREFIXES, AccountId, Partition, partition_of
 from shared.journal import NULL
-from tellerline.verification.chain import BatchRow
+from tellerline.verification.chain import BatchRow, read_batches
 from tellerline.verification.crossings import Crossings, FoldedRow, Moves, Posting
 from tellerline.verification.findings import Violated
 from tellerline.verification.rows import AccountRow, EntryRow, HoldRow, OperationRow, text_of, whole
@@ -18,6 +18,13 @@ ASSET: Final = "asset.create.v1"
 PLACE: Final = "hold.place.v1"
 END_OF: Final[Mapping[str, str]] = {"hold.capture.v1": "captured", "hold.void.v1": "voided"}
 RETURN: Final = "return.v1"
+
+
+class ClearedCredit(NamedTuple):
+    """An operation of another partition whose credits this batch took in the commit of their debit."""
+
+    operation_id: str
+    postings: str
 
 
 class EndedHold(NamedTuple):
@@ -39,6 +46,7 @@ class Batch:
     row: BatchRow
     lines_of: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     folded: list[FoldedRow] = field(default_factory=list[FoldedRow])
+    cleared: list[ClearedCredit] = field(default_factory=list[ClearedCredit])
     ended: list[EndedHold] = field(default_factory=list[EndedHold])
 
     def lines(self, table: str) -> Sequence[str]:
@@ -75,11 +83,13 @@ class BatchProof:
         """Raises Violated at the first row that disagrees."""
         moved, held = self._read_entries()
         expected = self._expect_postings()
+        self._expect_cleared(expected)
         for key, amount in self._crossings.fold(self._batch.folded, moved).items():
             expected[key] = expected.get(key, 0) + amount
         self._compare("delta", expected, moved)
         self._compare("held_delta", self._expect_placed() | self._expect_ended(), held)
-        self._crossings.check_transit_rows(self._batch.lines("transit"))
+        cleared = read_batches(self._batch.row, "cleared", self._batch.row.cleared)
+        self._crossings.check_sent(self._batch.lines("transit"), cleared)
         self._crossings.check_nets(self._entries)
         self._check_made()
         self._check_counts()
@@ -139,7 +149,7 @@ class BatchProof:
                 )
             if operation.outcome == "rejected" or operation.postings == NULL:
                 continue
-            for posting in _postings(operation):
+            for posting in _postings(operation.id, text_of(operation.postings)):
                 if operation.kind == RETURN:
                     self._crossings.returned[operation.id] = posting  # the credit never landed: nothing is debited
                 else:
@@ -152,6 +162,15 @@ class BatchProof:
                 else:
                     self._crossings.send(destination, operation.id, posting)
         return expected
+
+    def _expect_cleared(self, expected: Moves) -> None:
+        """What operations of other partitions did here in the commit of their debit."""
+        for credit in self._batch.cleared:
+            for posting in _postings(credit.operation_id, credit.postings):
+                if partition_of(AccountId(posting.destination), self._partitions) == self._partition:
+                    key = (credit.operation_id, posting.destination, posting.asset)
+                    expected[key] = expected.get(key, 0) + posting.amount
+                    self._crossings.take(posting)
 
     def _expect_placed(self) -> Moves:
         placed = {operation.id: operation.subject for operation in self._posted(PLACE)}
@@ -233,10 +252,10 @@ def _key(entry: EntryRow) -> str:
     return f"{entry.account_id}/{entry.seq}"
 
 
-def _postings(operation: OperationRow) -> list[Posting]:
+def _postings(operation: str, text: str) -> list[Posting]:
     try:
-        read: Iterable[tuple[str, str, str, str]] = json.loads(text_of(operation.postings))
+        read: Iterable[tuple[str, str, str, str]] = json.loads(text)
         return [Posting(source, destination, int(amount), asset) for source, destination, amount, asset in read]
     except (ValueError, TypeError):
         rule = "postings are [source, destination, amount, asset]"
-        raise Violated("operations", operation.id, rule, "a JSON array", operation.postings) from None
+        raise Violated("operations", operation, rule, "a JSON array", text) from None

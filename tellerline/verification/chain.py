@@ -20,6 +20,7 @@ class BatchRow(NamedTuple):
     entries: int
     recorded_at_us: int
     cursors: str
+    cleared: str
     prev_hash: bytes
     content_hash: bytes
     hash: bytes
@@ -32,6 +33,8 @@ class BatchRow(NamedTuple):
     def recomputed(self) -> bytes:
         """What ledger.batch_hash should say; worked out here, since a function in the database can be replaced."""
         place = f"tellerline.batch.v1|{self.partition}|{self.batch}|{self.epoch}|{self.recorded_at_us}|{self.cursors}"
+        if self.cleared != "{}":
+            place += f"|{self.cleared}"
         return hashlib.sha256(self.prev_hash + self.content_hash + place.encode()).digest()
 
 
@@ -71,7 +74,7 @@ class Chain:
 
     def check_cursors(self, row: BatchRow, folded: Mapping[int, Sequence[int]]) -> dict[int, int]:
         """The cursors after the batch. `folded`: source → its batches that this one settles, as settlements say."""
-        cursors = read_cursors(row)
+        cursors = read_batches(row, "cursors", row.cursors)
         for source, batches in folded.items():
             before = self.cursors.get(source, 0)
             if any(later <= earlier for earlier, later in zip([before, *batches], batches, strict=False)):
@@ -102,10 +105,10 @@ class Chain:
         self.cursors = cursors
 
 
-def read_cursors(row: BatchRow) -> dict[int, int]:
-    """Source partition → batch. Raises Violated when the text is not such an object."""
+def read_batches(row: BatchRow, column: str, text: str) -> dict[int, int]:
+    """Partition → batch. Raises Violated when the text is not such an object."""
     try:
-        read: Mapping[str, int] = json.loads(row.cursors)
-        return {int(source): int(batch) for source, batch in read.items()}
+        read: Mapping[str, int] = json.loads(text)
+        return {int(partition): int(batch) for partition, batch in read.items()}
     except (ValueError, TypeError, AttributeError):
-        raise Violated("batches", row.key, "cursors are a JSON object of batches", '{"0":1}', row.cursors) from None
+        raise Violated("batches", row.key, f"{column} is a JSON object of batches", '{"0":1}', text) from None

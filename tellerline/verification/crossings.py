@@ -1,10 +1,10 @@
-"""What crosses the border of a partition in one batch: credits sent, folded, returned, set aside (DESIGN §4.4)."""
+"""What crosses the border of a partition in one batch: credits sent, cleared, folded, returned, set aside (§4.4)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from shared.ids import Partition, system_account, transit_account
+from shared.ids import AssetCode, Partition, clearing_account, system_account, transit_account
 from shared.transit_rows import Credit, TransitRowError, decode_credits, return_id
 from tellerline.verification.findings import Violated
 from tellerline.verification.rows import EntryRow, TransitRow, text_of, whole
@@ -52,10 +52,15 @@ class Crossings:
             raise Violated("entries", f"{entry.account_id}/{entry.seq}", rule, "an operation", "none")
 
     def send(self, destination: int, operation: str, posting: Posting) -> None:
-        """The operation's credit must be in this batch's transit row to `destination`."""
+        """The operation's credit must be in this batch's transit row to `destination`, or cleared with it."""
         sent = self.sent.setdefault(destination, {})
         credit = (operation, posting.destination, posting.asset)
         sent[credit] = sent.get(credit, 0) + posting.amount
+
+    def take(self, posting: Posting) -> None:
+        """A credit of another partition that was entered here in the commit of its debit."""
+        account = clearing_account(AssetCode(posting.asset), self.partition)
+        self.transit[account] = self.transit.get(account, 0) + posting.amount
 
     def fold(self, rows: Iterable[FoldedRow], found: Moves) -> Moves:
         """What the folded rows must have entered. `found`: what the batch's entries did. Raises Violated."""
@@ -112,8 +117,11 @@ class Crossings:
     def _returned(self, credit: Credit) -> Posting | None:
         return self.returned.pop(return_id(credit.operation, self.partition), None)
 
-    def check_transit_rows(self, lines: Iterable[str]) -> None:
-        """Every transit row of the batch holds the credits that its operations send, no other. Raises Violated."""
+    def check_sent(self, lines: Iterable[str], cleared: Mapping[int, int]) -> None:
+        """Every credit that the batch's operations send is in a transit row, or cleared; no other is. Raises Violated.
+
+        `cleared`: destination → its batch of the same commit, as the batch row says.
+        """
         for line in lines:
             row = TransitRow(*line.split("\t"))
             key = f"{row.source}/{row.batch}/{row.destination}"
@@ -124,11 +132,23 @@ class Crossings:
                 found[place] = found.get(place, 0) + credit.amount
                 account = transit_account(credit.asset, Partition(destination), "out", self.partition)
                 self.transit[account] = self.transit.get(account, 0) - credit.amount
-            _compare(key, self.sent.pop(destination, {}), found)
-        if self.sent:
-            destination, unsent = min(self.sent.items())
-            rule = f"its credit is on its way to partition {destination}"
-            raise Violated("operations", min(unsent)[0], rule, "a credit in transit", "none")
+            sent = self.sent.pop(destination, {})
+            _compare(key, {place: sent[place] for place in sent if destination not in cleared or place in found}, found)
+            if rest := {place: amount for place, amount in sent.items() if place not in found}:
+                self.sent[destination] = rest
+        self._check_cleared(cleared)
+
+    def _check_cleared(self, cleared: Mapping[int, int]) -> None:
+        for destination, unsent in sorted(self.sent.items()):
+            if destination not in cleared:
+                rule = f"its credit is on its way to partition {destination}"
+                raise Violated("operations", min(unsent)[0], rule, "a credit in transit, or cleared", "none")
+            for (_, _, asset), amount in unsent.items():
+                account = clearing_account(AssetCode(asset), self.partition)
+                self.transit[account] = self.transit.get(account, 0) - amount
+        for destination in sorted(cleared.keys() - self.sent.keys()):
+            rule = f"what it cleared with partition {destination} are credits of its operations"
+            raise Violated("batches", self.key, rule, "a credit", "none")
 
     def check_nets(self, entries: Sequence[EntryRow]) -> None:
         """The entries on transit accounts are the sums of the credits sent and folded. Raises Violated."""

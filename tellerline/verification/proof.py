@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from shared.journal import HASHED_COLUMNS
-from tellerline.verification import store
+from tellerline.verification import crossing_store, store
 from tellerline.verification.accounts import AccountProof
 from tellerline.verification.batches import Batch, BatchProof
 from tellerline.verification.chain import BatchRow, Chain
 from tellerline.verification.findings import Violated, Violation
-from tellerline.verification.pairs import PairProof, check_totals
+from tellerline.verification.pairs import PairProof, check_totals, uncleared
 
 # What migration 1 puts into a ledger; every later asset has an operation.
 BORN_WITH: Mapping[str, tuple[int, str]] = {
@@ -139,6 +139,7 @@ class _Run:
         """Every batch of every partition, in order."""
         for table in ("batches", *(table for table in HASHED_COLUMNS if table not in {"accounts", "entries"})):
             counted[table] = 0
+        counted["cleared"] = 0
         batches = _Batches(self._connection, counted, await store.read_batch_entries_max(self._connection))
         for partition in range(self._partitions):
             chain = Chain(partition, self._partitions)
@@ -155,8 +156,16 @@ class _Run:
     async def check_pairs(self, counted: Counted) -> None:
         """What is on its way between any two partitions, and what all accounts hold together."""
         check_totals(self._totals)
+        for asset, total in uncleared(self._transit_balances).items():
+            missing = await crossing_store.read_uncleared(self._connection, asset)
+            if missing is None:
+                rule = "all clearing accounts in an asset sum to zero"
+                raise Violated("accounts", f"transit:{asset}:clearing", rule, 0, total)
+            operation, account, batch = missing
+            rule = f"its credit to {account} was cleared in batch {batch} there"
+            raise Violated("operations", operation, rule, "an entry", "none")
         pairs = PairProof(self._cursors)
-        async for row in store.read_waiting(self._connection):
+        async for row in crossing_store.read_waiting(self._connection):
             pairs.wait(row)
         counted["pairs"] = pairs.finish(self._transit_balances)
         counted["unsettled"] = pairs.waiting_credits
@@ -182,7 +191,8 @@ class _Batches:
             store.READ_ENTRIES,
             max(1, min(store.CURSOR_ROWS, store.WINDOW_ROWS_MAX // max(1, batch_entries_max))),
         )
-        self._folded = store.Merged(connection, store.READ_FOLDED)
+        self._folded = store.Merged(connection, crossing_store.READ_FOLDED)
+        self._cleared = store.Merged(connection, crossing_store.READ_CLEARED)
         self._ended = store.Merged(connection, store.READ_ENDED)
 
     async def read(self, partition: int) -> AsyncIterator[Batch]:
@@ -222,7 +232,10 @@ class _Batches:
             for row in await self._entries.take(place):
                 batch.lines_of["entries"] = str(row[2]).split("\n")
         if self._folded.reaches(place):
-            batch.folded = [store.folded_row(row) for row in await self._folded.take(place)]
+            batch.folded = [crossing_store.folded_row(row) for row in await self._folded.take(place)]
+        if self._cleared.reaches(place):
+            batch.cleared = [crossing_store.cleared_credit(row) for row in await self._cleared.take(place)]
+            self._counted["cleared"] += len(batch.cleared)
         if self._ended.reaches(place):
             batch.ended = [store.ended_hold(row) for row in await self._ended.take(place)]
 

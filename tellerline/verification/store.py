@@ -11,9 +11,7 @@ from shared import db
 from shared.journal import HASHED_COLUMNS, LINE_ORDER, NULL, PLACE, copy_text
 from tellerline.verification.batches import EndedHold
 from tellerline.verification.chain import BatchRow
-from tellerline.verification.crossings import FoldedRow
 from tellerline.verification.findings import Violated
-from tellerline.verification.pairs import WaitingRow
 
 DATABASE_FAULTS: Final = (*db.CONNECTION_FAULTS, asyncpg.PostgresError)
 # No statement here has a time-out: a journal may take hours.
@@ -131,7 +129,7 @@ async def read_changed_account(connection: Connection) -> tuple[str, str, str] |
 
 
 READ_BATCHES: Final = """
-SELECT batch, epoch, operations, entries, recorded_at, cursors, prev_hash, content_hash, hash
+SELECT batch, epoch, operations, entries, recorded_at, cursors, cleared, prev_hash, content_hash, hash
   FROM ledger.batches WHERE partition = $1 AND batch > $2 ORDER BY batch LIMIT $3
 """
 
@@ -153,6 +151,7 @@ async def read_window(connection: Connection, partition: int, after: int) -> lis
                 int(row["entries"]),
                 (row["recorded_at"].replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1),
                 str(row["cursors"]),
+                str(row["cleared"]),
                 bytes(row["prev_hash"]),
                 bytes(row["content_hash"]),
                 bytes(row["hash"]),
@@ -198,30 +197,12 @@ SELECT partition, batch, string_agg(
            E'\\n' ORDER BY line)
   FROM ledger.entries GROUP BY partition, batch ORDER BY partition, batch
 """
-READ_FOLDED: Final = """
-SELECT s.destination, s.batch, s.source, s.source_batch, t.credits
-  FROM ledger.settlements s LEFT JOIN ledger.transit t
-    ON t.source = s.source AND t.batch = s.source_batch AND t.destination = s.destination
- ORDER BY s.destination, s.batch, s.source, s.source_batch
-"""
 READ_ENDED: Final = """
 SELECT x.partition, x.batch, x.hold_id::text, x.ended, x.operation_id::text, h.account_id, h.asset, h.amount::text,
        h.partition AS held_in
   FROM ledger.hold_ends x LEFT JOIN ledger.holds h ON h.id = x.hold_id
  ORDER BY x.partition, x.batch, x.hold_id
 """
-READ_WAITING: Final = """
-SELECT t.source, t.batch, t.destination, t.credits FROM ledger.transit t
- WHERE NOT EXISTS (SELECT FROM ledger.settlements s
-                    WHERE s.source = t.source AND s.source_batch = t.batch AND s.destination = t.destination)
- ORDER BY t.destination, t.source, t.batch
-"""
-
-
-async def read_waiting(connection: Connection) -> AsyncGenerator[WaitingRow]:
-    """Transit rows that no settlement names."""
-    async for row in connection.cursor(READ_WAITING, prefetch=CURSOR_ROWS):
-        yield WaitingRow(int(row[0]), int(row[1]), int(row[2]), str(row[3]))
 
 
 class Merged:
@@ -250,11 +231,6 @@ class Merged:
 def merged_line(row: asyncpg.Record) -> str:
     """The COPY line of a row that `merged_query` read."""
     return "\t".join(NULL if value is None else copy_text(value) for value in tuple(row)[2:])
-
-
-def folded_row(row: asyncpg.Record) -> FoldedRow:
-    """A row that READ_FOLDED read."""
-    return FoldedRow(int(row["source"]), int(row["source_batch"]), row["credits"])
 
 
 def ended_hold(row: asyncpg.Record) -> EndedHold:

@@ -40,6 +40,11 @@ class Scribe:
         """One of its lines."""
         return self.owned.lines[Partition(partition)]
 
+    def send_through_transit(self) -> None:
+        """From here on no line lands credits of another in the commit of their debit, as if it were given back."""
+        for line in self.owned.lines.values():
+            line.is_draining = True
+
     def decide(self, *commands: Command) -> list[Decision]:
         """Decides into the open drafts."""
         decisions: list[Decision] = []

@@ -168,6 +168,7 @@ async def test_transit_rows_come_in_order_past_the_cursors_and_bounded(store: St
     await scribe.write(
         *(MAKE.open(who) for who in (alice, bob, carol, dave)), MAKE.deposit(alice, 100), MAKE.deposit(dave, 100)
     )
+    scribe.send_through_transit()
     for _ in range(3):
         await scribe.write(MAKE.move(alice, carol, 1), MAKE.move(dave, carol, 2), MAKE.move(alice, dave, 3))
     wanted = [(Partition(1), Partition(0), 2), (Partition(1), Partition(2), 0), (Partition(1), Partition(3), 0)]

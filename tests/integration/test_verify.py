@@ -14,6 +14,7 @@ from random import Random
 import pytest
 
 from shared.db import Connection, connect
+from tellerline.verification.crossing_store import read_uncleared
 from tellerline.verification.findings import Violation
 from tellerline.verification.proof import Proof, prove
 from tellerline.verification.store import snapshot
@@ -82,10 +83,11 @@ async def test_an_honest_journal_holds(ledger: Database, scenario: Scenario) -> 
     async with snapshot(ledger.verify) as connection:
         proof = await proof_of(connection)
     assert proof.first_violation is None
-    assert proof.checked["entries"] == 36
+    assert proof.checked["entries"] == 49
     assert proof.checked["unsettled"] == 1
     assert all(
-        proof.checked[table] for table in ("batches", "operations", "transit", "settlements", "holds", "hold_ends")
+        proof.checked[table]
+        for table in ("batches", "operations", "transit", "settlements", "holds", "hold_ends", "cleared")
     )
 
 
@@ -99,6 +101,17 @@ async def test_a_tampered_row_is_named(ledger: Database, scenario: Scenario, cas
     place = f"{found.table} {found.key}"
     assert re.match(case.found.format(**names), place), f"{found}"
     assert found.expected != found.found
+
+
+async def test_a_cleared_credit_that_never_landed_is_found_by_its_operation(
+    ledger: Database, scenario: Scenario
+) -> None:
+    async with tampered(ledger, "SELECT 1") as connection:
+        assert await read_uncleared(connection, "USD") is None
+        [lost] = await connection.fetch("SELECT id::text FROM ledger.operations WHERE postings LIKE '%\"31\"%'")
+        await connection.execute("DELETE FROM ledger.entries WHERE account_id = $1 AND delta = 31", scenario.carol)
+        operation, account, _ = await read_uncleared(connection, "USD") or ("", "", 0)
+        assert (operation, account) == (lost["id"], scenario.carol)
 
 
 async def test_a_journal_that_is_being_written_gives_no_false_alarm(database: Database) -> None:
@@ -147,11 +160,11 @@ def run(*arguments: str) -> tuple[int, str]:
 
 def test_the_exit_code_is_0_for_a_journal_that_holds(ledger: Database, scenario: Scenario) -> None:
     code, printed = run("--database-url", ledger.verify)
-    assert (code, "The journal holds: 36 entries" in printed) == (0, True), printed
+    assert (code, "The journal holds: 49 entries" in printed) == (0, True), printed
     code, printed = run("--database-url", ledger.verify, "--json")
     said = json.loads(printed)
     assert (code, said["ok"], said["first_violation"]) == (0, True, None)
-    assert said["checked"]["entries"] == 36
+    assert said["checked"]["entries"] == 49
     assert said["seconds"] > 0
     assert set(said["heads"]) == {"0", "1", "2", "3"}
 

@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant
 from services.ledger_worker.core.accounts import Account
 from services.ledger_worker.core.decide import Asking, Decision, decide, needed_accounts
 from services.ledger_worker.core.line import Known, Line, World
-from services.ledger_worker.core.transit import all_can_land, fold_row, landing_accounts, transit_accounts
+from services.ledger_worker.core.transit import fold_row, landing_accounts, transit_accounts
 from services.ledger_worker.group import Group
 from services.ledger_worker.owned import Owned
 from services.ledger_worker.ports import Lease
@@ -16,7 +16,7 @@ from services.ledger_worker.sealing import seal_drafts
 from shared.ids import AccountId, AssetCode, Partition, Principal, partition_of, system_account, transit_account
 from shared.messages import Command, HoldCapture, HoldPlace, HoldVoid, routed_by
 from shared.rejections import Rejection
-from shared.transit_rows import Credit, decode_credits, encode_credits
+from shared.transit_rows import Credit, decode_credits
 from tests.builders import Commands
 from tests.property.naive_ledger import NaiveLedger
 from tests.twins.journal import Journal
@@ -41,7 +41,7 @@ class CoreMachine(RuleBasedStateMachine):
         for row in self.journal.owners:
             row.owner, row.epoch = CORE, 1
         self.world = World(P, dict.fromkeys(ASSETS, 2))
-        self.lines: dict[Partition, Line] = {}
+        self.lines = self.world.lines
         self.model = NaiveLedger(P, frozenset(ASSETS))
         self.fresh = 0
         self.placed: list[HoldPlace] = []
@@ -56,7 +56,10 @@ class CoreMachine(RuleBasedStateMachine):
             for source, batch, destination in self.journal.settlements:
                 if destination == partition:
                     cursors[Partition(source)] = max(batch, cursors.get(Partition(source), 0))
-            self.lines[partition] = Line(self.world, partition, len(rows), cursors, committed=len(rows))
+            is_draining = partition in self.model.apart
+            self.lines[partition] = Line(
+                self.world, partition, len(rows), cursors, committed=len(rows), is_draining=is_draining
+            )
 
     def _keep(self) -> None:
         self.kept = copy.deepcopy(self.model)
@@ -66,7 +69,8 @@ class CoreMachine(RuleBasedStateMachine):
     def _load(self, line: Line, wanted: Sequence[AccountId]) -> None:
         store = MemoryStore(self.journal, CORE)
         for account in wanted:
-            known = line.accounts if partition_of(account, P) == line.partition else self.world.facts
+            there = self.lines[partition_of(account, P)]
+            known = self.world.facts if there.is_draining and there is not line else there.accounts
             if account in self.journal.accounts and account not in known:
                 read, partition = store._account(account)
                 self.world.learn(self.lines[partition].accounts.setdefault(account, read))
@@ -96,6 +100,8 @@ class CoreMachine(RuleBasedStateMachine):
     def _is_hidden(self, line: Line, name: AccountId) -> bool:
         return (
             partition_of(name, P) != line.partition
+            and line.beside(partition_of(name, P)) is None
+            and name not in self.lines[partition_of(name, P)].accounts
             and name in self.model.accounts
             and not self.model.accounts[name].is_system
             and name not in self.world.facts
@@ -144,27 +150,12 @@ class CoreMachine(RuleBasedStateMachine):
         fold_row(line, source, batch, credits)
         self.model.land(source, line.partition, len(credits))
 
-    def _fold_fresh(self) -> None:
-        for source in self.lines.values():
-            for destination, credits in sorted(source.draft.outgoing.items()) if source.draft else ():
-                line = self.lines[destination]
-                pair_waits = any(
-                    (row[0], row[2]) == (source.partition, destination)
-                    and row not in self.journal.settlements
-                    and row[1] > line.cursors.get(source.partition, 0)
-                    for row in self.journal.transit
-                )
-                self._load(line, sorted(landing_accounts(line, credits)))
-                if not pair_waits and all_can_land(line, credits):
-                    assert source.draft is not None
-                    self._fold(line, source.partition, source.draft.batch, decode_credits(encode_credits(credits)))
-
     def _commit(self) -> None:
         for line in self.lines.values():
             self._load(line, transit_accounts(line))
         group = Group()
         leases = {partition: Lease(partition, 1) for partition in self.lines}
-        seal_drafts(Owned(self.world, self.lines, leases), group)
+        seal_drafts(Owned(self.world, leases), group)
         # The twin of the database checks keys, bounds, funds and that each batch sums to zero per asset.
         if group.sealed:
             self.journal.append(CORE, group.sealed)

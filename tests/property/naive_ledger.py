@@ -55,6 +55,8 @@ class NaiveLedger:
     holds: dict[str, NaiveHold] = field(default_factory=dict[str, NaiveHold])
     outcomes: dict[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
     on_their_way: dict[tuple[int, int], list[OnItsWay]] = field(default_factory=dict[tuple[int, int], list[OnItsWay]])
+    # Partitions whose credits from others come through transit; in the rest they land at once.
+    apart: set[int] = field(default_factory=set[int])
     # Closed, but other partitions have not heard of it.
     believed_open: set[str] = field(default_factory=set[str])
 
@@ -98,8 +100,8 @@ class NaiveLedger:
         account = self.account(name)
         return account if account is not None and (command.admin or account.owner == command.principal) else None
 
-    def _is_here(self, one: str, other: str) -> bool:
-        return self._place(one) == self._place(other)
+    def _is_here(self, source: str, name: str) -> bool:
+        return self._place(name) == self._place(source) or self._place(name) not in self.apart
 
     def _refuse_debit(self, account: NaiveAccount, amount: int) -> str | None:
         if account.status != "open":

@@ -125,7 +125,7 @@ class Simulation:
             (
                 worker.name,
                 worker.teller.leases(),
-                worker.teller._owned.draining,
+                [line.partition for line in worker.teller.lines.values() if line.is_draining],
                 worker.teller._committing,
                 worker.teller._open.commands,
                 worker.teller._suspects.limit,

@@ -234,12 +234,16 @@ class LedgerCore(CoreMachine):
         cancel: OperationCancel = make.cancel(identity)
         self._decide(cancel, partition)
 
-    @rule(rows_max=st.integers(0, 5), is_fresh=st.booleans())
-    def commit(self, rows_max: int, is_fresh: bool) -> None:
+    @rule(rows_max=st.integers(0, 5))
+    def commit(self, rows_max: int) -> None:
         self._fold_waiting(rows_max)
-        if is_fresh:
-            self._fold_fresh()
         self._commit()
+
+    @rule(partition=st.integers(0, P - 1))
+    def credits_from_others_come_through_transit_or_at_once(self, partition: int) -> None:
+        """As when a line is being given back, or has come; also in the midst of a batch."""
+        self.model.apart ^= {partition}
+        self.lines[Partition(partition)].is_draining = partition in self.model.apart
 
     @rule()
     def lose_what_is_not_committed(self) -> None:

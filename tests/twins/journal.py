@@ -140,12 +140,14 @@ class Journal:
             len(sealed.lines["entries"]),
             at_us,
             sealed.cursors,
+            sealed.cleared,
             prev_hash,
             sealed.content_hash,
             b"",
         )
-        place = f"tellerline.batch.v1|{row.partition}|{row.batch}|{row.epoch}|{at_us}|{row.cursors}"
-        digest = hashlib.sha256(prev_hash + sealed.content_hash + place.encode()).digest()
+        place = [row.partition, row.batch, row.epoch, at_us, row.cursors, *[row.cleared][: row.cleared != "{}"]]
+        text = "|".join(map(str, ["tellerline.batch.v1", *place]))
+        digest = hashlib.sha256(prev_hash + sealed.content_hash + text.encode()).digest()
         self.batches[sealed.partition].append(row._replace(hash=digest))
         self.lines[sealed.partition, sealed.batch] = sealed.lines
         return at_us

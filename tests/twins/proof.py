@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 
+from services.ledger_worker.core.line import read_batches
+from shared.ids import Partition
 from tellerline.verification.accounts import ACCOUNT, ENTRY, OPEN_HOLDS, AccountProof
-from tellerline.verification.batches import Batch, BatchProof, EndedHold
+from tellerline.verification.batches import Batch, BatchProof, ClearedCredit, EndedHold
 from tellerline.verification.chain import Chain
 from tellerline.verification.crossings import FoldedRow
-from tellerline.verification.pairs import PairProof, WaitingRow, check_totals
+from tellerline.verification.pairs import PairProof, WaitingRow, check_totals, uncleared
 from tests.twins.journal import Journal
 
 
@@ -31,6 +33,7 @@ def prove(journal: Journal) -> int:
         if place not in journal.settlements:
             pairs.wait(WaitingRow(*place, credits))
     pairs.finish(accounts.transit_balances)
+    assert uncleared(accounts.transit_balances) == {}
     return pairs.waiting_credits
 
 
@@ -75,6 +78,7 @@ def _batch(journal: Journal, partition: int, number: int) -> Batch:
     for source, source_batch, _, _ in (line.split("\t") for line in lines["settlements"]):
         place = int(source), int(source_batch), partition
         batch.folded.append(FoldedRow(*place[:2], journal.transit.get(place)))
+    batch.cleared = list(dict.fromkeys(_cleared(journal, batch)))
     for hold, ended, operation, _, _ in (line.split("\t") for line in lines["hold_ends"]):
         row_of = journal.holds.get(hold)
         held = (
@@ -84,3 +88,15 @@ def _batch(journal: Journal, partition: int, number: int) -> Batch:
         )
         batch.ended.append(EndedHold(hold, ended, operation, *held))
     return batch
+
+
+def _cleared(journal: Journal, batch: Batch) -> Iterator[ClearedCredit]:
+    for line in batch.lines("entries"):
+        operation = journal.operations.get(line.split("\t")[2])
+        if operation is None or operation["outcome"] != "posted" or operation["postings"] is None:
+            continue
+        source, source_batch = int(operation["partition"] or 0), int(operation["batch"] or 0)
+        cleared = read_batches(journal.batches[source][source_batch - 1].cleared)
+        waits = journal.transit.get((source, source_batch, batch.row.partition), "")
+        if cleared.get(Partition(batch.row.partition)) == batch.row.batch and str(operation["id"]) not in waits:
+            yield ClearedCredit(str(operation["id"]), operation["postings"])

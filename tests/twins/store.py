@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 
 from services.ledger_worker.core.accounts import LEDGER, Account, Hold, Status
-from services.ledger_worker.core.line import Known, read_cursors
+from services.ledger_worker.core.line import Known, read_batches
 from services.ledger_worker.ports import CommitUnknown, Head, Lease, Sealed, StoreUnavailable, TransitRow
 from shared.ids import AccountId, AssetCode, CommandId, HoldId, Partition, Principal, transit_account
 from shared.rejections import Rejection
@@ -93,7 +93,7 @@ class MemoryStore:
         await self._call("heads")
         last = {partition: self.journal.batches[partition][-1:] for partition in partitions}
         return {
-            partition: Head(row[0].batch, read_cursors(row[0].cursors)) if row else Head(0, {})
+            partition: Head(row[0].batch, read_batches(row[0].cursors)) if row else Head(0, {})
             for partition, row in last.items()
         }
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from services.ledger_worker import folding, sealing, teller
+from services.ledger_worker.core.line import Line
 from services.ledger_worker.group import Group
 from services.ledger_worker.owned import Owned
 from services.ledger_worker.ports import Lease, Sealed
@@ -107,14 +108,14 @@ def test_a_transit_row_that_makes_the_core_raise_goes_to_suspense(monkeypatch: p
     def raises(*_: object) -> None:
         raise ZeroDivisionError
 
-    def no(*_: object) -> bool:
-        return False
+    def nowhere(*_: object) -> None:
+        return None
 
     async def scene() -> None:
         it = Scene()
         await it.begin()
-        # As if it could not land fresh: it comes back from the journal.
-        monkeypatch.setattr(folding, "all_can_land", no)
+        # As if the other line were not ours when the debit was decided: the credit comes back from the journal.
+        monkeypatch.setattr(Line, "beside", nowhere)
         monkeypatch.setattr(folding, "fold_row", raises)
         await it.until_done(MAKE.move(it.here, it.there, 7))
         assert it.balance(AccountId("suspense:USD:1")) == 7

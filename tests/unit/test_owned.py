@@ -21,7 +21,7 @@ def test_a_line_being_given_back_finishes_what_its_own_queue_brought_and_takes_n
     owned = Owned(World(4))
     for partition in (HERE, THERE):
         owned.begin(partition, Head(0, {}))
-    owned.draining.add(THERE)
+    owned.lines[THERE].is_draining = True
     assert owned.line_of(THERE, THERE) is owned.lines[THERE]
     assert owned.line_of(THERE, HERE) is None
     assert owned.line_of(HERE, HERE) is owned.lines[HERE]

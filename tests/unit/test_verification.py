@@ -79,7 +79,7 @@ def test_held_funds_are_the_open_holds() -> None:
 
 def batch(number: int, **changes: object) -> BatchRow:
     empty = hashlib.sha256(b"").digest()
-    row = BatchRow(0, number, 1, 0, 0, number, "{}", bytes(32), empty, b"")._replace(**changes)
+    row = BatchRow(0, number, 1, 0, 0, number, "{}", "{}", bytes(32), empty, b"")._replace(**changes)
     return row._replace(hash=row.recomputed())
 
 
@@ -102,5 +102,5 @@ def test_cursors_only_ever_rise_and_name_what_was_folded() -> None:
 
 @pytest.mark.parametrize("cursors", ["", "[]", "1", '{"x":1}', '{"1":null}', '{"1":"y"}'])
 def test_cursors_that_cannot_be_read_are_a_violation(cursors: str) -> None:
-    with pytest.raises(Violated, match="cursors are a JSON object"):
+    with pytest.raises(Violated, match="cursors is a JSON object"):
         Chain(0, 4).check_cursors(batch(1, cursors=cursors), {})

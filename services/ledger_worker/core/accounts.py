@@ -18,6 +18,18 @@ class Status(StrEnum):
     CLOSED = "closed"
 
 
+@value
+class AccountFacts:
+    """What may be known of an account in any partition: what never changes about it, and whether it is closed.
+
+    Closed is for good. Not closed is what was true when it was read: its own partition has the last word.
+    """
+
+    asset: AssetCode
+    owner: Principal
+    is_closed: bool = False
+
+
 @dataclass(slots=True, eq=False)
 class Account:
     """Amounts in minor units.
@@ -45,17 +57,9 @@ class Account:
         """Whether this principal may see balances of the account and debit it."""
         return admin or self.owner == principal
 
-
-@value
-class AccountFacts:
-    """What may be known of an account in any partition: what never changes about it, and whether it is closed.
-
-    Closed is for good. Not closed is what was true when it was read: its own partition has the last word.
-    """
-
-    asset: AssetCode
-    owner: Principal
-    is_closed: bool = False
+    def facts(self) -> AccountFacts:
+        """What any partition may know of it."""
+        return AccountFacts(self.asset, self.owner, self.status is Status.CLOSED)
 
 
 @dataclass(slots=True, eq=False)

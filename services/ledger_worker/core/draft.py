@@ -53,6 +53,11 @@ class Draft:
     # Credits to other partitions, and what was folded in from them: source partition → asset → minor units.
     outgoing: dict[Partition, list[Credit]] = field(default_factory=dict[Partition, list[Credit]])
     incoming: dict[Partition, dict[AssetCode, int]] = field(default_factory=dict[Partition, dict[AssetCode, int]])
+    # Credits entered in other lines by this very commit: the batch of each that took some, how many, and what has left
+    # for them less what came from them, by asset, in minor units.
+    cleared: dict[Partition, int] = field(default_factory=dict[Partition, int])
+    cleared_credits: int = 0
+    clearing: dict[AssetCode, int] = field(default_factory=dict[AssetCode, int])
     decided: list[OperationRow] = field(default_factory=list[OperationRow])
 
     @property

@@ -65,8 +65,8 @@ def capture_hold(line: Line, command: HoldCapture, asking: Asking) -> Decision |
     draft.end_hold(hold, "captured", command.id)
     draft.enter(account, command.id, -hold.amount, -hold.amount)
     balances = credit(line, command, account, landing, hold.amount, asking)
-    postings = posting_text(account.id, landing.account, hold.amount, hold.asset)
-    draft.operate(operation_row(command, postings=postings, subject=hold.id, accounts=(account.id, landing.account)))
+    postings = posting_text(account.id, landing.id, hold.amount, hold.asset)
+    draft.operate(operation_row(command, postings=postings, subject=hold.id, accounts=(account.id, landing.id)))
     return Decision(command.id, command.fingerprint, balances=balances, legs=landing.legs)
 
 

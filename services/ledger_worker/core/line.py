@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, TypeVar
 
-from services.ledger_worker.core.accounts import Account, AccountFacts, Hold, Status, is_system_name, system_facts
+from services.ledger_worker.core.accounts import Account, AccountFacts, Hold, is_system_name, system_facts
 from services.ledger_worker.core.draft import Draft
 from shared.ids import SYSTEM_ACCOUNT_ID, AccountId, AssetCode, HoldId, Partition, partition_of
 from shared.rejections import Rejection
@@ -35,12 +35,13 @@ class Known:
 
 @dataclass(slots=True, eq=False)
 class World:
-    """What all lines of one worker share: what is true for good, once it is true."""
+    """What all lines of one worker share: each other, and what is true for good, once it is true."""
 
     partitions: int
     assets: dict[AssetCode, int] = field(default_factory=dict[AssetCode, int])  # code → scale
     facts: dict[AccountId, AccountFacts] = field(default_factory=dict[AccountId, AccountFacts])
     recent: dict[str, Known] = field(default_factory=dict[str, Known])
+    lines: dict[Partition, "Line"] = field(default_factory=dict[Partition, "Line"])
 
     def partition_of(self, account: AccountId) -> Partition:
         """The partition that owns the account."""
@@ -50,11 +51,15 @@ class World:
         """What is known of an account that lives elsewhere; None when it does not exist (or was not loaded)."""
         if is_system_name(account):
             return system_facts(account)
-        return self.facts.get(account)
+        known = self.facts.get(account)
+        if known is None and (line := self.lines.get(self.partition_of(account))) is not None:
+            here = line.accounts.get(account)
+            return None if here is None else here.facts()
+        return known
 
     def learn(self, account: Account) -> None:
         """Keeps what every line may know of the account."""
-        self.facts[account.id] = AccountFacts(account.asset, account.owner, account.status is Status.CLOSED)
+        self.facts[account.id] = account.facts()
 
     def forget_decided(self) -> None:
         """Forgets all that may rest on a decision: some were dropped, and an outcome or a closing with them."""
@@ -69,7 +74,10 @@ class World:
 
 @dataclass(slots=True, eq=False)
 class Line:
-    """`batch` is the last batch decided, `committed` the last that the database holds."""
+    """`batch` is the last batch decided, `committed` the last that the database holds.
+
+    A line that is being given back is draining: what was taken for it is finished, and it takes nothing more.
+    """
 
     world: World
     partition: Partition
@@ -79,6 +87,20 @@ class Line:
     accounts: dict[AccountId, Account] = field(default_factory=dict[AccountId, Account])
     holds: dict[HoldId, Hold] = field(default_factory=dict[HoldId, Hold])
     draft: Draft | None = None
+    is_draining: bool = False
+
+    def beside(self, partition: Partition) -> "Line | None":
+        """The line of this worker in which a credit of this one lands in the same commit; None: through transit."""
+        line = self.world.lines.get(partition)
+        return None if line is None or line.is_draining else line
+
+    def book_clearing(self, there: "Line", asset: AssetCode, amount: int) -> None:
+        """Writes that a credit of an operation of this line has been entered in that one, in the same commit."""
+        draft, other = self.open_draft(), there.open_draft()
+        draft.cleared[there.partition] = other.batch
+        draft.cleared_credits += 1
+        draft.clearing[asset] = draft.clearing.get(asset, 0) + amount
+        other.clearing[asset] = other.clearing.get(asset, 0) - amount
 
     def open_draft(self) -> Draft:
         """The open batch, begun if there is none."""
@@ -112,7 +134,7 @@ class Line:
 
     def cursors_text(self) -> str:
         """The cursors as the batch row keeps them."""
-        return "{" + ",".join(f'"{source}":{batch}' for source, batch in sorted(self.cursors.items())) + "}"
+        return batches_text(self.cursors)
 
     def trim(self, accounts_max: int) -> None:
         """Forgets accounts beyond the bound, oldest first; never one of an uncommitted batch.
@@ -127,10 +149,15 @@ class Line:
         self.holds = {key: hold for key, hold in self.holds.items() if hold.batch > self.committed}
 
 
-def read_cursors(text: str) -> dict[Partition, int]:
-    """The inverse of `Line.cursors_text`."""
+def batches_text(batches: Mapping[Partition, int]) -> str:
+    """Partition → batch as a batch row keeps it: a JSON object."""
+    return "{" + ",".join(f'"{partition}":{batch}' for partition, batch in sorted(batches.items())) + "}"
+
+
+def read_batches(text: str) -> dict[Partition, int]:
+    """The inverse of `batches_text`."""
     read: Mapping[str, int] = json.loads(text)
-    return {Partition(int(source)): int(batch) for source, batch in read.items()}
+    return {Partition(int(partition)): int(batch) for partition, batch in read.items()}
 
 
 def missing(wanted: Iterable[AccountId], known: Mapping[AccountId, object]) -> set[AccountId]:

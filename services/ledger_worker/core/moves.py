@@ -43,18 +43,19 @@ def move(line: Line, command: Move, asking: Asking) -> Decision | Refusal:
 
 @value
 class Landing:
-    """Where a credit goes: an account of this line, or what is known of one elsewhere."""
+    """Where a credit goes: an account in memory, of this line or one beside it, or what is known of one elsewhere."""
 
-    account: AccountId
+    id: AccountId
     asset: AssetCode
-    here: Account | None
     partition: Partition
     is_closed: bool
+    account: Account | None = None
+    line: Line | None = None
 
     @property
     def legs(self) -> tuple[int, ...]:
         """The partitions whose settlement the answer waits for."""
-        return () if self.here is not None else (int(self.partition),)
+        return (int(self.partition),) if self.account is None else ()
 
 
 def landing_of(line: Line, destination: AccountId) -> Landing | None:
@@ -62,13 +63,14 @@ def landing_of(line: Line, destination: AccountId) -> Landing | None:
     if destination.startswith(TRANSIT_PREFIX):
         return None
     partition = line.world.partition_of(destination)
-    if partition == line.partition:
-        here = line.account(destination)
-        if here is None:
-            return None
-        return Landing(destination, here.asset, here, partition, here.status is Status.CLOSED)
-    facts = line.world.facts_of(destination)
-    return None if facts is None else Landing(destination, facts.asset, None, partition, facts.is_closed)
+    there = line if partition == line.partition else line.beside(partition)
+    if there is None:
+        facts = line.world.facts_of(destination)
+        return None if facts is None else Landing(destination, facts.asset, partition, facts.is_closed)
+    account = there.account(destination)
+    if account is None:
+        return None
+    return Landing(destination, account.asset, partition, account.status is Status.CLOSED, account, there)
 
 
 def refuse_debit(source: Account, amount: int) -> Refusal | None:
@@ -87,7 +89,7 @@ def refuse_credit(landing: Landing, amount: int) -> Refusal | None:
     if landing.is_closed:
         return Refusal(Rejection.ACCOUNT_CLOSED)
     # Elsewhere, its own partition decides when the credit lands: it may have been closed since we read of it.
-    if landing.here is not None and landing.here.balance + amount > BALANCE_MINOR_MAX:
+    if landing.account is not None and landing.account.balance + amount > BALANCE_MINOR_MAX:
         return Refusal(Rejection.LIMIT_EXCEEDED)
     return None
 
@@ -100,16 +102,16 @@ def credit(
     amount: int,
     asking: Asking,
 ) -> dict[str, int]:
-    """Lands the credit here or sends it on its way; the balances after it that the principal may read."""
+    """Lands the credit in this commit or sends it on its way; the balances after it that the principal may read."""
     balances: dict[str, int] = {}
     if source.readable_by(command.principal, admin=command.admin):
         balances[source.id] = source.balance
-    if landing.here is None:
+    if landing.account is None or landing.line is None:
         line.open_draft().send(
             landing.partition,
             Credit(
                 command.id,
-                landing.account,
+                landing.id,
                 landing.asset,
                 amount,
                 source.id,
@@ -120,7 +122,9 @@ def credit(
             ),
         )
         return balances
-    line.open_draft().enter(landing.here, command.id, amount)
-    if landing.here.readable_by(command.principal, admin=command.admin):
-        balances[landing.here.id] = landing.here.balance
+    landing.line.open_draft().enter(landing.account, command.id, amount)
+    if landing.line is not line:
+        line.book_clearing(landing.line, landing.asset, amount)
+    if landing.account.readable_by(command.principal, admin=command.admin):
+        balances[landing.id] = landing.account.balance
     return balances

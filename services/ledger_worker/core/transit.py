@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from services.ledger_worker.core.accounts import Account, Status
 from services.ledger_worker.core.draft import OperationRow
 from services.ledger_worker.core.line import InvariantBroken, Line
-from shared.ids import AccountId, AssetCode, Partition, system_account, transit_account
+from shared.ids import AccountId, AssetCode, Partition, clearing_account, system_account, transit_account
 from shared.money import BALANCE_MINOR_MAX
 from shared.transit_rows import RETURN_KIND, Credit, return_id
 from shared.values import value
@@ -42,22 +42,14 @@ def fold_to_suspense(line: Line, source: Partition, source_batch: int, totals: I
     _fold(line, source, source_batch, amounts)
 
 
-def all_can_land(line: Line, credits: Iterable[Credit]) -> bool:
-    """Whether every credit finds its account in memory, open and within bounds, one after the other."""
-    added: dict[AccountId, int] = {}
-    for credit in credits:
-        account = line.account(credit.account)
-        added[credit.account] = added.get(credit.account, 0) + credit.amount
-        if account is None or not _can_land(account, added[credit.account]):
-            return False
-    return True
-
-
 def write_transit_entries(line: Line) -> None:
     """One net entry per transit account and batch, then the batch's transit rows. Nothing may be sent after this."""
     draft = line.draft
     if draft is None:
         return
+    for asset, net in sorted(draft.clearing.items()):
+        if net:
+            draft.enter(_own(line, clearing_account(asset, line.partition)), None, net)
     for destination in sorted(draft.outgoing):
         totals: dict[AssetCode, int] = {}
         for credit in draft.outgoing[destination]:
@@ -82,6 +74,7 @@ def transit_accounts(line: Line) -> list[AccountId]:
     }
     return sorted(
         out
+        | {clearing_account(asset, line.partition) for asset in draft.clearing}
         | {
             transit_account(asset, source, "in", line.partition)
             for source, assets in draft.incoming.items()

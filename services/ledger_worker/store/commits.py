@@ -97,6 +97,7 @@ def _document(batches: Sequence[Sealed], *, skipped: Sequence[str]) -> str:
             str(len(batch.lines["entries"])),
             batch.cursors,
             batch.content_hash.hex(),
+            batch.cleared,
         ]
         for batch in batches
     ]

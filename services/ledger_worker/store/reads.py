@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from services.ledger_worker.core.accounts import LEDGER, Account, Hold, Status
-from services.ledger_worker.core.line import Known, read_cursors
+from services.ledger_worker.core.line import Known, read_batches
 from services.ledger_worker.ports import Head, TransitRow
 from services.ledger_worker.store.connections import Connections
 from shared.ids import AccountId, AssetCode, CommandId, HoldId, Partition, Principal
@@ -110,7 +110,7 @@ class Reads(Connections):
         for partition in partitions:
             row = await self._run("read", lambda connection, p=partition: connection.fetchrow(HEADS, p))
             if row is not None:
-                found[partition] = Head(int(row["batch"]), read_cursors(row["cursors"]))
+                found[partition] = Head(int(row["batch"]), read_batches(row["cursors"]))
         return found
 
     async def pending_transit(

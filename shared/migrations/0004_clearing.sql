@@ -1,0 +1,99 @@
+-- Credits between partitions of one worker are entered in the commit that debits (ADR 13): no transit row, no settlement.
+-- JSON object: destination partition → its batch, of the same commit, that took credits of this one.
+ALTER TABLE ledger.batches ADD COLUMN cleared text NOT NULL DEFAULT '{}';
+
+-- A batch that cleared nothing hashes as it did before there was the column, and a worker from before then may go on.
+DROP FUNCTION ledger.batch_hash(bytea, bytea, integer, bigint, bigint, timestamptz, text);
+CREATE FUNCTION ledger.batch_hash(
+    prev_hash bytea, content_hash bytea, partition integer, batch bigint, epoch bigint, recorded_at timestamptz, cursors text,
+    cleared text
+) RETURNS bytea LANGUAGE sql STABLE AS $$
+    SELECT sha256(prev_hash || content_hash || convert_to(concat_ws('|', 'tellerline.batch.v1', partition, batch, epoch,
+        (extract(epoch FROM recorded_at) * 1000000)::bigint, cursors, nullif(cleared, '{}')), 'UTF8'))
+$$;
+
+-- Writes the batches of one group commit: table name → rows (arrays of texts in the order of the columns here). A small group
+-- comes whole, in this one round trip; a large one has sent operations and entries by COPY before, in the same transaction.
+-- Raises TL002 when fenced, TL003 when a batch does not follow the last one of its partition.
+CREATE OR REPLACE FUNCTION ledger.append(worker text, doc jsonb) RETURNS TABLE (written smallint, recorded_at_us bigint)
+LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    followed integer;
+BEGIN
+    PERFORM ledger.fence(array_agg((r->>0)::smallint), worker, array_agg((r->>2)::bigint))
+       FROM jsonb_array_elements(doc->'batches') AS r;
+    IF doc ? 'assets' THEN
+        INSERT INTO ledger.assets (code, scale, name, operation_id)
+        SELECT r->>0, (r->>1)::smallint, r->>2, (r->>3)::uuid
+          FROM jsonb_array_elements(doc->'assets') AS r;
+    END IF;
+    IF doc ? 'accounts' THEN
+        INSERT INTO ledger.accounts (id, asset, owner, partition, batch, status, metadata)
+        SELECT r->>0, r->>1, r->>2, (r->>3)::smallint, (r->>4)::bigint, r->>5, r->>6
+          FROM jsonb_array_elements(doc->'accounts') AS r;
+    END IF;
+    IF doc ? 'operations' THEN
+        INSERT INTO ledger.operations (id, partition, batch, line, kind, principal, fingerprint, outcome, code, detail, postings, subject,
+            reference, metadata)
+        SELECT (r->>0)::uuid, (r->>1)::smallint, (r->>2)::bigint, (r->>3)::integer, r->>4, r->>5, (r->>6)::bytea,
+               r->>7, r->>8, r->>9, r->>10, r->>11, r->>12, r->>13
+          FROM jsonb_array_elements(doc->'operations') AS r;
+    END IF;
+    IF doc ? 'entries' THEN
+        INSERT INTO ledger.entries (account_id, seq, operation_id, asset, delta, held_delta, balance_after, held_after, limit_after,
+            status_after, partition, batch, line)
+        SELECT r->>0, (r->>1)::bigint, (r->>2)::uuid, r->>3, (r->>4)::numeric, (r->>5)::numeric, (r->>6)::numeric,
+               (r->>7)::numeric, (r->>8)::numeric, r->>9, (r->>10)::smallint, (r->>11)::bigint, (r->>12)::integer
+          FROM jsonb_array_elements(doc->'entries') AS r;
+    END IF;
+    IF doc ? 'transit' THEN
+        INSERT INTO ledger.transit (source, batch, destination, credits)
+        SELECT (r->>0)::smallint, (r->>1)::bigint, (r->>2)::smallint, r->>3
+          FROM jsonb_array_elements(doc->'transit') AS r;
+    END IF;
+    IF doc ? 'settlements' THEN
+        INSERT INTO ledger.settlements (source, source_batch, destination, batch)
+        SELECT (r->>0)::smallint, (r->>1)::bigint, (r->>2)::smallint, (r->>3)::bigint
+          FROM jsonb_array_elements(doc->'settlements') AS r;
+    END IF;
+    IF doc ? 'holds' THEN
+        INSERT INTO ledger.holds (id, account_id, asset, amount, destination, operation_id, expires_at_us, partition, batch)
+        SELECT (r->>0)::uuid, r->>1, r->>2, (r->>3)::numeric, r->>4, (r->>5)::uuid, (r->>6)::bigint,
+               (r->>7)::smallint, (r->>8)::bigint
+          FROM jsonb_array_elements(doc->'holds') AS r;
+    END IF;
+    IF doc ? 'hold_ends' THEN
+        INSERT INTO ledger.hold_ends (hold_id, ended, operation_id, partition, batch)
+        SELECT (r->>0)::uuid, r->>1, (r->>2)::uuid, (r->>3)::smallint, (r->>4)::bigint
+          FROM jsonb_array_elements(doc->'hold_ends') AS r;
+    END IF;
+    IF doc ? 'account_changes' THEN
+        UPDATE ledger.accounts a SET status = r->>1, metadata = coalesce(r->>2, a.metadata)
+          FROM jsonb_array_elements(doc->'account_changes') AS r WHERE a.id = r->>0;
+    END IF;
+    -- By key, whatever the planner thinks of a table that was small when it first looked: a join would read all of it.
+    RETURN QUERY
+    INSERT INTO ledger.batches (
+        partition, batch, epoch, operations, entries, recorded_at, cursors, cleared, prev_hash, content_hash,
+        hash)
+    SELECT n.partition, n.batch, n.epoch, n.operations, n.entries, t.at, n.cursors, n.cleared, t.prev, n.content_hash,
+           ledger.batch_hash(t.prev, n.content_hash, n.partition, n.batch, n.epoch, t.at, n.cursors, n.cleared)
+      FROM (SELECT (r->>0)::smallint AS partition, (r->>1)::bigint AS batch, (r->>2)::bigint AS epoch,
+                   (r->>3)::integer AS operations, (r->>4)::integer AS entries, r->>5 AS cursors,
+                   decode(r->>6, 'hex') AS content_hash, coalesce(r->>7, '{}') AS cleared
+              FROM jsonb_array_elements(doc->'batches') AS r) AS n
+      LEFT JOIN LATERAL (
+          SELECT last.batch, last.hash, last.recorded_at FROM ledger.batches last
+           WHERE last.partition = n.partition ORDER BY last.batch DESC LIMIT 1) AS b ON true
+     CROSS JOIN LATERAL (
+          SELECT coalesce(b.hash, decode(repeat('00', 32), 'hex')) AS prev,
+                 greatest(b.recorded_at + interval '1 microsecond', clock_timestamp()) AS at) AS t
+     WHERE n.batch = coalesce(b.batch, 0) + 1
+    RETURNING batches.partition, ledger.us(batches.recorded_at);
+    GET DIAGNOSTICS followed = ROW_COUNT;
+    IF followed <> jsonb_array_length(doc->'batches') THEN
+        RAISE EXCEPTION '% of % batches follow the last of their partition', followed, jsonb_array_length(doc->'batches')
+            USING ERRCODE = 'TL003';
+    END IF;
+END $$;

@@ -1,0 +1,12 @@
+"""What somebody who owns the database could do to the journal, and the row that `verify` must name for it."""
+
+from tests.integration.tampering.accounts import ACCOUNTS, ASSETS
+from tests.integration.tampering.batches import BATCHES
+from tests.integration.tampering.case import Case
+from tests.integration.tampering.crossings import CLEARING, TRANSIT
+from tests.integration.tampering.entries import AMOUNTS, PLACES
+from tests.integration.tampering.operations import HOLDS, OPERATIONS
+
+CASES = (*AMOUNTS, *PLACES, *OPERATIONS, *ACCOUNTS, *BATCHES, *TRANSIT, *CLEARING, *HOLDS, *ASSETS)
+
+__all__ = ["CASES", "Case"]
