@@ -11,6 +11,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from shared.compact_json import compact_json
+
 # Table → columns, in the order of the hash. Not in it: accounts.status and .metadata, which repeat what entries and
 # operations say; assets, whose content stands in the metadata of the operation that made them.
 HASHED_COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -114,6 +116,27 @@ def copy_fields(line: str) -> list[str | None]:
 
 def _unescape(match: re.Match[str]) -> str:
     return _UNESCAPES.get(match[1], match[1])
+
+
+# What COPY text may hold and JSON may not, beside `\v`: control characters that separate neither fields nor lines.
+_NOT_JSON: Final = bytes({*range(32)} - {*b"\t\n"})
+
+
+def json_rows(lines: Sequence[str]) -> str:
+    """The fields of each line as JSON: an array of arrays of strings, null for what is null.
+
+    The two formats escape alike, so a few replacements over all lines do what taking each apart and together again does
+    in four times the time.
+    """
+    text = "".join(lines)
+    if not text:
+        return "[]"
+    raw = text.encode()
+    if "\\v" in text or len(raw.translate(None, _NOT_JSON)) != len(raw):
+        return compact_json([copy_fields(line) for line in lines]).decode()
+    strings = text[:-1].replace('"', '\\"').replace("\t", '","').replace("\n", '"],["')
+    # A field is NULL if this is all of it: in any other a backslash stands before one of its kind or an escape.
+    return f'[["{strings}"]]'.replace('"\\N"', "null")
 
 
 def content_hash(lines_of: Mapping[str, Sequence[str]]) -> bytes:

@@ -11,7 +11,7 @@ from shared import db
 from shared.compact_json import compact_json
 from shared.faults import FaultPoint, fault_point
 from shared.ids import Partition
-from shared.journal import HASHED_COLUMNS, copy_fields
+from shared.journal import HASHED_COLUMNS, json_rows
 
 # See the migration: one round trip for the batches of a group, or for what remains of them after COPY.
 APPEND = "SELECT written, recorded_at_us FROM ledger.append($1, $2)"
@@ -79,16 +79,11 @@ async def _append(connection: db.Connection, owner: str, document: str) -> dict[
 
 
 def _document(batches: Sequence[Sealed], *, skipped: Sequence[str]) -> str:
-    tables = {
-        table: [copy_fields(line) for line in _lines(batches, table)]
-        for table in HASHED_COLUMNS
-        if table not in skipped
-    }
-    tables["assets"] = [copy_fields(line) for batch in batches for line in batch.assets]
-    tables["account_changes"] = [
-        [account, *change] for batch in batches for account, change in batch.account_changes.items()
-    ]
-    tables["batches"] = [
+    tables = {table: json_rows(_lines(batches, table)) for table in HASHED_COLUMNS if table not in skipped}
+    tables["assets"] = json_rows([line for batch in batches for line in batch.assets])
+    changes = [[account, *change] for batch in batches for account, change in batch.account_changes.items()]
+    tables["account_changes"] = compact_json(changes).decode()
+    heads = [
         [
             str(batch.partition),
             str(batch.batch),
@@ -101,7 +96,8 @@ def _document(batches: Sequence[Sealed], *, skipped: Sequence[str]) -> str:
         ]
         for batch in batches
     ]
-    return compact_json({table: rows for table, rows in tables.items() if rows}).decode()
+    tables["batches"] = compact_json(heads).decode()
+    return "{" + ",".join(f'"{table}":{rows}' for table, rows in tables.items() if rows != "[]") + "}"
 
 
 def _lines(batches: Sequence[Sealed], table: str) -> list[str]:
