@@ -45,10 +45,11 @@ class Loading:
     async def for_commands(self, taken: Sequence[Opened]) -> None:
         """Everything that the commands taken will ask for. Raises StoreUnavailable.
 
-        Until no line has begun meanwhile: to one for which nothing was loaded, no account would exist.
+        Until no line has begun or ended meanwhile: in one for which nothing was loaded no account would exist, and what
+        was loaded into one that has ended is gone.
         """
-        loaded: Mapping[Partition, Line] = {}
-        while any(loaded.get(partition) is not line for partition, line in self._lines.items()):
+        loaded: Mapping[Partition, Line] | None = None
+        while loaded != self._lines:
             loaded = dict(self._lines)
             await self._for_commands(taken)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from services.ledger_worker import folding, sealing, teller
+from services.ledger_worker.core.accounts import Account
 from services.ledger_worker.core.line import Line
 from services.ledger_worker.group import Group
 from services.ledger_worker.owned import Owned
@@ -120,6 +121,35 @@ def test_a_transit_row_that_makes_the_core_raise_goes_to_suspense(monkeypatch: p
         await it.until_done(MAKE.move(it.here, it.there, 7))
         assert it.balance(AccountId("suspense:USD:1")) == 7
         prove(it.journal)
+
+    play(scene())
+
+
+def test_a_line_that_is_given_back_while_accounts_are_read_takes_none_of_them_along(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scene() -> None:
+        it = Scene()
+        await it.begin()
+        [worker] = it.workers
+        # The source must be read; the destination is in memory, in the line that ends meanwhile.
+        del worker.teller.lines[Partition(0)].accounts[it.here]
+        worker.teller._world.facts.clear()
+        read = worker.store.accounts
+
+        async def read_slowly(wanted: Sequence[AccountId]) -> list[tuple[Account, Partition]]:
+            rows = await read(wanted)
+            await asyncio.sleep(0.5)
+            return rows
+
+        monkeypatch.setattr(worker.store, "accounts", read_slowly)
+        move = MAKE.move(it.here, it.there, 1)
+        it.publish(move)
+        await asyncio.sleep(0.1)
+        [lease] = [lease for lease in worker.teller.leases() if lease.partition == 1]
+        await worker.keeper._give_back(lease)
+        await it.settled()
+        assert it.code(move) is None
 
     play(scene())
 

@@ -25,3 +25,14 @@ def test_a_line_being_given_back_finishes_what_its_own_queue_brought_and_takes_n
     assert owned.line_of(THERE, THERE) is owned.lines[THERE]
     assert owned.line_of(THERE, HERE) is None
     assert owned.line_of(HERE, HERE) is owned.lines[HERE]
+
+
+def test_a_line_that_begins_again_is_still_being_given_back_and_one_that_is_taken_again_is_not() -> None:
+    owned = Owned(World(4))
+    owned.begin(THERE, Head(0, {}))
+    owned.lines[THERE].is_draining = True
+    owned.begin_again({THERE: Head(7, {})}, dict(owned.lines))
+    assert (owned.lines[THERE].batch, owned.takeable()) == (7, [])
+    owned.end(THERE)
+    owned.begin(THERE, Head(7, {}))
+    assert owned.takeable() == [THERE]
