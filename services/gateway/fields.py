@@ -9,27 +9,22 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 from services.gateway.problems import Refusal, code_named
 from shared.compact_json import compact_json
-from shared.ids import AccountId, AssetCode, Principal
+from shared.ids import ACCOUNT_ID, SYSTEM_ACCOUNT_ID, AccountId, AssetCode, Principal
 from shared.money import AmountError, parse_amount
 
 REFERENCE_CHARACTERS_MAX: Final = 256
 METADATA_CHARACTERS_MAX: Final = 8_192
 
-CLIENT_ACCOUNT: Final = r"[a-z0-9][a-z0-9._:-]{0,63}"
-SYSTEM_ACCOUNT: Final = (
-    r"(?:world|house|fees|fx|suspense):[A-Z][A-Z0-9._-]{0,15}:[0-9]{1,3}"
-    r"|transit:[A-Z][A-Z0-9._-]{0,15}:[0-9]{1,3}:(?:in|out):[0-9]{1,3}"
-)
 ASSET_PATTERN: Final = r"^[A-Z][A-Z0-9._-]{0,15}$"
 AMOUNT_PATTERN: Final = r"^[0-9]{1,30}(\.[0-9]{1,30})?$"
 PRINCIPAL_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}$"
 
 AccountName = Annotated[
     AccountId,
-    StringConstraints(pattern=f"^(?:{CLIENT_ACCOUNT}|{SYSTEM_ACCOUNT})$"),
+    StringConstraints(pattern=f"^(?:{ACCOUNT_ID.pattern}|{SYSTEM_ACCOUNT_ID.pattern})$"),
     Field(examples=["alice"]),
 ]
-NewAccountName = Annotated[AccountId, StringConstraints(pattern=f"^{CLIENT_ACCOUNT}$"), Field(examples=["alice"])]
+NewAccountName = Annotated[AccountId, StringConstraints(pattern=f"^{ACCOUNT_ID.pattern}$"), Field(examples=["alice"])]
 AssetName = Annotated[AssetCode, StringConstraints(pattern=ASSET_PATTERN), Field(examples=["USD"])]
 AmountText = Annotated[
     str,

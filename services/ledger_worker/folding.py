@@ -1,4 +1,4 @@
-"""Folding in what waits in transit: the rows of other workers' lines, and of our own from when one was not ours yet."""
+"""Folding in what waits in transit: of other workers, of our own lines from before we had both, and returns."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final

@@ -37,6 +37,7 @@ class Group:
     rows: dict[Partition, list[OperationRow]] = field(default_factory=dict[Partition, list[OperationRow]])
     # Transit rows that this commit writes: source and destination.
     onward: list[tuple[Partition, Partition]] = field(default_factory=list[tuple[Partition, Partition]])
+    cleared_credits: int = 0  # entered in another line than their debit
     strays: list[Stray] = field(default_factory=list[Stray])
     poisoned: list[tuple[Opened, str]] = field(default_factory=list[tuple[Opened, str]])
     began_s: float = 0.0

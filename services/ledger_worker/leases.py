@@ -103,7 +103,7 @@ class LeaseKeeper:
                 if freed:
                     log.warning("lease.backends_ended", count=freed)
                 break
-        # With every partition here, every transit row is folded by the commit that writes it.
+        # With every partition here, what goes through transit is folded as soon as its commit has ended.
         if len(self._teller.leases()) < self._partitions:
             self._teller.nudge(Partition(0))
         metrics.PARTITIONS_OWNED.set(len(self._teller.leases()))

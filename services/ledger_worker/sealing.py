@@ -1,6 +1,5 @@
 """Closes the open drafts of all lines: what a group commit will write."""
 
-from services.ledger_worker import metrics
 from services.ledger_worker.core.line import batches_text
 from services.ledger_worker.core.transit import write_transit_entries
 from services.ledger_worker.group import Group
@@ -12,13 +11,12 @@ def seal_drafts(owned: Owned, group: Group) -> None:
     """Moves every draft that has something to write into the group. Nothing may be decided on them after this."""
     for line in owned.lines.values():
         write_transit_entries(line)
-    cleared_credits = 0
     for line in owned.lines.values():
         draft = line.close_draft()
         if draft is not None:
             group.rows[line.partition] = draft.decided
             group.onward += [(line.partition, destination) for destination in sorted(draft.outgoing)]
-            cleared_credits += draft.cleared_credits
+            group.cleared_credits += draft.cleared_credits
             group.sealed.append(
                 Sealed(
                     line.partition,
@@ -32,4 +30,3 @@ def seal_drafts(owned: Owned, group: Group) -> None:
                     draft.content_hash(),
                 )
             )
-    metrics.TRANSIT_LEGS.labels("same commit").inc(cleared_credits)

@@ -140,4 +140,5 @@ def _count(group: Group) -> None:
             log.info("command.rejected", operation_id=decision.id, code=decision.code)
     for code, count in codes.items():
         metrics.COMMANDS.labels(code).inc(count)
+    metrics.TRANSIT_LEGS.labels("same commit").inc(group.cleared_credits)
     log.debug("batch.committed", commands=group.commands, batches=len(group.sealed))

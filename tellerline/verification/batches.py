@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from shared.ids import PARTITIONED_PREFIXES, AccountId, Partition, partition_of
 from shared.journal import NULL
-from tellerline.verification.chain import BatchRow, read_batches
+from tellerline.verification.chain import BatchRow
 from tellerline.verification.crossings import Crossings, FoldedRow, Moves, Posting
 from tellerline.verification.findings import Violated
 from tellerline.verification.rows import AccountRow, EntryRow, HoldRow, OperationRow, text_of, whole
@@ -18,6 +18,7 @@ ASSET: Final = "asset.create.v1"
 PLACE: Final = "hold.place.v1"
 END_OF: Final[Mapping[str, str]] = {"hold.capture.v1": "captured", "hold.void.v1": "voided"}
 RETURN: Final = "return.v1"
+TRANSIT: Final = "transit:"
 
 
 class ClearedCredit(NamedTuple):
@@ -46,7 +47,7 @@ class Batch:
     row: BatchRow
     lines_of: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     folded: list[FoldedRow] = field(default_factory=list[FoldedRow])
-    cleared: list[ClearedCredit] = field(default_factory=list[ClearedCredit])
+    taken: list[ClearedCredit] = field(default_factory=list[ClearedCredit])
     ended: list[EndedHold] = field(default_factory=list[EndedHold])
 
     def lines(self, table: str) -> Sequence[str]:
@@ -79,20 +80,23 @@ class BatchProof:
         self._entries = [EntryRow(*line.split("\t")) for line in batch.lines("entries")]
         self._crossings = Crossings(self._partition, self._key)
 
-    def check(self) -> None:
-        """Raises Violated at the first row that disagrees."""
+    def check(self, cleared: Mapping[int, int]) -> tuple[int, int]:
+        """How many credits it cleared with other partitions, and how many it took from them in the same way.
+
+        `cleared`: as Chain.check_cleared says. Raises Violated at the first row that disagrees.
+        """
         moved, held = self._read_entries()
         expected = self._expect_postings()
-        self._expect_cleared(expected)
+        taken = self._expect_taken(expected)
         for key, amount in self._crossings.fold(self._batch.folded, moved).items():
             expected[key] = expected.get(key, 0) + amount
         self._compare("delta", expected, moved)
         self._compare("held_delta", self._expect_placed() | self._expect_ended(), held)
-        cleared = read_batches(self._batch.row, "cleared", self._batch.row.cleared)
-        self._crossings.check_sent(self._batch.lines("transit"), cleared)
+        sent = self._crossings.check_sent(self._batch.lines("transit"), cleared)
         self._crossings.check_nets(self._entries)
         self._check_made()
         self._check_counts()
+        return sent, taken
 
     def _read_entries(self) -> tuple[Moves, Moves]:
         """What the entries do, by operation and account: to balances, and to what is held."""
@@ -163,14 +167,17 @@ class BatchProof:
                     self._crossings.send(destination, operation.id, posting)
         return expected
 
-    def _expect_cleared(self, expected: Moves) -> None:
+    def _expect_taken(self, expected: Moves) -> int:
         """What operations of other partitions did here in the commit of their debit."""
-        for credit in self._batch.cleared:
+        taken: set[tuple[str, str, str]] = set()
+        for credit in self._batch.taken:
             for posting in _postings(credit.operation_id, credit.postings):
                 if partition_of(AccountId(posting.destination), self._partitions) == self._partition:
                     key = (credit.operation_id, posting.destination, posting.asset)
                     expected[key] = expected.get(key, 0) + posting.amount
                     self._crossings.take(posting)
+                    taken.add(key)
+        return len(taken)
 
     def _expect_placed(self) -> Moves:
         placed = {operation.id: operation.subject for operation in self._posted(PLACE)}
@@ -255,7 +262,12 @@ def _key(entry: EntryRow) -> str:
 def _postings(operation: str, text: str) -> list[Posting]:
     try:
         read: Iterable[tuple[str, str, str, str]] = json.loads(text)
-        return [Posting(source, destination, int(amount), asset) for source, destination, amount, asset in read]
+        postings = [Posting(source, destination, int(amount), asset) for source, destination, amount, asset in read]
     except (ValueError, TypeError):
         rule = "postings are [source, destination, amount, asset]"
         raise Violated("operations", operation, rule, "a JSON array", text) from None
+    for posting in postings:
+        if posting.amount <= 0 or posting.source.startswith(TRANSIT) or posting.destination.startswith(TRANSIT):
+            rule = "a posting moves a positive amount between accounts other than those of transit"
+            raise Violated("operations", operation, rule, "> 0", text)
+    return postings

@@ -49,6 +49,7 @@ class Chain:
     recorded_at_us: int = -(2**63)
     hash: bytes = GENESIS_HASH
     cursors: dict[int, int] = field(default_factory=dict[int, int])
+    cleared: dict[int, int] = field(default_factory=dict[int, int])  # destination → the last batch that took credits
 
     def check_place(self, row: BatchRow) -> None:
         """The row is the next batch. Raises Violated."""
@@ -92,6 +93,17 @@ class Chain:
                     "batches", row.key, "cursors name other partitions", f"0 … {self.partitions - 1}", source
                 )
         return cursors
+
+    def check_cleared(self, row: BatchRow) -> dict[int, int]:
+        """Destination → the batch that took credits of this one in its commit. Raises Violated."""
+        cleared = read_batches(row, "cleared", row.cleared)
+        for destination, batch in sorted(cleared.items()):
+            last = self.cleared.get(destination, 0)
+            if batch <= last:
+                rule = f"batches of partition {destination} that took credits rise"
+                raise Violated("batches", row.key, rule, f"> {last}", batch)
+        self.cleared.update(cleared)
+        return cleared
 
     def advance(self, row: BatchRow, lines_of: Mapping[str, Sequence[str]], cursors: dict[int, int]) -> None:
         """Recomputes both hashes and moves on. `lines_of`: table → lines without their newline. Raises Violated."""

@@ -39,7 +39,7 @@ def folded_row(row: asyncpg.Record) -> FoldedRow:
 IS_CLEARED: Final = """
 o.outcome = 'posted' AND o.postings IS NOT NULL AND b.cleared <> '{}' AND NOT EXISTS (
        SELECT FROM ledger.transit t WHERE t.source = o.partition AND t.batch = o.batch
-          AND t.destination = other.partition AND position(o.id::text IN t.credits) > 0)"""
+          AND t.destination = other.partition AND position('["' || o.id::text || '",' IN t.credits) > 0)"""
 READ_CLEARED: Final = f"""
 SELECT other.partition, other.batch, o.id::text, o.postings
   FROM ledger.entries other
@@ -53,16 +53,28 @@ SELECT o.id::text, other.id, (b.cleared::jsonb->>other.partition::text)::bigint
   FROM ledger.batches b JOIN ledger.operations o ON o.partition = b.partition AND o.batch = b.batch
  CROSS JOIN LATERAL json_array_elements(o.postings::json) p
   JOIN ledger.accounts other ON other.id = p->>1 AND other.partition <> o.partition
- WHERE {IS_CLEARED} AND p->>3 = $1 AND NOT EXISTS (
+ WHERE {IS_CLEARED} AND NOT EXISTS (
        SELECT FROM ledger.entries e WHERE e.account_id = other.id AND e.operation_id = o.id
           AND e.batch = (b.cleared::jsonb->>other.partition::text)::bigint)
  LIMIT 1
 """  # noqa: S608 - constants of this file
 
 
-async def read_uncleared(connection: Connection, asset: str) -> tuple[str, str, int] | None:
+READ_UNREADABLE: Final = r"""
+SELECT partition, batch, cleared FROM ledger.batches
+ WHERE cleared !~ '^\{("\d{1,3}":\d{1,18}(,"\d{1,3}":\d{1,18})*)?\}$' ORDER BY partition, batch LIMIT 1
+"""
+
+
+async def read_unreadable(connection: Connection) -> tuple[str, str] | None:
+    """A batch whose `cleared` the statements here could not read: its key and the text."""
+    row = await connection.fetchrow(READ_UNREADABLE)
+    return None if row is None else (f"{row[0]}/{row[1]}", str(row[2]))
+
+
+async def read_uncleared(connection: Connection) -> tuple[str, str, int] | None:
     """An operation whose credit is not where its batch says that it was cleared: operation, account, batch."""
-    row = await connection.fetchrow(READ_UNCLEARED, asset)
+    row = await connection.fetchrow(READ_UNCLEARED)
     return None if row is None else (str(row[0]), str(row[1]), int(row[2]))
 
 

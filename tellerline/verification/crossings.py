@@ -117,10 +117,11 @@ class Crossings:
     def _returned(self, credit: Credit) -> Posting | None:
         return self.returned.pop(return_id(credit.operation, self.partition), None)
 
-    def check_sent(self, lines: Iterable[str], cleared: Mapping[int, int]) -> None:
-        """Every credit that the batch's operations send is in a transit row, or cleared; no other is. Raises Violated.
+    def check_sent(self, lines: Iterable[str], cleared: Mapping[int, int]) -> int:
+        """Every credit that the batch's operations send is in a transit row, or cleared; no other is.
 
-        `cleared`: destination → its batch of the same commit, as the batch row says.
+        How many were cleared. `cleared`: destination → its batch of the same commit, as the batch row says. Raises
+        Violated.
         """
         for line in lines:
             row = TransitRow(*line.split("\t"))
@@ -137,6 +138,7 @@ class Crossings:
             if rest := {place: amount for place, amount in sent.items() if place not in found}:
                 self.sent[destination] = rest
         self._check_cleared(cleared)
+        return sum(map(len, self.sent.values()))
 
     def _check_cleared(self, cleared: Mapping[int, int]) -> None:
         for destination, unsent in sorted(self.sent.items()):

@@ -62,16 +62,6 @@ def _pair_of(account: str) -> tuple[str, str]:
     return _pair(asset, int(partition), int(peer)) if side == "out" else _pair(asset, int(peer), int(partition))
 
 
-def uncleared(balances: Mapping[str, int]) -> dict[str, int]:
-    """Asset → what all clearing accounts hold together, in minor units, where that is not zero."""
-    totals: dict[str, int] = {}
-    for account, balance in balances.items():
-        _, asset, peer, *_ = account.split(":")
-        if peer == "clearing":
-            totals[asset] = totals.get(asset, 0) + balance
-    return {asset: total for asset, total in sorted(totals.items()) if total != 0}
-
-
 def check_totals(totals: Mapping[str, int]) -> None:
     """The balances of all accounts sum to zero. `totals`: asset → sum in minor units. Raises Violated."""
     for asset, total in sorted(totals.items()):

@@ -11,7 +11,7 @@ from tellerline.verification.accounts import AccountProof
 from tellerline.verification.batches import Batch, BatchProof
 from tellerline.verification.chain import BatchRow, Chain
 from tellerline.verification.findings import Violated, Violation
-from tellerline.verification.pairs import PairProof, check_totals, uncleared
+from tellerline.verification.pairs import PairProof, check_totals
 
 # What migration 1 puts into a ledger; every later asset has an operation.
 BORN_WITH: Mapping[str, tuple[int, str]] = {
@@ -139,31 +139,40 @@ class _Run:
         """Every batch of every partition, in order."""
         for table in ("batches", *(table for table in HASHED_COLUMNS if table not in {"accounts", "entries"})):
             counted[table] = 0
-        counted["cleared"] = 0
+        counted["cleared"] = counted["taken"] = 0
+        if (unreadable := await crossing_store.read_unreadable(self._connection)) is not None:
+            raise Violated("batches", unreadable[0], "cleared is a JSON object of batches", '{"0":1}', unreadable[1])
         batches = _Batches(self._connection, counted, await store.read_batch_entries_max(self._connection))
         for partition in range(self._partitions):
             chain = Chain(partition, self._partitions)
             async for batch in batches.read(partition):
                 chain.check_place(batch.row)
-                BatchProof(batch, self._partitions, self._assets).check()
+                cleared = chain.check_cleared(batch.row)
+                sent, taken = BatchProof(batch, self._partitions, self._assets).check(cleared)
+                counted["cleared"] += sent
+                counted["taken"] += taken
                 chain.advance(batch.row, batch.lines_of, chain.check_cursors(batch.row, batch.folded_batches()))
             if chain.epoch > self._epochs[partition]:
                 rule = "epoch is not below that of the last batch"
                 raise Violated("partitions", partition, rule, f">= {chain.epoch}", self._epochs[partition])
             self._cursors[partition] = chain.cursors
             self._proof.heads[partition] = (chain.batch, chain.hash.hex())
+        await self._check_cleared(counted["cleared"], counted.pop("taken"))
+
+    async def _check_cleared(self, sent: int, taken: int) -> None:
+        """As many were taken as were sent; since each that was taken is one of those, none is missing."""
+        if sent == taken:
+            return
+        missing = await crossing_store.read_uncleared(self._connection)
+        if missing is None:
+            raise Violated("batches", "all", "every credit that was cleared was taken", sent, taken)
+        operation, account, batch = missing
+        rule = f"its credit to {account} was cleared in batch {batch} there"
+        raise Violated("operations", operation, rule, "an entry", "none")
 
     async def check_pairs(self, counted: Counted) -> None:
         """What is on its way between any two partitions, and what all accounts hold together."""
         check_totals(self._totals)
-        for asset, total in uncleared(self._transit_balances).items():
-            missing = await crossing_store.read_uncleared(self._connection, asset)
-            if missing is None:
-                rule = "all clearing accounts in an asset sum to zero"
-                raise Violated("accounts", f"transit:{asset}:clearing", rule, 0, total)
-            operation, account, batch = missing
-            rule = f"its credit to {account} was cleared in batch {batch} there"
-            raise Violated("operations", operation, rule, "an entry", "none")
         pairs = PairProof(self._cursors)
         async for row in crossing_store.read_waiting(self._connection):
             pairs.wait(row)
@@ -234,8 +243,7 @@ class _Batches:
         if self._folded.reaches(place):
             batch.folded = [crossing_store.folded_row(row) for row in await self._folded.take(place)]
         if self._cleared.reaches(place):
-            batch.cleared = [crossing_store.cleared_credit(row) for row in await self._cleared.take(place)]
-            self._counted["cleared"] += len(batch.cleared)
+            batch.taken = [crossing_store.cleared_credit(row) for row in await self._cleared.take(place)]
         if self._ended.reaches(place):
             batch.ended = [store.ended_hold(row) for row in await self._ended.take(place)]
 

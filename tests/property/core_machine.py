@@ -92,10 +92,15 @@ class CoreMachine(RuleBasedStateMachine):
             return
         decision = decide(line, command, Asking("reply", self.now_us))
         told = decision.code or "posted"
+        on_their_way = self._on_their_way()
         assert told == self.model.decide(command)
+        assert len(decision.legs) == self._on_their_way() - on_their_way
         if told != "posted" or decision.replayed:
             self._check_untouched(before)
-        self._check_told(decision)
+        self._check_told(command, decision)
+
+    def _on_their_way(self) -> int:
+        return sum(map(len, self.model.on_their_way.values()))
 
     def _is_hidden(self, line: Line, name: AccountId) -> bool:
         return (
@@ -118,9 +123,10 @@ class CoreMachine(RuleBasedStateMachine):
                 for hold in ended.value:
                     line.holds.setdefault(hold.id, hold)
 
-    def _check_told(self, decision: Decision) -> None:
+    def _check_told(self, command: Command, decision: Decision) -> None:
         for account, balance in decision.balances.items():
             assert balance == self.model.accounts[account].balance
+            assert command.admin or self.model.accounts[account].owner == command.principal
 
     def _picture(self) -> dict[str, tuple[object, ...]]:
         return {

@@ -239,6 +239,17 @@ class LedgerCore(CoreMachine):
         self._fold_waiting(rows_max)
         self._commit()
 
+    @rule(source=accounts, destination=accounts, is_first_cleared=st.booleans())
+    def cross_both_ways_in_one_batch(self, source: AccountId, destination: AccountId, is_first_cleared: bool) -> None:
+        """The destination's line comes or goes between two transfers."""
+        partition = int(partition_of(destination, P))
+        if (partition in self.model.apart) == is_first_cleared:
+            self.credits_from_others_come_through_transit_or_at_once(partition)
+        self.move_a_little(source, destination, 1)
+        self.credits_from_others_come_through_transit_or_at_once(partition)
+        self.move_a_little(source, destination, 1)
+        self._commit()
+
     @rule(partition=st.integers(0, P - 1))
     def credits_from_others_come_through_transit_or_at_once(self, partition: int) -> None:
         """As when a line is being given back, or has come; also in the midst of a batch."""

@@ -38,7 +38,7 @@ def _core_that_breaks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(deciding, "decide", decide)
     monkeypatch.setattr(teller, "RECENT_MAX", 25)
     monkeypatch.setattr(teller, "FACTS_MAX", 2)
-    # A backlog of transit takes several commits, so that fresh rows meet older ones that wait.
+    # A backlog of transit takes several commits, so that credits that are cleared meet older ones that wait.
     monkeypatch.setattr(folding, "ROWS_PER_COMMIT_MAX", 2)
     monkeypatch.setattr(folding, "CREDITS_PER_COMMIT_MAX", 3)
     yield

@@ -98,7 +98,8 @@ SELECT w.operation, w.account, p.batch IS NOT NULL AS landed, e.balance_after,
                    WHEN w.cleared_batch IS NULL OR EXISTS (
                         SELECT FROM ledger.transit t
                          WHERE t.source = w.source_partition AND t.batch = w.source_batch
-                           AND t.destination = w.partition AND position(w.operation IN t.credits) > 0) THEN s.batch
+                           AND t.destination = w.partition AND position('["' || w.operation || '",' IN t.credits) > 0)
+                        THEN s.batch
                    ELSE w.cleared_batch END AS batch) p
   LEFT JOIN ledger.accounts a ON a.id = w.account AND ($8 OR a.owner = $9)
   LEFT JOIN LATERAL (

@@ -50,7 +50,8 @@ class World:
     def facts_of(self, account: AccountId) -> AccountFacts | None:
         """What is known of an account that lives elsewhere; None when it does not exist (or was not loaded)."""
         if is_system_name(account):
-            return system_facts(account)
+            facts = system_facts(account)
+            return facts if facts.asset in self.assets else None
         known = self.facts.get(account)
         if known is None and (line := self.lines.get(self.partition_of(account))) is not None:
             here = line.accounts.get(account)

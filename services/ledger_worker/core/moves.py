@@ -12,7 +12,7 @@ from shared.rejections import Rejection
 from shared.transit_rows import Credit
 from shared.values import value
 
-# What is on its way between partitions; only the folding of transit rows may touch it.
+# What is on its way between partitions, or was cleared: no posting may name it.
 TRANSIT_PREFIX: Final = "transit:"
 
 

@@ -78,6 +78,12 @@ TRANSIT = (
         "settlements |entries ",
     ),
 )
+# Of two credits of 31 to carol in one batch, the first was cleared and the other is in transit.
+FIRST = "(SELECT min(seq) FROM ledger.entries WHERE account_id = '{carol}' AND delta = 31)"
+CLEARED = f"(SELECT operation_id FROM ledger.entries WHERE account_id = '{{carol}}' AND seq = {FIRST})"
+IN_TRANSIT = (
+    "(SELECT operation_id FROM ledger.entries WHERE account_id = '{carol}' AND delta = 31 ORDER BY seq DESC LIMIT 1)"
+)
 CLEARING = (
     Case(
         "nothing was cleared",
@@ -101,17 +107,32 @@ CLEARING = (
     ),
     Case(
         "cleared that cannot be read",
-        "UPDATE ledger.batches SET cleared = '[]' WHERE partition = 0 AND cleared <> '{{}}'",
+        "UPDATE ledger.batches SET cleared = 'x' WHERE partition = 1 AND cleared <> '{{}}'",
+        "batches 1/",
+    ),
+    Case(
+        "cleared that names no batch",
+        "UPDATE ledger.batches SET cleared = '{{\"1\":\"x\"}}' WHERE partition = 0 AND cleared <> '{{}}'",
         "batches 0/",
     ),
     Case(
+        "a negative posting",
+        f"UPDATE ledger.operations SET postings = replace(postings, '\"31\"', '\"-31\"') WHERE id = {CLEARED}",
+        "operations ",
+    ),
+    Case(
+        "a posting to what is in transit",
+        f"UPDATE ledger.operations SET postings = replace(postings, '{{carol}}', 'transit:USD:clearing:1') WHERE id = {CLEARED}",
+        "operations ",
+    ),
+    Case(
         "a cleared posting's amount",
-        "UPDATE ledger.operations SET postings = replace(postings, '\"31\"', '\"32\"')",
+        f"UPDATE ledger.operations SET postings = replace(postings, '\"31\"', '\"32\"') WHERE id = {CLEARED}",
         "entries {alice}/",
     ),
     Case(
         "a cleared posting's destination",
-        "UPDATE ledger.operations SET postings = replace(postings, '{carol}', '{erin}') WHERE postings LIKE '%\"31\"%'",
+        f"UPDATE ledger.operations SET postings = replace(postings, '{{carol}}', '{{erin}}') WHERE id = {CLEARED}",
         "batches 0/",
     ),
     Case(
@@ -122,9 +143,9 @@ CLEARING = (
         "entries {bob}/",
     ),
     Case(
-        "a cleared credit that waits in transit as well",
-        "UPDATE ledger.transit SET credits = replace(credits, '\"37\"', '\"31\"')",
-        "transit 0/",
+        "a credit in transit entered instead of a cleared one",
+        f"UPDATE ledger.entries SET operation_id = {IN_TRANSIT} WHERE account_id = '{{carol}}' AND seq = {FIRST}",
+        "entries {carol}/",
     ),
     Case(
         "a cleared credit of another operation",
@@ -132,8 +153,8 @@ CLEARING = (
         "entries {carol}/",
     ),
     Case(
-        "a cleared credit in a later batch",
-        "UPDATE ledger.entries SET batch = batch + 1, line = 90 WHERE account_id = '{carol}' AND delta = 31",
+        "a cleared credit in the batch of the one in transit",
+        f"UPDATE ledger.entries SET batch = batch + 1, line = -1 WHERE account_id = '{{carol}}' AND seq = {FIRST}",
         "entries {carol}/",
     ),
     Case(
