@@ -32,11 +32,12 @@ class Scenario:
 
 
 UNIFORM: Final = f"uniform over {ACCOUNTS:,} accounts"
+# In the order in which they run: what is compared with each other stands together, since machines change their pace.
 SCENARIOS: Final = (
     Scenario("one", f"1 connection, {UNIFORM}", Load(1)),
     Scenario("many", f"64 connections, {UNIFORM}", Load(64)),
-    Scenario("most", f"256 connections, {UNIFORM}", Load(256)),
     Scenario("hot", f"64 connections, one hot account ({HOT}: debited and credited in turn)", Load(64, HOT)),
+    Scenario("most", f"256 connections, {UNIFORM}", Load(256)),
 )
 
 
