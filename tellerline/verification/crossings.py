@@ -43,6 +43,9 @@ class Crossings:
 
     def enter(self, entry: EntryRow, delta: int) -> None:
         """Takes an entry without an operation: the net of transit, or a transit row set aside. Raises Violated."""
+        if delta == 0:
+            rule = "an entry without an operation moves something"
+            raise Violated("entries", f"{entry.account_id}/{entry.seq}", rule, "not 0", delta)
         if entry.account_id.startswith("transit:"):
             self.transit[entry.account_id] = self.transit.get(entry.account_id, 0) + delta
         elif entry.account_id.startswith("suspense:"):

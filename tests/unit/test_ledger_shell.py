@@ -154,6 +154,26 @@ def test_a_line_that_is_given_back_while_accounts_are_read_takes_none_of_them_al
     play(scene())
 
 
+def test_a_line_that_is_being_given_back_folds_nothing_more() -> None:
+    async def scene() -> None:
+        it = Scene()
+        await it.begin(workers=2)
+        away = await it.away()
+        await it.until_done(MAKE.deposit(away, 100))
+        [owner] = [worker for worker in it.workers if worker.name == it.journal.owners[0].owner]
+        owner.teller.lines[Partition(0)].is_draining = True
+        move = MAKE.move(away, it.here, 5)
+        it.publish(move)
+        await it._until(lambda: move.id in it.journal.operations, "not decided")
+        await asyncio.sleep(10)  # virtual: several looks at what waits
+        assert it.journal.transit.keys() > it.journal.settlements.keys()
+        owner.teller.lines[Partition(0)].is_draining = False
+        await it.settled()
+        assert it.balance(it.here) == 1_005
+
+    play(scene())
+
+
 def test_a_worker_without_a_broker_leaves_its_partitions_to_the_others_until_it_hears_again() -> None:
     async def scene() -> None:
         it = Scene()
