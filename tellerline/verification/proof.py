@@ -139,7 +139,7 @@ class _Run:
         """Every batch of every partition, in order."""
         for table in ("batches", *(table for table in HASHED_COLUMNS if table not in {"accounts", "entries"})):
             counted[table] = 0
-        counted["cleared"] = counted["taken"] = 0
+        counted["cleared"] = taken = 0
         if (unreadable := await crossing_store.read_unreadable(self._connection)) is not None:
             raise Violated("batches", unreadable[0], "cleared is a JSON object of batches", '{"0":1}', unreadable[1])
         batches = _Batches(self._connection, counted, await store.read_batch_entries_max(self._connection))
@@ -148,18 +148,18 @@ class _Run:
             async for batch in batches.read(partition):
                 chain.check_place(batch.row)
                 cleared = chain.check_cleared(batch.row)
-                sent, taken = BatchProof(batch, self._partitions, self._assets).check(cleared)
-                counted["cleared"] += sent
-                counted["taken"] += taken
+                sent_here, taken_here = BatchProof(batch, self._partitions, self._assets).check(cleared)
+                counted["cleared"] += sent_here
+                taken += taken_here
                 chain.advance(batch.row, batch.lines_of, chain.check_cursors(batch.row, batch.folded_batches()))
             if chain.epoch > self._epochs[partition]:
                 rule = "epoch is not below that of the last batch"
                 raise Violated("partitions", partition, rule, f">= {chain.epoch}", self._epochs[partition])
             self._cursors[partition] = chain.cursors
             self._proof.heads[partition] = (chain.batch, chain.hash.hex())
-        await self._check_cleared(counted["cleared"], counted.pop("taken"))
+        await self._check_all_taken(counted["cleared"], taken)
 
-    async def _check_cleared(self, sent: int, taken: int) -> None:
+    async def _check_all_taken(self, sent: int, taken: int) -> None:
         """As many were taken as were sent; since each that was taken is one of those, none is missing."""
         if sent == taken:
             return
