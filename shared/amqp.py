@@ -243,9 +243,7 @@ async def publish_unconfirmed(channel: Channel, message: Outgoing) -> None:
         )
 
 
-async def open_reply_queue(
-    connection: AbstractConnection, on_message: Callable[[bytes], Awaitable[None]]
-) -> tuple[Channel, str]:
+async def open_reply_queue(connection: AbstractConnection, on_message: Callable[[bytes], None]) -> tuple[Channel, str]:
     """An exclusive queue with a name from the broker (never a fixed one: the re-declare race).
 
     Returns channel and name.
@@ -254,7 +252,7 @@ async def open_reply_queue(
     declared = await channel.queue_declare("", exclusive=True, auto_delete=True)
 
     async def deliver(message: DeliveredMessage) -> None:
-        await on_message(message.body)
+        on_message(message.body)
 
     if declared.queue is None:
         raise RuntimeError("the broker gave the reply queue no name")

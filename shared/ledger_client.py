@@ -9,28 +9,27 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from functools import partial
-from itertools import islice
 from typing import Final
 
 import structlog
+from pydantic import ValidationError
 
 from shared import amqp, topology
 from shared.amqp import BusError, NotSent, Outgoing, Refused, Unroutable
+from shared.answer_links import AnswerLinks
 from shared.envelopes import MAC_HEADER, envelope, envelope_body, envelope_mac
 from shared.faults import FaultPoint, fault_point
 from shared.ids import Partition, partition_of, subkey
 from shared.lines import Envelope, Line
-from shared.messages import Command, MixCreate, MixMessage, Outcome, Reply, routed_by
+from shared.messages import Command, MixCreate, MixMessage, Reply, routed_by
 from shared.messages.base import ENVELOPE_BYTES_MAX
 from shared.routes import Routes
 from shared.sending import Answer, InFlight, Sent
+from shared.waking import Waking
 
 log = structlog.get_logger()
 
 IN_FLIGHT_MAX: Final = 20_000
-# Of the loop: in the first a line's task publishes, in the second the connection's writer writes.
-TURNS_OF_A_PUBLISH: Final = 2
-WOKEN_AT_ONCE_MAX: Final = 32
 MIX_KIND: Final = "mix.v1"
 
 
@@ -45,13 +44,14 @@ class LedgerClient:
         self._orders: deque[Sent] = deque()
         self._ordered = asyncio.Event()
         self._in_flight = InFlight()
+        self._waking = Waking(self._in_flight)
         self._channel: amqp.Channel | None = None
         self._reply_to: str | None = None
         self._publishing = amqp.Link(
             amqp_url, name=f"{name}.commands", opened=self._open_commands, lost=self._lose_commands
         )
         self._replying = amqp.Link(amqp_url, name=f"{name}.replies", opened=self._open_replies, lost=self._lose_replies)
-        self.replies_unmatched = 0
+        self._answers = AnswerLinks(subkey(secret, "answers"), self._hear)
         self.envelopes = 0
 
     async def run(self) -> None:
@@ -59,6 +59,8 @@ class LedgerClient:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._publishing.run(), name="commands link")
             group.create_task(self._replying.run(), name="replies link")
+            group.create_task(self._answers.run(), name="answers")
+            group.create_task(self._waking.run(), name="waking")
             for line in self._lines:
                 group.create_task(self._send_line(line), name=f"line {line.queue}")
             group.create_task(self._send_orders(), name="orders")
@@ -77,6 +79,11 @@ class LedgerClient:
             await amqp.ask(replying, queue=self._reply_to)
         except amqp.LINK_FAULTS as fault:
             raise NotSent(repr(fault)) from fault
+
+    @property
+    def replies_unmatched(self) -> int:
+        """Outcomes that nobody waited for."""
+        return self._waking.unmatched
 
     @property
     def in_flight(self) -> int:
@@ -219,34 +226,21 @@ class LedgerClient:
         if sent.outcome is None:  # else its legs may still be told
             self._in_flight.forget(sent)
 
-    async def _hear(self, body: bytes) -> None:
-        """Lets the next envelopes leave first, then wakes who waits, a few at each turn of the loop.
-
-        All at once they would hold up, at each turn, what the broker's client does in several.
-        """
-        reply = Reply.model_validate_json(body)
+    def _hear(self, body: bytes) -> None:
+        """Lets the next envelopes leave, then has those woken who wait."""
+        try:
+            reply = Reply.model_validate_json(body)
+        except ValidationError:
+            log.exception("reply.unreadable")
+            return
         if reply.worker:
             self._routes.learn(reply.worker, reply.owned, reply.queue)
+        if reply.answers_at and self._reply_to is not None:
+            self._answers.want(reply.answers_at, self._reply_to)
         answered = {(outcome.id, outcome.fingerprint) for outcome in reply.outcomes}
         for line in self._lines:
             line.hear(answered)
-        outcomes = iter(reply.outcomes)
-        try:
-            for _ in range(TURNS_OF_A_PUBLISH):
-                await asyncio.sleep(0)
-            for _ in range(0, len(reply.outcomes), WOKEN_AT_ONCE_MAX):
-                self._decide(*islice(outcomes, WOKEN_AT_ONCE_MAX))
-                await asyncio.sleep(0)
-        finally:
-            # The link may be lost at any turn: what it brought counts all the same.
-            self._decide(*outcomes)
-            for settled in reply.settled:
-                self._in_flight.settle(settled)
-
-    def _decide(self, *outcomes: Outcome) -> None:
-        for outcome in outcomes:
-            if not self._in_flight.decide(outcome):
-                self.replies_unmatched += 1
+        self._waking.give(reply)
 
     async def _open_commands(self, connection: amqp.Connection) -> Sequence[amqp.Channel]:
         self._channel = await amqp.open_confirmed(connection)

@@ -28,7 +28,11 @@ class Ledger(Broker, Protocol):
 
     partitions: int
     envelopes: int
-    replies_unmatched: int
+
+    @property
+    def replies_unmatched(self) -> int:
+        """Outcomes that nobody waited for."""
+        ...
 
     @property
     def in_flight(self) -> int:

@@ -9,12 +9,13 @@ from services.ledger_worker.bus import RabbitBus
 from services.ledger_worker.clock import SystemClock
 from services.ledger_worker.core.line import World
 from services.ledger_worker.leases import LeaseKeeper
+from services.ledger_worker.listeners import Listeners
 from services.ledger_worker.ports import Inbound, StoreFault
 from services.ledger_worker.settings import WorkerSettings
 from services.ledger_worker.store import PostgresStore
 from services.ledger_worker.teller import Teller
 from shared.durability import read_ledger_constants
-from shared.ids import Partition
+from shared.ids import Partition, subkey
 from shared.logs import configure_logs
 from shared.run import run_service, serve_metrics, until_stop
 from shared.values import value
@@ -32,6 +33,7 @@ class Worker:
     settings: WorkerSettings
     clock: SystemClock
     store: PostgresStore
+    listeners: Listeners
     bus: RabbitBus
     teller: Teller
     keeper: LeaseKeeper
@@ -61,7 +63,7 @@ class Worker:
 def wire(settings: WorkerSettings, partitions: int) -> Worker:
     """Makes the parts; nothing is connected yet."""
     clock = SystemClock()
-    dsn = settings.database_url.get_secret_value()
+    dsn, url = settings.database_url.get_secret_value(), settings.amqp_url.get_secret_value()
     store = PostgresStore(dsn, settings.owner, copy_operations_min=settings.copy_operations_min)
 
     # The bus is made before the teller that hears it.
@@ -74,9 +76,9 @@ def wire(settings: WorkerSettings, partitions: int) -> Worker:
     def lost(partition: Partition) -> None:
         teller.channel_lost(partition)
 
-    url = settings.amqp_url.get_secret_value()
     secret = settings.secret.get_secret_value()
-    bus = RabbitBus(url, settings.owner, secret=secret, deliver=deliver, nudged=nudged, lost=lost)
+    listeners = Listeners(subkey(secret, "answers"))
+    bus = RabbitBus(url, settings.owner, listeners, secret=secret, deliver=deliver, nudged=nudged, lost=lost)
     teller = Teller(
         owner=settings.owner,
         store=store,
@@ -97,7 +99,7 @@ def wire(settings: WorkerSettings, partitions: int) -> Worker:
         ttl_s=settings.lease_ttl_s,
         renew_s=settings.lease_renew_s,
     )
-    return Worker(settings, clock, store, bus, teller, keeper)
+    return Worker(settings, clock, store, listeners, bus, teller, keeper)
 
 
 async def serve(settings: WorkerSettings, stop: asyncio.Event) -> None:
@@ -107,7 +109,8 @@ async def serve(settings: WorkerSettings, stop: asyncio.Event) -> None:
     worker = wire(settings, partitions)
     metrics.OLDEST_UNDECIDED_SECONDS.set_function(worker.teller.oldest_undecided_s)
     metrics.ACCOUNTS_CACHED.set_function(worker.accounts_cached)
-    runner = await serve_metrics(settings.host, settings.metrics_port, worker.missing)
+    runner = await serve_metrics(settings.host, settings.metrics_port, worker.missing, worker.listeners.routes())
+    worker.listeners.serve_at(settings.host, runner.addresses[0][1])
     log.info("worker.started", owner=settings.owner, partitions=partitions)
     stopped = asyncio.Event()
     try:
@@ -122,6 +125,7 @@ async def serve(settings: WorkerSettings, stop: asyncio.Event) -> None:
             await worker.keeper.stop()
             stopped.set()
     finally:
+        await worker.listeners.close()
         await runner.cleanup()
         await worker.store.close()
     log.info("worker.stopped", owner=settings.owner)

@@ -12,7 +12,10 @@ from typing import Final
 
 import structlog
 
+from services.ledger_worker.acknowledgements import PREFETCH_ENVELOPES, Acknowledgements
 from services.ledger_worker.announcements import Announcements
+from services.ledger_worker.listeners import Listeners
+from services.ledger_worker.metrics import REPLIES
 from services.ledger_worker.ports import Inbound
 from shared import amqp, topology
 from shared.amqp import Outgoing
@@ -23,16 +26,13 @@ from shared.messages import BatchEvent, Command, Nudge, Reply
 log = structlog.get_logger()
 
 HEARTBEAT_S: Final = 5
-PREFETCH_ENVELOPES: Final = 32
 CLOSE_TIMEOUT_S: Final = 3.0
 # All lines wait for this confirm, unlike that of a sender.
 SEND_ON_S_MAX: Final = 0.5
+DIRECT_REPLIES: Final = REPLIES.labels("direct")
+BROKER_REPLIES: Final = REPLIES.labels("broker")
 REPLY_KIND: Final = "reply.v1"
 NUDGE_KIND: Final = "nudge.v1"
-# Nobody waits for an acknowledgement, but each is a command to a quorum queue, with a write of its own to the disk. So
-# those of so many seconds, or deliveries, go together; after a crash as many more come again, and are found decided.
-OWED_S_MAX: Final = 0.1
-OWED_DELIVERIES_MAX: Final = PREFETCH_ENVELOPES // 2
 
 
 class RabbitBus:
@@ -42,6 +42,7 @@ class RabbitBus:
         self,
         url: str,
         owner: str,
+        listeners: Listeners,
         *,
         secret: str,
         deliver: Callable[[Inbound], None],
@@ -49,6 +50,8 @@ class RabbitBus:
         lost: Callable[[Partition], None],
     ) -> None:
         self._mac_key = subkey(secret, "envelope")
+        self._broker = url
+        self._listeners = listeners
         self._deliver = deliver
         self._nudged = nudged
         self._lost = lost
@@ -58,9 +61,7 @@ class RabbitBus:
         self._unconfirmed: amqp.Channel | None = None
         self._confirmed: amqp.Channel | None = None
         self._nudges: tuple[amqp.Channel, str] | None = None
-        self._owed: dict[Partition, Inbound] = {}  # the last delivery that is committed and not acknowledged
-        self._acknowledged: dict[Partition, tuple[amqp.Channel, int]] = {}
-        self._owing = asyncio.Event()
+        self._acknowledgements = Acknowledgements(self._channels)
         self._announcements = Announcements(lambda: self._confirmed)
         self._consuming = amqp.Link(
             url,
@@ -80,7 +81,7 @@ class RabbitBus:
             group.create_task(self._publishing.run(), name="publishing link")
             group.create_task(self._keep_channels(), name="partition channels")
             group.create_task(self._announcements.run(), name="events")
-            group.create_task(self._acknowledge_owed(), name="acknowledgements")
+            group.create_task(self._acknowledgements.run(), name="acknowledgements")
 
     def is_ready(self) -> bool:
         """Both links are open."""
@@ -99,7 +100,7 @@ class RabbitBus:
     async def close(self, partition: Partition) -> None:
         """See ports.Bus."""
         self._wanted.discard(partition)
-        await self._acknowledge(partition)
+        await self._acknowledgements.settle(partition)
         channel = self._channels.pop(partition, None)
         if channel is not None:
             with contextlib.suppress(*amqp.LINK_FAULTS), amqp.cancelled_only_by_us():
@@ -109,37 +110,20 @@ class RabbitBus:
             await self._bind_nudges(partition, bind=False)
 
     async def acknowledge(self, last: Inbound) -> None:
-        """See ports.Bus. Leaves within OWED_S_MAX, before the channel is closed at the latest."""
-        self._owed[last.partition] = last
-        channel, tag = self._acknowledged.get(last.partition, (None, 0))
-        if last.tag - (tag if channel is last.channel else 0) >= OWED_DELIVERIES_MAX:
-            await self._acknowledge(last.partition)
-        else:
-            self._owing.set()
-
-    async def _acknowledge(self, partition: Partition) -> None:
-        last = self._owed.pop(partition, None)
-        channel = self._channels.get(partition)
-        # A tag belongs to its channel: on another it would acknowledge what was not processed.
-        if last is None or channel is None or channel is not last.channel or channel.is_closed:
-            return
-        with contextlib.suppress(*amqp.LINK_FAULTS), amqp.cancelled_only_by_us():
-            await channel.basic_ack(last.tag, multiple=True, wait=False)
-            self._acknowledged[partition] = channel, last.tag
-
-    async def _acknowledge_owed(self) -> None:
-        while True:
-            await self._owing.wait()
-            self._owing.clear()
-            await asyncio.sleep(OWED_S_MAX)
-            for partition in list(self._owed):
-                await self._acknowledge(partition)
+        """See ports.Bus."""
+        await self._acknowledgements.owe(last)
 
     async def reply(self, reply_to: str, reply: Reply) -> None:
-        """See ports.Bus."""
+        """See ports.Bus. Straight to whoever listens, else by the broker, saying where this worker can be heard."""
+        if not self._listeners.hears(reply_to):
+            reply = reply.model_copy(update={"answers_at": self._listeners.address})
+        body = reply.model_dump_json(exclude_defaults=True).encode()
+        if await self._listeners.tell(reply_to, body):
+            DIRECT_REPLIES.inc()
+            return
         if self._unconfirmed is None:
             return
-        body = reply.model_dump_json(exclude_defaults=True).encode()
+        BROKER_REPLIES.inc()
         with contextlib.suppress(*amqp.LINK_FAULTS):
             await amqp.publish_unconfirmed(
                 self._unconfirmed, Outgoing("", reply_to, body, REPLY_KIND, persistent=False)
@@ -269,6 +253,7 @@ class RabbitBus:
             self._lost(partition)
 
     async def _open_publishing(self, connection: amqp.Connection) -> Sequence[amqp.Channel]:
+        await self._listeners.locate(self._broker)
         self._unconfirmed = await amqp.open_channel(connection, confirmed=False)
         self._confirmed = await amqp.open_confirmed(connection)
         return [self._unconfirmed, self._confirmed]
@@ -276,7 +261,7 @@ class RabbitBus:
     def _lose_publishing(self) -> None:
         self._unconfirmed = self._confirmed = None
 
-    async def _hear_nudge(self, body: bytes) -> None:
+    def _hear_nudge(self, body: bytes) -> None:
         self._nudged(Partition(Nudge.model_validate_json(body).destination))
 
 

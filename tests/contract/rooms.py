@@ -12,6 +12,7 @@ from aio_pika.exceptions import DeliveryError
 from pamqp.common import Arguments
 
 from services.ledger_worker.bus import RabbitBus
+from services.ledger_worker.listeners import Listeners
 from services.ledger_worker.ports import Inbound
 from shared import migrate, topology
 from shared.envelopes import ENVELOPE_KIND, MAC_HEADER
@@ -124,6 +125,7 @@ class RabbitRoom:
             self._url,
             owner,
             secret=SECRET,
+            listeners=Listeners(b"nobody listens"),
             deliver=seat.delivered.append,
             nudged=seat.nudged.append,
             lost=seat.lost.append,

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from services.ledger_worker import bus
+from services.ledger_worker import acknowledgements
 from services.ledger_worker.core.line import World
 from services.ledger_worker.intake import EnvelopeReader
 from shared.amqp import Refused
@@ -137,20 +137,20 @@ async def test_a_broken_channel_is_opened_again_and_gives_everything_again_in_or
 
 
 async def test_a_full_window_of_deliveries_is_acknowledged_at_once(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bus, "OWED_S_MAX", 3_600.0)  # not by the timer
+    monkeypatch.setattr(acknowledgements, "OWED_S_MAX", 3_600.0)  # not by the timer
     seat = await room.seat("one")
     await seat.bus.open(P0)
-    numbers = [str(number) for number in range(bus.PREFETCH_ENVELOPES + 8)]
+    numbers = [str(number) for number in range(acknowledgements.PREFETCH_ENVELOPES + 8)]
     await room.publish(0, *numbers)
-    await eventually(lambda: len(seat.delivered) >= bus.PREFETCH_ENVELOPES)
-    await seat.bus.acknowledge(seat.delivered[bus.PREFETCH_ENVELOPES - 1])
+    await eventually(lambda: len(seat.delivered) >= acknowledgements.PREFETCH_ENVELOPES)
+    await seat.bus.acknowledge(seat.delivered[acknowledgements.PREFETCH_ENVELOPES - 1])
     await seat.receives(*numbers)
 
 
 async def test_what_is_owed_is_acknowledged_before_the_channel_is_closed(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bus, "OWED_S_MAX", 3_600.0)
+    monkeypatch.setattr(acknowledgements, "OWED_S_MAX", 3_600.0)
     one, two = await room.seat("one"), await room.seat("two")
     await one.bus.open(P0)
     await room.publish(0, *"abc")

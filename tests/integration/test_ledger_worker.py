@@ -134,6 +134,9 @@ async def test_two_workers_share_the_partitions_and_settle_across(ledger: Ledger
     assert [await ledger.balance(account) for account in accounts] == [1_000] * 4
     assert sum([await worker.metric("ledger_transit_legs_total", way="journal") for worker in (one, two)]) > 0
     assert sum([await worker.metric("ledger_transit_legs_total", way="same commit") for worker in (one, two)]) > 0
+    for worker in (one, two):
+        assert await worker.metric("ledger_replies_total", way="broker") > 0  # the first of each
+        assert await worker.metric("ledger_replies_total", way="direct") > 0
     await posted_once(ledger, *moves)
 
 

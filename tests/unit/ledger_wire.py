@@ -17,6 +17,8 @@ from tests.contract.conditions import eventually
 
 MAKE = Commands()
 HERE = Partition(0)
+# Of the loop: more than all whom a reply of a test wakes.
+TURNS_OF_WAKING = 8
 
 
 class Wire:
@@ -51,7 +53,9 @@ class Wire:
         queue: int | None = None,
     ) -> None:
         reply = Reply(outcomes=outcomes, settled=settled, worker="one", owned=owned, queue=queue)
-        await self.client._hear(reply.model_dump_json().encode())
+        self.client._hear(reply.model_dump_json().encode())
+        for _ in range(TURNS_OF_WAKING):
+            await asyncio.sleep(0)
 
     async def left(self, count: int) -> None:
         await eventually(lambda: len(self.envelopes) >= count)
