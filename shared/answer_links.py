@@ -7,52 +7,94 @@ it stands in the journal.
 
 import asyncio
 import hmac
+import itertools
 import secrets
 from collections.abc import Callable
 from functools import partial
-from typing import Final, Literal, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 import aiohttp
 import structlog
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 log = structlog.get_logger()
 
 PATH: Final = "/answers"
-REPLY_TO_HEADER: Final = "X-Reply-To"
-NONCE_HEADER: Final = "X-Nonce"
-PROOF_HEADER: Final = "X-Proof"
 # A link on which nothing is heard for one and a half of these is closed, by either end.
 HEARTBEAT_S: Final = 2.0
 OPEN_S_MAX: Final = 2.0
-# A worker that could not be reached is not tried again for so long.
-REST_S: Final = 10.0
+# A worker whose link has ended, or could not be opened, is not tried again for so long.
+REST_S: Final = 5.0
 CLOSING: Final = aiohttp.ClientWSTimeout(ws_close=1.0)  # pyright: ignore[reportCallIssue] its fields are hidden from it
+# What the broker takes in one message.
+MESSAGE_BYTES_MAX: Final = 16 * 1024 * 1024
+MAC_BYTES: Final = 32
 
 # Where a worker listens, and the reply queue of whoever hears it.
 Way: TypeAlias = tuple[str, str]
 
 
 class LinkRefused(Exception):
-    """Whoever listens there does not know our secret."""
+    """What listens there does not show that it knows our secret."""
 
 
-def proof(key: bytes, side: Literal["sender", "worker"], reply_to: str, nonce: str) -> str:
-    """What each side shows the other: HMAC-SHA256 over what the sender asks for, with a fresh nonce of its own."""
-    return hmac.digest(key, f"{side}\n{reply_to}\n{nonce}".encode(), "sha256").hex()
+class Hello(BaseModel):
+    """The sender's first message: what it asks for, and that it may."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    reply_to: Annotated[str, Field(min_length=1, max_length=255)]
+    nonce: Annotated[str, Field(min_length=16, max_length=64)]
+    proof: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+def fresh_nonce() -> str:
+    """What nobody can have seen before."""
+    return secrets.token_hex(16)
+
+
+class Session:
+    """What both ends of one link compute alike: the sender's proof, and the MAC of each message that it is told.
+
+    Its key is of this link alone: by the shared secret over the worker's address, the reply queue and a nonce of each
+    end. So nothing can be said again on another link, or be passed on from another worker.
+    """
+
+    def __init__(self, secret: bytes, address: str, reply_to: str, *, worker_nonce: str, sender_nonce: str) -> None:
+        parts = f"{address}\n{reply_to}\n{worker_nonce}\n{sender_nonce}"
+        self._key = hmac.digest(secret, parts.encode(), "sha256")
+        self._numbers = itertools.count()
+
+    def proof(self) -> str:
+        """What only the sender says."""
+        return hmac.digest(self._key, b"sender", "sha256").hex()
+
+    def mac(self, body: bytes) -> bytes:
+        """Of the next message; both ends count them."""
+        return hmac.digest(self._key, b"told %d\n" % next(self._numbers) + body, "sha256")
+
+    def opened(self, message: bytes) -> bytes:
+        """The body of the next message. Raises LinkRefused."""
+        shown, body = message[:MAC_BYTES], message[MAC_BYTES:]
+        if not hmac.compare_digest(shown, self.mac(body)):
+            raise LinkRefused("a message that the worker did not send, or not now")
+        return body
 
 
 class AnswerLinks:
     """The sender's end: one link for each worker that it hears of. `hear` takes the bytes of a reply."""
 
-    def __init__(self, key: bytes, hear: Callable[[bytes], None]) -> None:
-        self._key = key
+    def __init__(self, secret: bytes, hear: Callable[[bytes], None]) -> None:
+        self._secret = secret
         self._hear = hear
         self._ways: dict[Way, asyncio.Task[None] | None] = {}
         self._changed = asyncio.Event()
 
     async def run(self) -> None:
         """Keeps the links until cancelled."""
-        async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as group:
+        # One for each worker, and nobody else is asked: the usual limit of connections would leave some out.
+        connector = aiohttp.TCPConnector(limit=0)
+        async with aiohttp.ClientSession(connector=connector) as session, asyncio.TaskGroup() as group:
             while True:
                 await self._changed.wait()
                 self._changed.clear()
@@ -70,40 +112,53 @@ class AnswerLinks:
     async def _keep(self, session: aiohttp.ClientSession, way: Way) -> None:
         try:
             await self._listen(session, way)
-        except (aiohttp.ClientError, OSError, TimeoutError, LinkRefused) as fault:
-            log.warning("answers.unreachable", address=way[0], fault=repr(fault))
-            await asyncio.sleep(REST_S)
+        except (aiohttp.ClientError, OSError, ValueError, LinkRefused) as fault:
+            log.warning("answers.unreachable", address=way[0], fault=f"{type(fault).__name__}: {fault}")
+        else:
+            log.info("answers.link_closed", address=way[0])
+        await asyncio.sleep(REST_S)
 
     def _forget(self, way: Way, _: "asyncio.Task[None]") -> None:
         del self._ways[way]
 
     async def _listen(self, session: aiohttp.ClientSession, way: Way) -> None:
+        """Until the link ends. Raises LinkRefused, ValueError (an address that is none), or a fault of the network."""
         address, reply_to = way
-        nonce = secrets.token_hex(16)
-        headers = {
-            REPLY_TO_HEADER: reply_to,
-            NONCE_HEADER: nonce,
-            PROOF_HEADER: proof(self._key, "sender", reply_to, nonce),
-        }
         async with asyncio.timeout(OPEN_S_MAX):
-            # Like the broker, a worker may tell as much as it has to.
             link = await session.ws_connect(
-                address, headers=headers, heartbeat=HEARTBEAT_S, max_msg_size=0, timeout=CLOSING
+                address, heartbeat=HEARTBEAT_S, max_msg_size=MESSAGE_BYTES_MAX, timeout=CLOSING
             )
         async with link:
-            shown = await link.receive(OPEN_S_MAX)
-            expected = proof(self._key, "worker", reply_to, nonce)
-            if not isinstance(shown.data, str) or not hmac.compare_digest(shown.data.encode(), expected.encode()):
-                raise LinkRefused(address)
+            worker_nonce, sender_nonce = (await link.receive(OPEN_S_MAX)).data, fresh_nonce()
+            if not isinstance(worker_nonce, str):
+                raise LinkRefused("no nonce")
+            its = Session(self._secret, address, reply_to, worker_nonce=worker_nonce, sender_nonce=sender_nonce)
+            hello = Hello(reply_to=reply_to, nonce=sender_nonce, proof=its.proof())
+            await link.send_str(hello.model_dump_json())
             log.info("answers.link_open", address=address)
             self._replace(way)
             async for message in link:
                 if message.type is aiohttp.WSMsgType.BINARY:
-                    self._hear(message.data)
-        log.info("answers.link_closed", address=address)
+                    self._take(its.opened(message.data))
+
+    def _take(self, body: bytes) -> None:
+        try:
+            self._hear(body)
+        except Exception:
+            log.exception("reply.not_taken")
 
     def _replace(self, way: Way) -> None:
         """Ends a link to the same worker under an older reply queue, which was good for what came before this one."""
         for other, task in self._ways.items():
             if other[0] == way[0] and other != way and task is not None:
                 task.cancel()
+
+
+def hello_of(message: object) -> Hello:
+    """Raises LinkRefused."""
+    if not isinstance(message, str):
+        raise LinkRefused("no greeting")
+    try:
+        return Hello.model_validate_json(message)
+    except ValidationError as error:
+        raise LinkRefused("a greeting that nobody can read") from error

@@ -12,7 +12,6 @@ from functools import partial
 from typing import Final
 
 import structlog
-from pydantic import ValidationError
 
 from shared import amqp, topology
 from shared.amqp import BusError, NotSent, Outgoing, Refused, Unroutable
@@ -228,11 +227,7 @@ class LedgerClient:
 
     def _hear(self, body: bytes) -> None:
         """Lets the next envelopes leave, then has those woken who wait."""
-        try:
-            reply = Reply.model_validate_json(body)
-        except ValidationError:
-            log.exception("reply.unreadable")
-            return
+        reply = Reply.model_validate_json(body)
         if reply.worker:
             self._routes.learn(reply.worker, reply.owned, reply.queue)
         if reply.answers_at and self._reply_to is not None:

@@ -1,41 +1,48 @@
 """Those who hear their answers straight from this worker, not by the broker (ADR 14)."""
 
 import asyncio
-import contextlib
 import hmac
+import ipaddress
+import socket
 import sys
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
 from aiohttp import web
 from yarl import URL
 
-from shared.answer_links import HEARTBEAT_S, NONCE_HEADER, PATH, PROOF_HEADER, REPLY_TO_HEADER, proof
-from shared.values import value
+from shared.answer_links import HEARTBEAT_S, OPEN_S_MAX, PATH, LinkRefused, Session, fresh_nonce, hello_of
 
 log = structlog.get_logger()
 
 # Who leaves so much unread has stopped, and hears by the broker.
 UNREAD_BYTES_MAX: Final = 16 * 1024 * 1024
 CLOSE_S_MAX: Final = 1.0
-# Nothing but heartbeats is expected from the other end.
-MESSAGE_BYTES_MAX: Final = 1_024
+# One greeting, then nothing but heartbeats is expected from the other end.
+GREETING_BYTES_MAX: Final = 1_024
 AMQP_PORT: Final = 5672
 
 
-@value
+@dataclass(slots=True, eq=False)
 class Link:
     """An open link to one sender."""
 
-    socket: web.WebSocketResponse
+    stream: web.WebSocketResponse
     transport: asyncio.Transport
+    session: Session
+
+    async def close(self) -> None:
+        """Ends it, within CLOSE_S_MAX; what the other end has not read by then is lost."""
+        await self.stream.close(drain=False)  # or it would wait without a bound
+        self.transport.abort()
 
 
 class Listeners:
     """By reply queue, which is the name that a sender gives with its commands."""
 
-    def __init__(self, key: bytes) -> None:
-        self._key = key
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
         self._links: dict[str, Link] = {}
         self._host = ""
         self._port = 0
@@ -50,15 +57,14 @@ class Listeners:
         self._host, self._port = host, port
 
     async def locate(self, broker: str) -> None:
-        """Finds where others reach this worker: if it is bound to every address, at the one that `broker` sees.
-
-        Raises OSError if the broker has no address.
-        """
+        """Finds where others reach this worker: if it is bound to every address, at the one that `broker` sees."""
         if not self._port:
             return
-        host = self._host
-        if not host or host in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
-            host = await _address_towards(URL(broker))
+        try:
+            host = await _address_towards(URL(broker), self._host) if _is_every_address(self._host) else self._host
+        except OSError as fault:
+            log.warning("answers.no_address", fault=repr(fault))
+            return
         self.address = str(URL.build(scheme="http", host=host, port=self._port, path=PATH))
 
     def hears(self, reply_to: str) -> bool:
@@ -76,7 +82,7 @@ class Listeners:
             self._forget(reply_to, link)
             return False
         try:
-            await link.socket.send_bytes(body)
+            await link.stream.send_bytes(link.session.mac(body) + body)
         except ConnectionError:
             self._forget(reply_to, link)
             return False
@@ -85,46 +91,66 @@ class Listeners:
     async def close(self) -> None:
         """Ends every link: the rest goes by the broker."""
         links, self._links = self._links, {}
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_S_MAX), asyncio.TaskGroup() as group:
-                for link in links.values():
-                    group.create_task(_close(link.socket), name="closing answers")
+        async with asyncio.TaskGroup() as group:
+            for link in links.values():
+                group.create_task(link.close(), name="closing answers")
 
     def _forget(self, reply_to: str, link: Link) -> None:
         if self._links.get(reply_to) is link:
             del self._links[reply_to]
 
     async def _listen(self, request: web.Request) -> web.WebSocketResponse:
-        reply_to, nonce = request.headers.get(REPLY_TO_HEADER, ""), request.headers.get(NONCE_HEADER, "")
-        shown = request.headers.get(PROOF_HEADER, "")
         transport = request.transport
-        if not hmac.compare_digest(shown.encode(), proof(self._key, "sender", reply_to, nonce).encode()):
-            raise web.HTTPForbidden
         # It never waits until all is written: all lines would wait for one who does not read.
-        socket = web.WebSocketResponse(
-            heartbeat=HEARTBEAT_S, compress=False, max_msg_size=MESSAGE_BYTES_MAX, writer_limit=sys.maxsize
+        stream = web.WebSocketResponse(
+            heartbeat=HEARTBEAT_S,
+            compress=False,
+            max_msg_size=GREETING_BYTES_MAX,
+            writer_limit=sys.maxsize,
+            timeout=CLOSE_S_MAX,
         )
-        await socket.prepare(request)
-        if transport is None:
-            return socket
-        await socket.send_str(proof(self._key, "worker", reply_to, nonce))
-        link = self._links[reply_to] = Link(socket, transport)
         try:
-            async for _ in socket:
+            await stream.prepare(request)
+            if transport is not None:
+                await self._serve(stream, transport)
+        except (ConnectionError, TimeoutError, LinkRefused) as fault:
+            log.warning("answers.refused", peer=request.remote, fault=f"{type(fault).__name__}: {fault}")
+        if stream.prepared:
+            await stream.close()
+        return stream
+
+    async def _serve(self, stream: web.WebSocketResponse, transport: asyncio.Transport) -> None:
+        """Until the link ends. Raises LinkRefused, or a fault of the network."""
+        nonce = fresh_nonce()
+        await stream.send_str(nonce)
+        hello = hello_of((await stream.receive(OPEN_S_MAX)).data)
+        its = Session(self._secret, self.address, hello.reply_to, worker_nonce=nonce, sender_nonce=hello.nonce)
+        if not hmac.compare_digest(hello.proof, its.proof()):
+            raise LinkRefused("a sender that does not know the secret, or wants another worker")
+        link = Link(stream, transport, its)
+        if (older := self._links.get(hello.reply_to)) is not None:
+            older.transport.abort()
+        self._links[hello.reply_to] = link
+        try:
+            async for _ in stream:
                 pass
         finally:
-            self._forget(reply_to, link)
-        return socket
+            self._forget(hello.reply_to, link)
 
 
-async def _close(socket: web.WebSocketResponse) -> None:
-    await socket.close()
+def _is_every_address(host: str) -> bool:
+    try:
+        return not host or ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False  # a name
 
 
-async def _address_towards(broker: URL) -> str:
-    """Our own address on the way to the broker. Sends nothing. Raises OSError."""
+async def _address_towards(broker: URL, bound: str) -> str:
+    """Our own address on the way to the broker, of the family that we are bound to. Sends nothing. Raises OSError."""
     transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
-        asyncio.DatagramProtocol, remote_addr=(broker.host or "localhost", broker.port or AMQP_PORT)
+        asyncio.DatagramProtocol,
+        remote_addr=(broker.host or "localhost", broker.port or AMQP_PORT),
+        family=socket.AF_INET6 if ":" in bound else socket.AF_INET,
     )
     try:
         return str(transport.get_extra_info("sockname")[0])

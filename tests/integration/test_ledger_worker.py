@@ -137,6 +137,7 @@ async def test_two_workers_share_the_partitions_and_settle_across(ledger: Ledger
     for worker in (one, two):
         assert await worker.metric("ledger_replies_total", way="broker") > 0  # the first of each
         assert await worker.metric("ledger_replies_total", way="direct") > 0
+    assert ledger.client.replies_unmatched == 0  # no answer came both ways
     await posted_once(ledger, *moves)
 
 

@@ -167,16 +167,6 @@ async def test_legs_are_heard_of_after_the_publish_of_a_decided_command_failed(w
     assert wire.client.in_flight == 0
 
 
-async def test_what_a_reply_brought_counts_when_its_link_is_lost_while_it_is_given_out(wire: Wire) -> None:
-    sent = wire.send(40)
-    telling = asyncio.get_running_loop().create_task(wire.tell(*(posted(each) for each in sent)))
-    await asyncio.sleep(0)
-    telling.cancel()
-    await asyncio.wait({telling})
-    assert telling.cancelled()
-    assert all(each.outcome is not None for each in sent)
-
-
 async def test_the_same_id_in_two_lines_lets_each_go_with_its_own_answer(
     wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
