@@ -1,13 +1,16 @@
 """One ledger with a worker and a gateway for all tests that only use its API; each test brings accounts of its own."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
 
+from services.ledger_worker.listeners import Listeners
+from shared import answer_links
 from tests.backends.databases import Databases
 from tests.backends.servers import RabbitServer
+from tests.integration.answer_links import listening
 from tests.integration.gateway import Client, Stack, stack
 
 NAMES = itertools.count()
@@ -40,3 +43,16 @@ def api(served: Served) -> Client:
 def name() -> Callable[[str], str]:
     """Names that no other test uses."""
     return lambda what: f"{what}-{next(NAMES)}"
+
+
+@pytest.fixture
+async def worker() -> AsyncIterator[Listeners]:
+    """The end of a worker that answers without the broker."""
+    async with listening() as heard:
+        yield heard
+
+
+@pytest.fixture
+def no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link that ended may begin anew at once."""
+    monkeypatch.setattr(answer_links, "REST_S", 0.0)

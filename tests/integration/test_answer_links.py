@@ -1,6 +1,5 @@
 """Answers without the broker: links that open, break and begin anew."""
 
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
 import pytest
@@ -12,18 +11,9 @@ from tests.contract.conditions import eventually
 from tests.integration.answer_links import BROKER, LARGE_BYTES, LATER_REPLIES, REPLIES, SECRET, listening, sender
 from tests.integration.silence import way_to
 
+pytestmark = pytest.mark.usefixtures("no_rest")
+
 WORKERS = 101  # one more than aiohttp connects to unless it is told otherwise
-
-
-@pytest.fixture
-async def worker() -> AsyncIterator[Listeners]:
-    async with listening() as heard:
-        yield heard
-
-
-@pytest.fixture(autouse=True)
-def no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answer_links, "REST_S", 0.0)
 
 
 async def test_who_listens_is_told_everything_in_order(worker: Listeners) -> None:

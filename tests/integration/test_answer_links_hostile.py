@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
@@ -19,26 +18,16 @@ from tests.integration.answer_links import (
     REPLIES,
     SECRET,
     greet,
-    listening,
     sender,
     serving,
 )
 from tests.integration.silence import way_to
 
+pytestmark = pytest.mark.usefixtures("no_rest")
+
 OTHER_SECRET = b"o" * 32
 UNREAD_BYTES = 100_000
 TOLD = 12  # messages, more than the kernel takes
-
-
-@pytest.fixture
-async def worker() -> AsyncIterator[Listeners]:
-    async with listening() as heard:
-        yield heard
-
-
-@pytest.fixture(autouse=True)
-def no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answer_links, "REST_S", 0.0)
 
 
 async def test_nobody_listens_without_the_secret(worker: Listeners) -> None:
