@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -16,7 +16,7 @@ from benchmarks.load import Target, run_load, wrk_program
 from benchmarks.machine import Machine, read_machine
 from benchmarks.opponent import Opponent, opponent
 from benchmarks.processes import Resting, cpu_by_name, resting, used
-from benchmarks.scenarios import ASSET, FORMS, OURS, POOLS, SCENARIOS, Plan, Scenario, account_ids
+from benchmarks.scenarios import ASSET, BLOCKS, FORMS, OURS, POOLS, SCENARIOS, Plan, Scenario, account_ids
 from benchmarks.stack import SERVERS, Stack, open_accounts, verified
 
 BASELINE: Final = "baseline"
@@ -111,17 +111,27 @@ class Bencher:
 
     async def _rounds(self, running: Opponent | None) -> None:
         for number in range(1, self.plan.rounds + 1):
-            for scenario in SCENARIOS:
-                sides = self.results.setdefault(scenario.name, {})
-                ours = await self._side(self.stack.gateway, scenario, self.stack.pids(), self.plan.run_s)
-                sides.setdefault(OURS, []).append(ours)
-                if running is not None:
-                    for form in FORMS:
-                        await running.play(form, self.pools[scenario.name][form])
-                        theirs = await self._side(running.url, scenario, self._beside(running), self.plan.run_s)
-                        sides.setdefault(form, []).append(theirs)
-                shown = ", ".join(f"{side} {runs[-1].counted.per_s:,.0f}/s" for side, runs in sides.items())
-                self.say(f"round {number} of {self.plan.rounds}, {scenario.title}: {shown}")
+            for block in BLOCKS:
+                await self._play(block, running)
+                for scenario in block:
+                    sides = self.results[scenario.name].items()
+                    shown = ", ".join(f"{side} {runs[-1].counted.per_s:,.0f}/s" for side, runs in sides)
+                    self.say(f"round {number} of {self.plan.rounds}, {scenario.title}: {shown}")
+
+    async def _play(self, block: Sequence[Scenario], running: Opponent | None) -> None:
+        for scenario in block:
+            ours = await self._side(self.stack.gateway, scenario, self.stack.pids(), self.plan.run_s)
+            self._keep(scenario, OURS, ours)
+        if running is None:
+            return
+        for form in FORMS:
+            for scenario in block:
+                await running.play(form, self.pools[scenario.name][form])
+                theirs = await self._side(running.url, scenario, self._beside(running), self.plan.run_s)
+                self._keep(scenario, form, theirs)
+
+    def _keep(self, scenario: Scenario, side: str, run: Run) -> None:
+        self.results.setdefault(scenario.name, {}).setdefault(side, []).append(run)
 
     def _beside(self, running: Opponent) -> dict[str, int]:
         """The processes that a transfer of the baseline costs CPU in."""
