@@ -15,7 +15,9 @@ from typing import Annotated, Final, TypeAlias
 
 import aiohttp
 import structlog
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
+
+from shared.messages.base import Message
 
 log = structlog.get_logger()
 
@@ -38,10 +40,8 @@ class LinkRefused(Exception):
     """What listens there does not show that it knows our secret."""
 
 
-class Hello(BaseModel):
+class Hello(Message):
     """The sender's first message: what it asks for, and that it may."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     reply_to: Annotated[str, Field(min_length=1, max_length=255)]
     nonce: Annotated[str, Field(min_length=16, max_length=64)]
