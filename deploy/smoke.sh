@@ -82,6 +82,7 @@ say "the client got what the contract promises"
 took_part gateway 8080 tellerline_gateway_requests_total "$gateways"
 took_part ledger_worker 9100 ledger_commands_total "$workers"
 took_part ledger_worker 9100 'ledger_replies_total{way="direct"}' "$workers"
+took_part ledger_worker 9100 'ledger_envelopes_total{way="direct"}' "$workers"
 
 compose run --rm -T tellerline verify
 compose run --rm -T tellerline parking list

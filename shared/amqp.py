@@ -243,7 +243,9 @@ async def publish_unconfirmed(channel: Channel, message: Outgoing) -> None:
         )
 
 
-async def open_reply_queue(connection: AbstractConnection, on_message: Callable[[bytes], None]) -> tuple[Channel, str]:
+async def open_reply_queue(
+    connection: AbstractConnection, on_message: Callable[[bytes], object]
+) -> tuple[Channel, str]:
     """An exclusive queue with a name from the broker (never a fixed one: the re-declare race).
 
     Returns channel and name.

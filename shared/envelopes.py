@@ -23,6 +23,18 @@ def envelope_body(commands: Sequence[Command]) -> bytes:
     return CommandEnvelope.model_construct(v=1, commands=tuple(commands)).model_dump_json(exclude_none=True).encode()
 
 
+def ahead_of(message: Outgoing, queue: Partition) -> bytes:
+    """An envelope as it goes straight to its worker: what the broker would say of it, then the same bytes (ADR 15)."""
+    return f"{queue} {(message.headers or {})[MAC_HEADER]}\n".encode() + message.body
+
+
+def read_ahead(message: bytes) -> tuple[Partition, str, bytes]:
+    """The partition of its queue, its MAC and its bytes. Raises ValueError."""
+    head, _, body = message.partition(b"\n")
+    queue, mac = head.decode("ascii").split(" ")
+    return Partition(int(queue)), mac, body
+
+
 def envelope(queue: Partition, body: bytes, key: bytes, *, commands: int, reply_to: str | None) -> Outgoing:
     """The message with `body`, the bytes of so many commands, for the queue of a partition."""
     return Outgoing(

@@ -23,6 +23,7 @@ class FaultPoint(StrEnum):
     WORKER_AFTER_ANSWER = "worker.after_answer"
     WORKER_IN_CORE = "worker.in_core"
     GATEWAY_BEFORE_PUBLISH = "gateway.before_publish"
+    GATEWAY_AHEAD = "gateway.ahead"
     GATEWAY_AFTER_CONFIRM = "gateway.after_confirm"
     POLLER_AFTER_ORDER_WRITTEN = "poller.after_order_written"
     POLLER_AFTER_SWEEP_INTENT = "poller.after_sweep_intent"

@@ -1,4 +1,7 @@
-"""A line: what waits for one queue, what of it is under way, and when the next envelope may leave (ADR 10, ADR 12)."""
+"""A line: what waits for one queue, what of it is under way, and when the next envelope may leave.
+
+See ADR 10, ADR 12 and, for envelopes that go ahead of the broker, ADR 15.
+"""
 
 import asyncio
 from collections import deque
@@ -12,6 +15,8 @@ from shared.sending import Sent
 
 # One is decided while the one before it is being committed; a third would only make all of them smaller.
 ENVELOPES_UNDER_WAY_MAX: Final = 2
+# The broker may be so many envelopes behind those that went ahead of it; then it is waited for.
+UNCONFIRMED_MAX: Final = 4
 # What was confirmed and is not answered so long after that, or after the answer to the one before it, counts no longer:
 # a worker may be slow, or gone.
 ANSWER_S_MAX: Final = 0.1
@@ -25,6 +30,7 @@ class Envelope:
     """Commands under way together. Who has heard of the last has heard of all."""
 
     sent: Sequence[Sent]
+    went_ahead: bool = False
     _late: Callable[[], None] | None = None
     _timer: asyncio.TimerHandle | None = None
 
@@ -57,6 +63,7 @@ class Line:
         self.turn = asyncio.Event()
         self._waiting: deque[Sent] = deque()
         self._under_way: list[Envelope] = []
+        self._unconfirmed: set[Envelope] = set()
 
     def add(self, sent: Sent) -> None:
         """At the end of the line."""
@@ -71,6 +78,19 @@ class Line:
         self._look()
         return envelope
 
+    def may_go_ahead(self, envelope: Envelope) -> bool:
+        """Not past what is under way by the broker alone, nor if the broker is far behind."""
+        return len(self._unconfirmed) < UNCONFIRMED_MAX and all(
+            other.went_ahead or other is envelope for other in self._under_way
+        )
+
+    def went_ahead(self, envelope: Envelope) -> None:
+        """The next may leave before the broker has confirmed this one."""
+        envelope.went_ahead = True
+        self._unconfirmed.add(envelope)
+        for sent in envelope.sent:
+            sent.went_ahead = True
+
     def take_all(self) -> Sequence[Sent]:
         """What waits, for other lines."""
         waiting, self._waiting = self._waiting, deque()
@@ -79,6 +99,7 @@ class Line:
 
     def confirmed(self, envelope: Envelope, late: Callable[[], None]) -> None:
         """The broker has it; `late` is called unless it is answered in time."""
+        self._unconfirmed.discard(envelope)
         if envelope in self._under_way:
             envelope.expect(late)
 
@@ -90,6 +111,11 @@ class Line:
         if ended:
             for envelope in self._under_way:
                 envelope.expect()
+
+    def lost(self, envelope: Envelope) -> None:
+        """The broker did not confirm it, or nobody answers it."""
+        self._unconfirmed.discard(envelope)
+        self.end(envelope)
 
     def end(self, envelope: Envelope) -> None:
         """Nothing is expected of it any more. Harmless when repeated."""

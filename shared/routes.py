@@ -21,6 +21,10 @@ class Routes:
         """The partition to whose queue a command of `partition` goes: its own as long as no other is known."""
         return self._queues[partition]
 
+    def worker(self, queue: Partition) -> str | None:
+        """Who decides what goes by this queue; None: nobody knows."""
+        return self._owners.get(queue)
+
     def learn(self, worker: str, owned: Sequence[int], queue: int | None) -> None:
         """`worker` owns these partitions and no others; `queue` has brought it commands."""
         if self._told.get(worker) == owned and worker in self._leading:

@@ -23,12 +23,16 @@ class Answer:
 
 @dataclass(slots=True, eq=False)
 class Sent:
-    """A command on its way. Several callers may wait for the same one. `fault`: how its publish ended, if not well."""
+    """A command on its way. Several callers may wait for the same one.
+
+    `fault`: how its publish ended, if not well. `went_ahead`: a worker may have it whatever became of the publish.
+    """
 
     command: Command | MixCreate
     outcome: Outcome | None = None
     settled: tuple[Settled, ...] = ()
     fault: BusError | None = None
+    went_ahead: bool = False
     waiting: list["asyncio.Future[None]"] = field(default_factory=list["asyncio.Future[None]"])
 
     @property

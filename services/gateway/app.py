@@ -80,11 +80,7 @@ def assemble(settings: GatewaySettings, database: Database, ledger: Ledger) -> G
         metrics=Metrics(),
         openapi=document_bytes(ROUTES),
     )
-    gateway.metrics.watch(
-        envelopes=lambda: ledger.envelopes,
-        unmatched=lambda: ledger.replies_unmatched,
-        in_flight=lambda: ledger.in_flight,
-    )
+    gateway.metrics.watch(ledger)
     return gateway
 
 

@@ -7,7 +7,7 @@ from typing import Final, Protocol
 
 from services.gateway.auth import Keychain
 from services.gateway.dependencies import Broker, Dependencies
-from services.gateway.metrics import Metrics
+from services.gateway.metrics import Counted, Metrics
 from services.gateway.problems import Fault, Refusal
 from services.gateway.settings import GatewaySettings
 from services.gateway.store.assets import AssetFacts, read_asset
@@ -23,21 +23,10 @@ ASSETS_KNOWN_MAX: Final = 10_000
 KEYS_RECENT_MAX: Final = 20_000
 
 
-class Ledger(Broker, Protocol):
+class Ledger(Broker, Counted, Protocol):
     """What the gateway needs of `shared.ledger_client.LedgerClient`."""
 
     partitions: int
-    envelopes: int
-
-    @property
-    def replies_unmatched(self) -> int:
-        """Outcomes that nobody waited for."""
-        ...
-
-    @property
-    def in_flight(self) -> int:
-        """Commands that somebody waits for."""
-        ...
 
     def send(self, command: Command, partition: Partition) -> Sent:
         """Puts the command into its partition's line, or joins the same one."""

@@ -2,9 +2,9 @@
 
 from bisect import bisect_left
 from collections import Counter as Counts
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import accumulate
-from typing import Final
+from typing import Final, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -28,6 +28,30 @@ class RouteMetrics:
         self.by_status[status] = self.by_status.get(status, 0) + 1
         self.duration_s += duration_s
         self.by_duration[bisect_left(DURATION_BUCKETS_S, duration_s)] += 1
+
+
+class Counted(Protocol):
+    """What the ledger client counts."""
+
+    @property
+    def envelopes(self) -> int:
+        """Those that the broker has confirmed."""
+        ...
+
+    @property
+    def envelopes_ahead(self) -> int:
+        """Those that went ahead of the broker."""
+        ...
+
+    @property
+    def replies_unmatched(self) -> int:
+        """Outcomes that nobody waited for."""
+        ...
+
+    @property
+    def in_flight(self) -> int:
+        """Commands that somebody waits for."""
+        ...
 
 
 class Metrics:
@@ -58,11 +82,9 @@ class Metrics:
         self._routes.append(RouteMetrics(method, path))
         return self._routes[-1]
 
-    def watch(
-        self, *, envelopes: Callable[[], int], unmatched: Callable[[], int], in_flight: Callable[[], int]
-    ) -> None:
+    def watch(self, client: Counted) -> None:
         """Shows what the ledger client counts by itself."""
-        self._registry.register(_ClientCounts(envelopes, unmatched, in_flight))
+        self._registry.register(_ClientCounts(client))
 
     def text(self) -> bytes:
         """Prometheus' text format."""
@@ -99,17 +121,17 @@ class _RequestCounts(Collector):
 
 
 class _ClientCounts(Collector):
-    def __init__(
-        self, envelopes: Callable[[], int], unmatched: Callable[[], int], in_flight: Callable[[], int]
-    ) -> None:
-        self._envelopes = envelopes
-        self._unmatched = unmatched
-        self._in_flight = in_flight
+    def __init__(self, client: Counted) -> None:
+        self._client = client
 
     def collect(self) -> Iterator[Metric]:
         """The client's counts as they are now."""
-        yield CounterMetricFamily("tellerline_gateway_envelopes", "Envelopes confirmed", value=self._envelopes())
+        client = self._client
+        yield CounterMetricFamily("tellerline_gateway_envelopes", "Envelopes confirmed", value=client.envelopes)
         yield CounterMetricFamily(
-            "tellerline_gateway_replies_unmatched", "Outcomes nobody waited for", value=self._unmatched()
+            "tellerline_gateway_envelopes_ahead", "Envelopes sent ahead of the broker", value=client.envelopes_ahead
         )
-        yield GaugeMetricFamily("tellerline_gateway_commands_in_flight", "Commands waited for", value=self._in_flight())
+        yield CounterMetricFamily(
+            "tellerline_gateway_replies_unmatched", "Outcomes nobody waited for", value=client.replies_unmatched
+        )
+        yield GaugeMetricFamily("tellerline_gateway_commands_in_flight", "Commands waited for", value=client.in_flight)

@@ -9,8 +9,8 @@ from services.ledger_worker.bus import RabbitBus
 from services.ledger_worker.clock import SystemClock
 from services.ledger_worker.core.line import World
 from services.ledger_worker.leases import LeaseKeeper
-from services.ledger_worker.listeners import Listeners
 from services.ledger_worker.ports import Inbound, StoreFault
+from services.ledger_worker.senders import Senders
 from services.ledger_worker.settings import WorkerSettings
 from services.ledger_worker.store import PostgresStore
 from services.ledger_worker.teller import Teller
@@ -33,7 +33,7 @@ class Worker:
     settings: WorkerSettings
     clock: SystemClock
     store: PostgresStore
-    listeners: Listeners
+    senders: Senders
     bus: RabbitBus
     teller: Teller
     keeper: LeaseKeeper
@@ -77,8 +77,8 @@ def wire(settings: WorkerSettings, partitions: int) -> Worker:
         teller.channel_lost(partition)
 
     secret = settings.secret.get_secret_value()
-    listeners = Listeners(subkey(secret, "answers"))
-    bus = RabbitBus(url, settings.owner, listeners, secret=secret, deliver=deliver, nudged=nudged, lost=lost)
+    senders = Senders(subkey(secret, "direct"), deliver)
+    bus = RabbitBus(url, settings.owner, senders, secret=secret, deliver=deliver, nudged=nudged, lost=lost)
     teller = Teller(
         owner=settings.owner,
         store=store,
@@ -99,7 +99,7 @@ def wire(settings: WorkerSettings, partitions: int) -> Worker:
         ttl_s=settings.lease_ttl_s,
         renew_s=settings.lease_renew_s,
     )
-    return Worker(settings, clock, store, listeners, bus, teller, keeper)
+    return Worker(settings, clock, store, senders, bus, teller, keeper)
 
 
 async def serve(settings: WorkerSettings, stop: asyncio.Event) -> None:
@@ -109,8 +109,8 @@ async def serve(settings: WorkerSettings, stop: asyncio.Event) -> None:
     worker = wire(settings, partitions)
     metrics.OLDEST_UNDECIDED_SECONDS.set_function(worker.teller.oldest_undecided_s)
     metrics.ACCOUNTS_CACHED.set_function(worker.accounts_cached)
-    runner = await serve_metrics(settings.host, settings.metrics_port, worker.missing, worker.listeners.routes())
-    worker.listeners.serve_at(settings.host, runner.addresses[0][1])
+    runner = await serve_metrics(settings.host, settings.metrics_port, worker.missing, worker.senders.routes())
+    worker.senders.serve_at(settings.host, runner.addresses[0][1])
     log.info("worker.started", owner=settings.owner, partitions=partitions)
     stopped = asyncio.Event()
     try:
@@ -125,7 +125,7 @@ async def serve(settings: WorkerSettings, stop: asyncio.Event) -> None:
             await worker.keeper.stop()
             stopped.set()
     finally:
-        await worker.listeners.close()
+        await worker.senders.close()
         await runner.cleanup()
         await worker.store.close()
     log.info("worker.stopped", owner=settings.owner)

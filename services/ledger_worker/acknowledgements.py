@@ -1,8 +1,9 @@
-"""What is committed and not acknowledged yet: gathered, since nobody waits for it."""
+"""What is committed and not acknowledged yet: gathered, since nobody waits for it, and put into order."""
 
 import asyncio
 import contextlib
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from services.ledger_worker.ports import Inbound
@@ -16,40 +17,65 @@ OWED_S_MAX: Final = 0.1
 OWED_DELIVERIES_MAX: Final = PREFETCH_ENVELOPES // 2
 
 
+@dataclass(slots=True, eq=False)
+class Owed:
+    """Of one channel, whose tags are 1, 2, 3 …: those up to `last` can be acknowledged, up to `told` they are."""
+
+    channel: amqp.Channel
+    done: set[int] = field(default_factory=set[int])
+    last: int = 0
+    told: int = 0
+
+    def add(self, tag: int) -> None:
+        """Tags may be done in any order; what envelopes came ahead (ADR 15) is done before what came by the broker."""
+        self.done.add(tag)
+        while self.last + 1 in self.done:
+            self.last += 1
+            self.done.remove(self.last)
+
+
 class Acknowledgements:
     """`channels` are those that are open, by partition."""
 
     def __init__(self, channels: Mapping[Partition, amqp.Channel]) -> None:
         self._channels = channels
-        self._owed: dict[Partition, Inbound] = {}  # the last delivery that is committed and not acknowledged
-        self._settled: dict[Partition, tuple[amqp.Channel, int]] = {}
+        self._owed: dict[Partition, Owed] = {}
         self._owing = asyncio.Event()
+        self._full = asyncio.Event()
 
-    async def owe(self, last: Inbound) -> None:
-        """Acknowledges this delivery and all before it on its channel, within OWED_S_MAX."""
-        self._owed[last.partition] = last
-        channel, tag = self._settled.get(last.partition, (None, 0))
-        if last.tag - (tag if channel is last.channel else 0) >= OWED_DELIVERIES_MAX:
-            await self.settle(last.partition)
-        else:
+    def owe(self, done: Inbound) -> None:
+        """Acknowledges this delivery within OWED_S_MAX of those before it on its channel. Nothing if that is gone."""
+        channel = self._channels.get(done.partition)
+        # A tag belongs to its channel: on another it would acknowledge what was not processed.
+        if channel is None or channel is not done.channel:
+            return
+        owed = self._owed.get(done.partition)
+        if owed is None or owed.channel is not channel:
+            owed = self._owed[done.partition] = Owed(channel)
+        owed.add(done.tag)
+        if owed.last > owed.told:
             self._owing.set()
+        if owed.last - owed.told >= OWED_DELIVERIES_MAX:
+            self._full.set()
 
     async def settle(self, partition: Partition) -> None:
         """Acknowledges what is owed to the partition's queue. Nothing if that channel is gone."""
-        last = self._owed.pop(partition, None)
-        channel = self._channels.get(partition)
-        # A tag belongs to its channel: on another it would acknowledge what was not processed.
-        if last is None or channel is None or channel is not last.channel or channel.is_closed:
+        owed = self._owed.get(partition)
+        if owed is None or self._channels.get(partition) is not owed.channel or owed.channel.is_closed:
             return
-        with contextlib.suppress(*amqp.LINK_FAULTS), amqp.cancelled_only_by_us():
-            await channel.basic_ack(last.tag, multiple=True, wait=False)
-            self._settled[partition] = channel, last.tag
+        if owed.last > owed.told:
+            owed.told = owed.last
+            with contextlib.suppress(*amqp.LINK_FAULTS), amqp.cancelled_only_by_us():
+                await owed.channel.basic_ack(owed.told, multiple=True, wait=False)
 
     async def run(self) -> None:
         """Settles until cancelled."""
         while True:
             await self._owing.wait()
             self._owing.clear()
-            await asyncio.sleep(OWED_S_MAX)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(OWED_S_MAX):
+                    await self._full.wait()
+            self._full.clear()
             for partition in list(self._owed):
                 await self.settle(partition)

@@ -14,9 +14,9 @@ import structlog
 
 from services.ledger_worker.acknowledgements import PREFETCH_ENVELOPES, Acknowledgements
 from services.ledger_worker.announcements import Announcements
-from services.ledger_worker.listeners import Listeners
 from services.ledger_worker.metrics import REPLIES
 from services.ledger_worker.ports import Inbound
+from services.ledger_worker.senders import Senders
 from shared import amqp, topology
 from shared.amqp import Outgoing
 from shared.envelopes import MAC_HEADER, envelope, envelope_body
@@ -42,7 +42,7 @@ class RabbitBus:
         self,
         url: str,
         owner: str,
-        listeners: Listeners,
+        senders: Senders,
         *,
         secret: str,
         deliver: Callable[[Inbound], None],
@@ -51,7 +51,7 @@ class RabbitBus:
     ) -> None:
         self._mac_key = subkey(secret, "envelope")
         self._broker = url
-        self._listeners = listeners
+        self._senders = senders
         self._deliver = deliver
         self._nudged = nudged
         self._lost = lost
@@ -109,16 +109,16 @@ class RabbitBus:
         if partition not in self._wanted:
             await self._bind_nudges(partition, bind=False)
 
-    async def acknowledge(self, last: Inbound) -> None:
+    def acknowledge(self, done: Inbound) -> None:
         """See ports.Bus."""
-        await self._acknowledgements.owe(last)
+        self._acknowledgements.owe(done)
 
     async def reply(self, reply_to: str, reply: Reply) -> None:
         """See ports.Bus. Straight to whoever listens, else by the broker, saying where this worker can be heard."""
-        if not self._listeners.hears(reply_to):
-            reply = reply.model_copy(update={"answers_at": self._listeners.address})
+        if not self._senders.hears(reply_to):
+            reply = reply.model_copy(update={"direct_at": self._senders.address})
         body = reply.model_dump_json(exclude_defaults=True).encode()
-        if await self._listeners.tell(reply_to, body):
+        if await self._senders.tell(reply_to, body):
             DIRECT_REPLIES.inc()
             return
         if self._unconfirmed is None:
@@ -253,7 +253,7 @@ class RabbitBus:
             self._lost(partition)
 
     async def _open_publishing(self, connection: amqp.Connection) -> Sequence[amqp.Channel]:
-        await self._listeners.locate(self._broker)
+        await self._senders.locate(self._broker)
         self._unconfirmed = await amqp.open_channel(connection, confirmed=False)
         self._confirmed = await amqp.open_confirmed(connection)
         return [self._unconfirmed, self._confirmed]

@@ -5,13 +5,18 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import structlog
 from pydantic import ValidationError
 
+from services.ledger_worker import metrics
 from services.ledger_worker.core.line import World
+from services.ledger_worker.forerunners import Forerunner, Forerunners
 from services.ledger_worker.ports import Inbound
 from shared.envelopes import ENVELOPE_KIND, envelope_mac
 from shared.ids import Partition, subkey
 from shared.messages import Command, CommandEnvelope, routed_by
+
+log = structlog.get_logger()
 
 
 class EnvelopeRefused(Exception):
@@ -32,12 +37,22 @@ class Opened:
     since_s: float  # monotonic
     parked: str | None = None
     is_last_part: bool = True
+    forerunner: Forerunner | None = None
+
+    def finish(self) -> Inbound | None:
+        """Nothing more is to be done with it; returns the delivery that can be acknowledged, if there is one yet."""
+        if not self.is_last_part:
+            return None
+        if self.forerunner is None:
+            return None if self.inbound.is_ahead else self.inbound
+        self.forerunner.is_finished = True
+        return self.forerunner.copy
 
     def split(self, count: int) -> tuple["Opened", "Opened"]:
         """The first `count` commands, and the rest."""
         return (
             Opened(self.inbound, self.commands[:count], self.since_s, is_last_part=False),
-            Opened(self.inbound, self.commands[count:], self.since_s, self.parked, self.is_last_part),
+            Opened(self.inbound, self.commands[count:], self.since_s, self.parked, self.is_last_part, self.forerunner),
         )
 
 
@@ -48,14 +63,17 @@ class EnvelopeReader:
         self._world = world
         self._key = subkey(secret, "envelope")
 
-    def read(self, inbound: Inbound) -> Sequence[tuple[Partition, Command]]:
-        """The commands of one envelope, in order, each with its partition. Raises EnvelopeRefused."""
+    def verify(self, inbound: Inbound) -> None:
+        """Raises EnvelopeRefused unless it is an envelope with our signature."""
         if inbound.kind != ENVELOPE_KIND:
             raise EnvelopeRefused(f"unknown kind {inbound.kind!r}")
         if inbound.mac is None or not hmac.compare_digest(
             inbound.mac.encode(), envelope_mac(self._key, inbound.body).encode()
         ):
             raise EnvelopeRefused("the signature does not verify")
+
+    def read(self, inbound: Inbound) -> Sequence[tuple[Partition, Command]]:
+        """The commands of a verified envelope, in order, each with its partition. Raises EnvelopeRefused."""
         try:
             commands = CommandEnvelope.model_validate_json(inbound.body).commands
         except ValidationError as error:
@@ -113,3 +131,52 @@ class Inbox:
     def oldest_s(self) -> float | None:
         """When the oldest waiting delivery came (monotonic seconds)."""
         return min((waiting[0].since_s for waiting in self._waiting.values() if waiting), default=None)
+
+
+class Intake:
+    """Reads what comes in and puts it into the inbox, once: it may come both from its sender and by the broker."""
+
+    def __init__(self, reader: EnvelopeReader) -> None:
+        self._reader = reader
+        self._forerunners = Forerunners()
+        self.inbox = Inbox()
+
+    def add(self, inbound: Inbound, now_s: float) -> Inbound | None:
+        """Never waits. What cannot be read is parked in its turn. Returns a delivery that is finished already."""
+        if inbound.redelivered:
+            metrics.REDELIVERED.inc()
+        try:
+            self._reader.verify(inbound)
+            if inbound.is_ahead:
+                self._add_ahead(inbound, now_s)
+                return None
+            forerunner = self._forerunners.meet(inbound)
+            if forerunner is None:
+                self._open(inbound, now_s)
+                return None
+        except EnvelopeRefused as refused:
+            if inbound.is_ahead:
+                # The broker's copy of it is parked.
+                log.warning("envelope.refused", partition=inbound.partition, reason=str(refused))
+            else:
+                self.inbox.add(Opened(inbound, (), now_s, parked=str(refused)))
+            return None
+        forerunner.copy = inbound
+        return inbound if forerunner.is_finished else None
+
+    def drop(self, partition: Partition) -> None:
+        """Forgets what waits for a partition: the broker delivers it again to whoever consumes next."""
+        self.inbox.drop(partition)
+        # A copy that met what was dropped here would never be decided.
+        self._forerunners.forget(partition)
+
+    def _add_ahead(self, inbound: Inbound, now_s: float) -> None:
+        if not self._forerunners.overtaken(inbound):
+            commands = self._reader.read(inbound)
+            forerunner = self._forerunners.add(inbound)
+            self.inbox.add(Opened(inbound, commands, now_s, forerunner=forerunner))
+            metrics.ENVELOPES.labels("direct").inc()
+
+    def _open(self, inbound: Inbound, now_s: float) -> None:
+        self.inbox.add(Opened(inbound, self._reader.read(inbound), now_s))
+        metrics.ENVELOPES.labels("broker").inc()

@@ -3,6 +3,7 @@
 from prometheus_client import Counter, Gauge, Histogram
 
 COMMANDS = Counter("ledger_commands", "Commands decided, by outcome", ["outcome"])
+ENVELOPES = Counter("ledger_envelopes", "Envelopes taken in to be decided, by the way they came", ["way"])
 REPLIES = Counter("ledger_replies", "Messages that answer a sender, by the way they took", ["way"])
 DUPLICATES = Counter("ledger_duplicates", "Commands that had an outcome already", ["found"])
 BATCH_COMMANDS = Histogram(

@@ -160,16 +160,24 @@ class Store(Protocol):
 
 @value
 class Inbound:
-    """One delivery from a partition's queue. `channel` and `tag` are the bus's own, for the acknowledgement."""
+    """One delivery from a partition's queue. `channel` and `tag` are the bus's own, for the acknowledgement.
+
+    Without a channel it came straight from its sender, ahead of the broker's delivery of the same (ADR 15).
+    """
 
     partition: Partition
     body: bytes
     mac: str | None
     reply_to: str | None
     redelivered: bool
-    channel: object
+    channel: object | None
     tag: int
     kind: str | None = None
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether the broker delivers it as well, before or later."""
+        return self.channel is None
 
 
 class Bus(Protocol):
@@ -190,10 +198,11 @@ class Bus(Protocol):
         """
         ...
 
-    async def acknowledge(self, last: Inbound) -> None:
-        """Acknowledges this delivery and all before it on its channel, soon: before `close` at the latest.
+    def acknowledge(self, done: Inbound) -> None:
+        """Nothing more is to be done with this delivery: it is acknowledged soon, before `close` at the latest.
 
-        Nothing if that channel is gone.
+        Not before all that came before it on its channel, of which this may not be said yet. Nothing if that channel is
+        gone.
         """
         ...
 

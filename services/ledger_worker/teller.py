@@ -13,7 +13,7 @@ from services.ledger_worker.core.line import World
 from services.ledger_worker.deciding import Deciding
 from services.ledger_worker.folding import Folding
 from services.ledger_worker.group import Group
-from services.ledger_worker.intake import EnvelopeReader, EnvelopeRefused, Inbox, Opened
+from services.ledger_worker.intake import EnvelopeReader, Intake
 from services.ledger_worker.loading import Loading
 from services.ledger_worker.owned import Owned
 from services.ledger_worker.ports import Bus, Clock, Inbound, Lease, Redo, Store, StoreFault
@@ -51,8 +51,8 @@ class Teller:
         self._accounts_max = accounts_max
         self._owned = Owned(world)
         self.lines = self._owned.lines
-        self._reader = EnvelopeReader(world, secret)
-        self._inbox = Inbox()
+        self._intake = Intake(EnvelopeReader(world, secret))
+        self._inbox = self._intake.inbox
         self._loading = Loading(store, world, self.lines, clock)
         self._folding = Folding(store, self._loading, self._owned)
         self._suspects = Suspects(commands_max)
@@ -80,15 +80,12 @@ class Teller:
 
     def deliver(self, inbound: Inbound) -> None:
         """Takes a delivery in; never waits. One that cannot be read is parked in its turn."""
-        if inbound.partition not in self.lines:
+        line = self.lines.get(inbound.partition)
+        if line is None or (line.is_draining and inbound.is_ahead):
             return  # given back or lost: its channel is being closed, and the broker will deliver it to the next owner
-        now = self._clock.monotonic_s()
-        if inbound.redelivered:
-            metrics.REDELIVERED.inc()
-        try:
-            self._inbox.add(Opened(inbound, self._reader.read(inbound), now))
-        except EnvelopeRefused as refused:
-            self._inbox.add(Opened(inbound, (), now, parked=str(refused)))
+        finished = self._intake.add(inbound, self._clock.monotonic_s())
+        if finished is not None:
+            self._bus.acknowledge(finished)
         self._wake.set()
 
     def nudge(self, _: Partition) -> None:
@@ -98,7 +95,7 @@ class Teller:
 
     def channel_lost(self, partition: Partition) -> None:
         """What waits came over a channel that is gone: the broker will deliver it again."""
-        self._inbox.drop(partition)
+        self._intake.drop(partition)
 
     def hears(self) -> bool:
         """Whether deliveries can come in and answers go out."""
@@ -285,7 +282,7 @@ class Teller:
 
     def _end(self, partition: Partition) -> None:
         self._owned.end(partition)
-        self._inbox.drop(partition)
+        self._intake.drop(partition)
 
     async def _tell_quiet(self) -> None:
         async with self._quiet:

@@ -12,7 +12,7 @@ from services.ledger_worker.folding import Folding
 from services.ledger_worker.group import Group, Stray
 from services.ledger_worker.intake import Opened
 from services.ledger_worker.owned import Owned
-from services.ledger_worker.ports import Bus, Clock, Inbound
+from services.ledger_worker.ports import Bus, Clock
 from shared.amqp import BusError, NotSent, backoff_s
 from shared.faults import FaultPoint, fault_point
 from shared.ids import Partition
@@ -53,10 +53,11 @@ class Telling:
                 await self._park(opened, unsent[opened], "stray")
         for opened, reason in group.poisoned:
             await self._park(opened, reason, "poison", is_only_copy=True)
-        for last in last_of_each_channel(group.deliveries):
+        for opened in group.deliveries:
+            finished = opened.finish()
             # Of another owner by now: its delivery, and what of it was not sent on or parked here.
-            if last.partition in self._owned.lines:
-                await self._bus.acknowledge(last)
+            if finished is not None and finished.partition in self._owned.lines:
+                self._bus.acknowledge(finished)
         for source, destination in group.onward:
             if destination in self._owned.lines:
                 self._folding.due = True
@@ -118,15 +119,6 @@ class Telling:
                 log.error("message.parked", partition=opened.inbound.partition, reason=reason)
                 metrics.PARKED.labels(label).inc()
                 return
-
-
-def last_of_each_channel(deliveries: Sequence[Opened]) -> list[Inbound]:
-    """What to acknowledge: everything before it on its channel was taken before it, and is committed too."""
-    last: dict[tuple[Partition, int], Inbound] = {}
-    for opened in deliveries:
-        if opened.is_last_part:
-            last[opened.inbound.partition, id(opened.inbound.channel)] = opened.inbound
-    return list(last.values())
 
 
 def _count(group: Group) -> None:

@@ -50,7 +50,7 @@ class Reply(Message):
     """One message for each sender and commit.
 
     `owned`: the partitions whose commands `worker` takes at this moment. `queue`: the one whose queue brought the last
-    of these commands; by it the sender may send those of the others as well (ADR 11). `answers_at`: the URL where the
+    of these commands; by it the sender may send those of the others as well (ADR 11). `direct_at`: the URL where the
     worker gives its answers without the broker, told to whom it does not do so yet (ADR 14).
     """
 
@@ -60,4 +60,4 @@ class Reply(Message):
     worker: Annotated[str, Field(max_length=128)] = ""
     owned: tuple[int, ...] = ()
     queue: int | None = None
-    answers_at: Annotated[str, Field(max_length=512)] = ""
+    direct_at: Annotated[str, Field(max_length=512)] = ""

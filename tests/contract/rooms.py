@@ -12,8 +12,8 @@ from aio_pika.exceptions import DeliveryError
 from pamqp.common import Arguments
 
 from services.ledger_worker.bus import RabbitBus
-from services.ledger_worker.listeners import Listeners
 from services.ledger_worker.ports import Inbound
+from services.ledger_worker.senders import Senders
 from shared import migrate, topology
 from shared.envelopes import ENVELOPE_KIND, MAC_HEADER
 from shared.ids import Partition
@@ -125,7 +125,7 @@ class RabbitRoom:
             self._url,
             owner,
             secret=SECRET,
-            listeners=Listeners(b"nobody listens"),
+            senders=Senders(b"nobody sends", seat.delivered.append),
             deliver=seat.delivered.append,
             nudged=seat.nudged.append,
             lost=seat.lost.append,

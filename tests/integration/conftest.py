@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from services.ledger_worker.listeners import Listeners
-from shared import answer_links
+from shared import direct_links
 from tests.backends.databases import Databases
 from tests.backends.servers import RabbitServer
-from tests.integration.answer_links import listening
+from tests.integration.direct_links import Worker, listening
 from tests.integration.gateway import Client, Stack, stack
 
 NAMES = itertools.count()
@@ -46,8 +45,8 @@ def name() -> Callable[[str], str]:
 
 
 @pytest.fixture
-async def worker() -> AsyncIterator[Listeners]:
-    """The end of a worker that answers without the broker."""
+async def worker() -> AsyncIterator[Worker]:
+    """The end of a worker that can be reached without the broker."""
     async with listening() as heard:
         yield heard
 
@@ -55,4 +54,4 @@ async def worker() -> AsyncIterator[Listeners]:
 @pytest.fixture
 def no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     """A link that ended may begin anew at once."""
-    monkeypatch.setattr(answer_links, "REST_S", 0.0)
+    monkeypatch.setattr(direct_links, "REST_S", 0.0)

@@ -32,6 +32,7 @@ class Deaf:
     fault: BusError | None = None
     partitions: int = 4
     envelopes: int = 0
+    envelopes_ahead: int = 0
     replies_unmatched: int = 0
     in_flight: int = 0
 

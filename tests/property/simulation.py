@@ -5,21 +5,19 @@ import random
 from collections.abc import Callable
 from itertools import count
 
-from shared.envelopes import envelope_mac
-from shared.ids import AccountId, Partition, partition_of, subkey
-from shared.messages import Command, CommandEnvelope, HoldPlace, Move, OperationCancel, routed_by
-from tests.builders import SECRET, Commands, command_id
+from shared.ids import AccountId, Partition, partition_of
+from shared.messages import Command, HoldPlace, Move, OperationCancel, routed_by
+from tests.builders import Commands, command_id
+from tests.property.mail import Mail
 from tests.property.simulated_worker import PARTITIONS, Worker
 from tests.property.told import Told
-from tests.twins.bus import Broker, MemoryBus, Message
+from tests.twins.bus import Broker, MemoryBus
 from tests.twins.clock import LoopClock
 from tests.twins.faults import Fault
 from tests.twins.journal import Journal
 from tests.twins.proof import prove
 
 HEALED_MAX_S = 120.0
-CLIENT = "client"
-MAC_KEY = subkey(SECRET, "envelope")
 RAISES = "breaks the core"
 REFUSED = "a NUL: \0"
 
@@ -46,13 +44,13 @@ class Simulation:
         self.delay_max_s = self.lots.choice((0.0, 0.002, 0.05))
         self.sharing = self.lots.choice((0.0, 0.5, 1.0))  # how often partitions share an envelope (ADR 11)
         self.workers: list[Worker] = []
+        self.mail = Mail(self.lots, self.broker, self.journal, self.workers, self.delay)
         self.buses: dict[MemoryBus, str] = {}
         self.names = iter(f"worker-{number}" for number in range(10_000))
         self.make = Commands(partitions=PARTITIONS)
         self.accounts = _accounts(3)
         self.keys = (f"fresh-{number}" for number in count())
         self.sent: list[tuple[Partition, Command]] = []
-        self.envelopes_refused = 0
         self.placed: list[HoldPlace] = []
 
     def delay(self) -> float:
@@ -102,7 +100,11 @@ class Simulation:
             await asyncio.sleep(0.05)
 
     def _is_done(self) -> bool:
-        return self.broker.is_empty and self.journal.transit.keys() == self.journal.settlements.keys()
+        return (
+            not self.mail.on_their_way
+            and self.broker.is_empty
+            and self.journal.transit.keys() == self.journal.settlements.keys()
+        )
 
     def state(self) -> str:
         """What a person needs to see why it does not go on."""
@@ -218,11 +220,9 @@ class Simulation:
         """One envelope; sometimes with one that nobody can read before it."""
         place = self._route(commands[0]) if partition is None else partition
         if self.lots.random() < 0.02:
-            self.envelopes_refused += 1
-            self.broker.publish(place, Message(b"{}", "no signature", CLIENT))
-        body = CommandEnvelope(commands=commands).model_dump_json().encode()
+            self.mail.post_unreadable(place)
         self.sent.extend((place, command) for command in commands)
-        self.broker.publish(place, Message(body, envelope_mac(MAC_KEY, body), CLIENT))
+        self.mail.post(place, commands)
 
     # What goes wrong.
 
@@ -268,8 +268,8 @@ class Simulation:
         for partition in range(PARTITIONS):
             self._check_order(Partition(partition))
         unreadable = [reason for _, _, reason in self.broker.parked if "signature" in reason]
-        assert len(unreadable) >= self.envelopes_refused
-        assert (len(unreadable) > 0) == (self.envelopes_refused > 0)
+        assert len(unreadable) >= self.mail.unreadable
+        assert (len(unreadable) > 0) == (self.mail.unreadable > 0)
 
     def _check_decided(self) -> None:
         for _, command in self.sent:
@@ -283,10 +283,10 @@ class Simulation:
 
     def _check_order(self, partition: Partition) -> None:
         first: dict[str, Partition] = {}
-        elsewhere: set[str] = set()
+        elsewhere = set(self.mail.went_ahead)
         order: list[str] = []
         for place, command in self.sent:
-            # What came by another's queue has no place in the order of its own.
+            # What came by another's queue, or ahead of its own, has no place in the order of its own.
             if first.setdefault(command.id, place) != place or self._route(command) != place:
                 elsewhere.add(command.id)
             elif place == partition and command.id not in order:

@@ -24,7 +24,8 @@ async def test_a_repeat_with_other_content_is_refused_and_changes_nothing(client
     assert await client.balance(source) == "9"
 
 
-async def test_sixty_four_clients_hammering_one_account_never_overdraw_it(client: Client) -> None:
+async def test_sixty_four_clients_hammering_one_account_never_overdraw_it(stack: Stack, client: Client) -> None:
+    ahead = await stack.metric("ledger_worker", "ledger_envelopes_total", way="direct")
     hot = await client.account(funds="100")
     others = await client.accounts(64)
 
@@ -35,6 +36,7 @@ async def test_sixty_four_clients_hammering_one_account_never_overdraw_it(client
     assert (statuses.count(201), statuses.count(422)) == (100, 156)
     assert await client.balance(hot) == "0"
     assert sum([Decimal(await client.balance(other)) for other in others]) == 100
+    assert await stack.metric("ledger_worker", "ledger_envelopes_total", way="direct") > ahead
 
 
 async def test_credits_to_other_partitions_go_through_transit(stack: Stack, client: Client) -> None:

@@ -37,6 +37,7 @@ class Channel:
     partition: Partition
     tags: "count[int]" = field(default_factory=lambda: count(1))
     unacknowledged: deque[tuple[int, Message]] = field(default_factory=deque[tuple[int, Message]])
+    done: set[int] = field(default_factory=set[int])
     is_open: bool = True
 
 
@@ -94,10 +95,10 @@ class Broker:
         self.pump(channel.partition)
         return True
 
-    def acknowledge(self, channel: Channel, tag: int) -> None:
-        """Up to `tag`, on a channel that the broker still knows."""
+    def acknowledge(self, channel: Channel) -> None:
+        """All that is done before anything that is not, on a channel that the broker still knows."""
         if channel.is_open:
-            while channel.unacknowledged and channel.unacknowledged[0][0] <= tag:
+            while channel.unacknowledged and channel.unacknowledged[0][0] in channel.done:
                 channel.unacknowledged.popleft()
             self.pump(channel.partition)
 
@@ -185,10 +186,11 @@ class MemoryBus:
         if channel is not None:
             self.broker.close(channel)
 
-    async def acknowledge(self, last: Inbound) -> None:
-        channel = self._channels.get(last.partition)
-        if channel is not None and channel is last.channel and not self.is_dead:
-            self.broker.acknowledge(channel, last.tag)
+    def acknowledge(self, done: Inbound) -> None:
+        channel = self._channels.get(done.partition)
+        if channel is not None and channel is done.channel and not self.is_dead:
+            channel.done.add(done.tag)
+            self.broker.acknowledge(channel)
 
     async def reply(self, reply_to: str, reply: Reply) -> None:
         if not self.is_dead:
@@ -251,6 +253,11 @@ class MemoryBus:
         """A delivery is on its way; those of one worker arrive in the order of their sending."""
         self._arriving.append(inbound)
         self._later(self._receive)
+
+    def receive_ahead(self, partition: Partition, message: Message) -> None:
+        """An envelope has come straight from its sender, whatever the broker delivers."""
+        inbound = Inbound(partition, message.body, message.mac, message.reply_to, False, None, 0, message.kind)
+        self._later(lambda: self._deliver(inbound))
 
     def _receive(self) -> None:
         inbound = self._arriving.popleft()

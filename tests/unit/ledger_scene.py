@@ -18,7 +18,7 @@ class Scene(Simulation):
 
     def __init__(self) -> None:
         super().__init__(seed=1)
-        self.fault_rate, self.delay_max_s, self.is_faulty = 0.0, 0.001, False
+        self.fault_rate, self.delay_max_s, self.is_faulty, self.mail.ahead = 0.0, 0.001, False, 0.0
         self.here, self.there = account_in(0), account_in(1)
 
     async def begin(self, *, workers: int = 1) -> None:

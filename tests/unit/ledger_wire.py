@@ -1,4 +1,4 @@
-"""The ledger's client on a wire of the test's own."""
+"""The ledger's client on a wire of the test's own: a broker, and a link to one worker."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -8,6 +8,7 @@ import pytest
 
 from shared import amqp
 from shared.amqp import BusError, Outgoing, Refused
+from shared.envelopes import read_ahead
 from shared.ids import Partition
 from shared.ledger_client import LedgerClient
 from shared.messages import Command, CommandEnvelope, Outcome, Reply, Settled
@@ -22,16 +23,19 @@ TURNS_OF_WAKING = 8
 
 
 class Wire:
-    """The broker's side: takes envelopes, confirms them when asked to, and lets replies be told."""
+    """The other side: takes envelopes, confirms them when asked to, and lets replies be told."""
 
     def __init__(self) -> None:
         self.envelopes: list[list[str]] = []
         self.keys: list[str] = []
+        self.ahead: list[list[str]] = []
+        self.linked = ""  # the worker that there is a link to
         self.confirms = asyncio.Event()
         self.confirms.set()
         self.fault: BusError | None = None
         self.refusing = ""
         self.client = LedgerClient("amqp://nowhere/", partitions=4, secret=SECRET, name="tests")
+        self.courier = self.client._courier
 
     async def publish(self, _: object, message: Outgoing) -> None:
         self.keys.append(message.key)
@@ -41,6 +45,22 @@ class Wire:
             raise self.fault
         if message.key == self.refusing:
             raise Refused(message.key)
+
+    async def send_ahead(self, worker: str, message: bytes) -> bool:
+        if worker == self.linked:
+            _, _, body = read_ahead(message)
+            self.ahead.append([command.id for command in CommandEnvelope.model_validate_json(body).commands])
+        return worker == self.linked
+
+    async def link(self) -> None:
+        """To the worker of the first queues, of which one reply came by the broker."""
+        [first] = self.send()
+        await self.left(1)
+        await self.tell(posted(first), owned=(0, 1), queue=0)
+        await self.client.answer(first, 60)
+        self.linked = "one"
+        self.envelopes.clear()
+        self.keys.clear()
 
     def send(self, count: int = 1) -> list[Sent]:
         return [self.client.send(move(), HERE) for _ in range(count)]
@@ -85,6 +105,7 @@ async def wired(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Wire]:
     monkeypatch.setattr(amqp, "publish", wire.publish)
     monkeypatch.setattr(amqp.Link, "run", never_opens)
     monkeypatch.setattr(wire.client, "is_ready", lambda: True)
+    monkeypatch.setattr(wire.client._links, "send", wire.send_ahead)
     running = asyncio.get_running_loop().create_task(wire.client.run())
     yield wire
     running.cancel()

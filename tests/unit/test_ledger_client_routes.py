@@ -80,7 +80,7 @@ async def test_what_goes_to_other_lines_before_the_sender_has_its_turn_leaves_th
     await wire.left(1)
     await wire.tell(posted(first), owned=(0, 1), queue=0)
     there = wire.client.send(MAKE.move(account_in(1), account_in(0), 1), Partition(1))
-    wire.client._leave(wire.client._lines[0], Envelope([first]))  # another one, that is late
+    wire.courier._leave(wire.courier._lines[0], Envelope([first]))  # another one, that is late
     await wire.left(2)
     wire.send()
     await wire.left(3)

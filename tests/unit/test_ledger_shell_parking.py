@@ -9,8 +9,8 @@ from shared.envelopes import envelope_mac
 from shared.ids import Partition, partition_of
 from shared.messages import Command, Reply
 from tests.builders import account_in
+from tests.property.mail import CLIENT, MAC_KEY
 from tests.property.simulated_worker import PARTITIONS
-from tests.property.simulation import CLIENT, MAC_KEY
 from tests.twins.bus import Message
 from tests.unit.ledger_scene import MAKE, Scene, play
 

@@ -1,10 +1,11 @@
-"""Those who hear their answers straight from this worker, not by the broker (ADR 14)."""
+"""Those who send envelopes straight to this worker, and hear their answers so, besides the broker (ADR 14, ADR 15)."""
 
 import asyncio
 import hmac
 import ipaddress
 import socket
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,15 +13,25 @@ import structlog
 from aiohttp import web
 from yarl import URL
 
-from shared.answer_links import HEARTBEAT_S, OPEN_S_MAX, PATH, LinkRefused, Session, fresh_nonce, hello_of
+from services.ledger_worker.ports import Inbound
+from shared.direct_links import (
+    AHEAD_BYTES_MAX,
+    HEARTBEAT_S,
+    MAC_BYTES,
+    OPEN_S_MAX,
+    PATH,
+    LinkRefused,
+    Session,
+    fresh_nonce,
+    hello_of,
+)
+from shared.envelopes import ENVELOPE_KIND, read_ahead
 
 log = structlog.get_logger()
 
 # Who leaves so much unread has stopped, and hears by the broker.
 UNREAD_BYTES_MAX: Final = 16 * 1024 * 1024
 CLOSE_S_MAX: Final = 1.0
-# One greeting, then nothing but heartbeats is expected from the other end.
-GREETING_BYTES_MAX: Final = 1_024
 AMQP_PORT: Final = 5672
 
 
@@ -38,11 +49,15 @@ class Link:
         self.transport.abort()
 
 
-class Listeners:
-    """By reply queue, which is the name that a sender gives with its commands."""
+class Senders:
+    """By reply queue, which is the name that a sender gives with its commands.
 
-    def __init__(self, secret: bytes) -> None:
+    `deliver` takes an envelope that came ahead of the broker; a plain call that must not wait.
+    """
+
+    def __init__(self, secret: bytes, deliver: Callable[[Inbound], None]) -> None:
         self._secret = secret
+        self._deliver = deliver
         self._links: dict[str, Link] = {}
         self._host = ""
         self._port = 0
@@ -63,7 +78,7 @@ class Listeners:
         try:
             host = await _address_towards(URL(broker), self._host) if _is_every_address(self._host) else self._host
         except OSError as fault:
-            log.warning("answers.no_address", fault=repr(fault))
+            log.warning("direct.no_address", fault=repr(fault))
             return
         self.address = str(URL.build(scheme="http", host=host, port=self._port, path=PATH))
 
@@ -77,12 +92,12 @@ class Listeners:
         if link is None:
             return False
         if link.transport.get_write_buffer_size() > UNREAD_BYTES_MAX:
-            log.warning("answers.unread", reply_to=reply_to)
+            log.warning("direct.unread", reply_to=reply_to)
             link.transport.abort()
             self._forget(reply_to, link)
             return False
         try:
-            await link.stream.send_bytes(link.session.mac(body) + body)
+            await link.stream.send_bytes(link.session.replies.sealed(body))
         except ConnectionError:
             self._forget(reply_to, link)
             return False
@@ -105,7 +120,7 @@ class Listeners:
         stream = web.WebSocketResponse(
             heartbeat=HEARTBEAT_S,
             compress=False,
-            max_msg_size=GREETING_BYTES_MAX,
+            max_msg_size=AHEAD_BYTES_MAX + MAC_BYTES + 1,  # the first size that is refused
             writer_limit=sys.maxsize,
             timeout=CLOSE_S_MAX,
         )
@@ -114,10 +129,19 @@ class Listeners:
             if transport is not None:
                 await self._serve(stream, transport)
         except (ConnectionError, TimeoutError, LinkRefused) as fault:
-            log.warning("answers.refused", peer=request.remote, fault=f"{type(fault).__name__}: {fault}")
+            log.warning("direct.refused", peer=request.remote, fault=f"{type(fault).__name__}: {fault}")
         if stream.prepared:
             await stream.close()
         return stream
+
+    def _take(self, reply_to: str, message: bytes) -> None:
+        try:
+            partition, mac, body = read_ahead(message)
+        except ValueError as fault:
+            raise LinkRefused("an envelope that nobody can read") from fault
+        self._deliver(
+            Inbound(partition, body, mac, reply_to, redelivered=False, channel=None, tag=0, kind=ENVELOPE_KIND)
+        )
 
     async def _serve(self, stream: web.WebSocketResponse, transport: asyncio.Transport) -> None:
         """Until the link ends. Raises LinkRefused, or a fault of the network."""
@@ -132,8 +156,9 @@ class Listeners:
             older.transport.abort()
         self._links[hello.reply_to] = link
         try:
-            async for _ in stream:
-                pass
+            async for message in stream:
+                if message.type is web.WSMsgType.BINARY:
+                    self._take(hello.reply_to, its.envelopes.opened(message.data))
         finally:
             self._forget(hello.reply_to, link)
 

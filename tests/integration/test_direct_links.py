@@ -4,11 +4,20 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from services.ledger_worker import listeners
-from services.ledger_worker.listeners import Listeners
-from shared import answer_links
+from services.ledger_worker import senders
+from services.ledger_worker.senders import Senders
+from shared import direct_links
 from tests.contract.conditions import eventually
-from tests.integration.answer_links import BROKER, LARGE_BYTES, LATER_REPLIES, REPLIES, SECRET, listening, sender
+from tests.integration.direct_links import (
+    BROKER,
+    LARGE_BYTES,
+    LATER_REPLIES,
+    REPLIES,
+    SECRET,
+    Worker,
+    listening,
+    sender,
+)
 from tests.integration.silence import way_to
 
 pytestmark = pytest.mark.usefixtures("no_rest")
@@ -16,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("no_rest")
 WORKERS = 101  # one more than aiohttp connects to unless it is told otherwise
 
 
-async def test_who_listens_is_told_everything_in_order(worker: Listeners) -> None:
+async def test_who_listens_is_told_everything_in_order(worker: Worker) -> None:
     told = [b"one", b"x" * LARGE_BYTES, b"", b"four"]
     async with sender() as one:
         assert not await worker.tell(REPLIES, b"nobody listens")
@@ -27,7 +36,7 @@ async def test_who_listens_is_told_everything_in_order(worker: Listeners) -> Non
     await eventually(lambda: not worker.hears(REPLIES))
 
 
-async def test_wanting_what_is_there_opens_no_second_link(worker: Listeners) -> None:
+async def test_wanting_what_is_there_opens_no_second_link(worker: Worker) -> None:
     async with sender() as one:
         for _ in range(3):
             one.links.want(worker.address, REPLIES)
@@ -37,7 +46,7 @@ async def test_wanting_what_is_there_opens_no_second_link(worker: Listeners) -> 
         assert len(one.links._ways) == 1
 
 
-async def test_a_reply_that_cannot_be_taken_in_ends_nothing(worker: Listeners) -> None:
+async def test_a_reply_that_cannot_be_taken_in_ends_nothing(worker: Worker) -> None:
     async with sender() as one:
         await one.listen(worker)
         for body in (b"rubbish", b"next"):
@@ -53,7 +62,7 @@ async def test_a_sender_hears_as_many_workers_as_there_are() -> None:
         await eventually(lambda: all(each.hears(REPLIES) for each in workers))
 
 
-async def test_a_reply_to_a_link_that_broke_goes_by_the_broker(worker: Listeners) -> None:
+async def test_a_reply_to_a_link_that_broke_goes_by_the_broker(worker: Worker) -> None:
     async with sender() as one:
         await one.listen(worker)
         worker._links[REPLIES].transport.abort()
@@ -62,8 +71,8 @@ async def test_a_reply_to_a_link_that_broke_goes_by_the_broker(worker: Listeners
 
 
 UNREACHABLE = (
-    "http://127.0.0.1:9/answers",
-    "http://a..b:1/answers",
+    "http://127.0.0.1:9/direct",
+    "http://a..b:1/direct",
     "http://.x/",
     "http://u:pŁ@127.0.0.1:1/",
     "file:///x",
@@ -72,9 +81,9 @@ UNREACHABLE = (
 
 
 async def test_a_worker_that_cannot_be_reached_is_tried_again_only_after_a_rest(
-    worker: Listeners, monkeypatch: pytest.MonkeyPatch
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(answer_links, "REST_S", 3_600.0)
+    monkeypatch.setattr(direct_links, "REST_S", 3_600.0)
     async with sender() as one:
         for _ in range(2):
             for address in UNREACHABLE:
@@ -83,7 +92,7 @@ async def test_a_worker_that_cannot_be_reached_is_tried_again_only_after_a_rest(
             assert len(one.links._ways) == len(UNREACHABLE) + 1
 
 
-async def test_a_link_that_the_worker_closes_may_begin_anew(worker: Listeners) -> None:
+async def test_a_link_that_the_worker_closes_may_begin_anew(worker: Worker) -> None:
     async with sender() as one:
         for told in (b"before", b"after"):
             await one.listen(worker)
@@ -94,7 +103,7 @@ async def test_a_link_that_the_worker_closes_may_begin_anew(worker: Listeners) -
         assert one.heard == [b"before", b"after"]
 
 
-async def test_an_older_reply_queue_is_heard_until_its_worker_answers_the_next(worker: Listeners) -> None:
+async def test_an_older_reply_queue_is_heard_until_its_worker_answers_the_next(worker: Worker) -> None:
     async with sender() as one:
         await one.listen(worker)
         await worker.tell(REPLIES, b"sent before the broker was lost")
@@ -104,7 +113,7 @@ async def test_an_older_reply_queue_is_heard_until_its_worker_answers_the_next(w
         await eventually(lambda: len(one.heard) == 2)
 
 
-async def test_a_second_link_of_the_same_name_ends_the_first_and_outlives_it(worker: Listeners) -> None:
+async def test_a_second_link_of_the_same_name_ends_the_first_and_outlives_it(worker: Worker) -> None:
     async with sender() as first, sender() as second:
         await first.listen(worker)
         link = worker._links[REPLIES]
@@ -116,11 +125,9 @@ async def test_a_second_link_of_the_same_name_ends_the_first_and_outlives_it(wor
         assert first.heard == []
 
 
-async def test_a_link_that_falls_silent_is_closed_by_both_ends(
-    worker: Listeners, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(answer_links, "HEARTBEAT_S", 0.2)
-    monkeypatch.setattr(listeners, "HEARTBEAT_S", 0.2)
+async def test_a_link_that_falls_silent_is_closed_by_both_ends(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(direct_links, "HEARTBEAT_S", 0.2)
+    monkeypatch.setattr(senders, "HEARTBEAT_S", 0.2)
     async with way_to(worker.address) as way, sender() as one:
         worker.address = way.url  # as others see it
         await one.listen(worker)
@@ -132,19 +139,19 @@ async def test_a_link_that_falls_silent_is_closed_by_both_ends(
 @pytest.mark.parametrize(
     ("bound", "broker", "address"),
     [
-        ("127.0.0.1", BROKER, "http://127.0.0.1:9100/answers"),
-        ("worker-1", BROKER, "http://worker-1:9100/answers"),
-        ("0.0.0.0", BROKER, "http://127.0.0.1:9100/answers"),  # noqa: S104 - told, not bound
+        ("127.0.0.1", BROKER, "http://127.0.0.1:9100/direct"),
+        ("worker-1", BROKER, "http://worker-1:9100/direct"),
+        ("0.0.0.0", BROKER, "http://127.0.0.1:9100/direct"),  # noqa: S104 - told, not bound
         ("0.0.0.0", "amqp://[::1]/", ""),  # noqa: S104 - told, not bound
-        ("::", "amqp://[::1]/", "http://[::1]:9100/answers"),
-        ("0:0:0:0:0:0:0:0", "amqp://[::1]/", "http://[::1]:9100/answers"),
+        ("::", "amqp://[::1]/", "http://[::1]:9100/direct"),
+        ("0:0:0:0:0:0:0:0", "amqp://[::1]/", "http://[::1]:9100/direct"),
         ("::", "amqp://nowhere.invalid/", ""),
     ],
 )
 async def test_others_reach_it_where_it_is_bound_or_where_the_broker_sees_it(
     bound: str, broker: str, address: str
 ) -> None:
-    found = Listeners(SECRET)
+    found = Senders(SECRET, lambda _: None)
     await found.locate(broker)
     assert not found.address  # it serves nowhere yet
     found.serve_at(bound, 9100)

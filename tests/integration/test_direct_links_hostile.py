@@ -7,16 +7,16 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from services.ledger_worker import listeners
-from services.ledger_worker.listeners import Listeners
-from shared import answer_links
-from shared.answer_links import PATH, Hello, Session, fresh_nonce
+from services.ledger_worker import senders
+from shared import direct_links
+from shared.direct_links import AHEAD_BYTES_MAX, PATH, Hello, Session, fresh_nonce
 from tests.contract.conditions import eventually
-from tests.integration.answer_links import (
+from tests.integration.direct_links import (
     LARGE_BYTES,
     LATER_REPLIES,
     REPLIES,
     SECRET,
+    Worker,
     greet,
     sender,
     serving,
@@ -30,7 +30,7 @@ UNREAD_BYTES = 100_000
 TOLD = 12  # messages, more than the kernel takes
 
 
-async def test_nobody_listens_without_the_secret(worker: Listeners) -> None:
+async def test_nobody_listens_without_the_secret(worker: Worker) -> None:
     async with sender(OTHER_SECRET) as stranger:
         stranger.links.want(worker.address, REPLIES)
         await stranger.has_given_up()
@@ -45,29 +45,29 @@ GREETINGS = {
     "no proof": json.dumps({"reply_to": REPLIES, "nonce": "n" * 32}),
     "a proof of something else": json.dumps({"reply_to": REPLIES, "nonce": "n" * 32, "proof": "0" * 64}),
     "a proof that is no text": json.dumps({"reply_to": REPLIES, "nonce": "n" * 32, "proof": "é" * 64}),
-    "too much": "x" * 100_000,
+    "too much": "x" * (AHEAD_BYTES_MAX + 100),
 }
 
 
 @pytest.mark.parametrize("greeting", GREETINGS.values(), ids=GREETINGS)
-async def test_who_greets_otherwise_is_shown_out(worker: Listeners, greeting: str | bytes) -> None:
+async def test_who_greets_otherwise_is_shown_out(worker: Worker, greeting: str | bytes) -> None:
     async with aiohttp.ClientSession() as session, session.ws_connect(worker.address) as link:
         await link.receive_str()
         await (link.send_str(greeting) if isinstance(greeting, str) else link.send_bytes(greeting))
         told = await link.receive(5)
         assert told.type is aiohttp.WSMsgType.CLOSE
-        assert (told.data == aiohttp.WSCloseCode.MESSAGE_TOO_BIG) == (len(greeting) > 1_024)
+        assert (told.data == aiohttp.WSCloseCode.MESSAGE_TOO_BIG) == (len(greeting) > AHEAD_BYTES_MAX)
     assert not worker._links
 
 
-async def test_who_says_nothing_is_shown_out(worker: Listeners, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listeners, "OPEN_S_MAX", 0.1)
+async def test_who_says_nothing_is_shown_out(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(senders, "OPEN_S_MAX", 0.1)
     async with aiohttp.ClientSession() as session, session.ws_connect(worker.address) as link:
         await link.receive_str()
         assert (await link.receive(5)).type is aiohttp.WSMsgType.CLOSE
 
 
-async def test_a_greeting_is_good_for_one_link(worker: Listeners) -> None:
+async def test_a_greeting_is_good_for_one_link(worker: Worker) -> None:
     async with sender() as one, aiohttp.ClientSession() as session:
         await one.listen(worker)
         async with session.ws_connect(worker.address) as first:
@@ -81,10 +81,10 @@ async def test_a_greeting_is_good_for_one_link(worker: Listeners) -> None:
                 await thief.send_str(greeting)
                 assert (await thief.receive(5)).type is aiohttp.WSMsgType.CLOSE
             await worker.tell(LATER_REPLIES, b"for the first alone")
-            assert its.opened(await first.receive_bytes()) == b"for the first alone"
+            assert its.replies.opened(await first.receive_bytes()) == b"for the first alone"
 
 
-async def test_a_link_to_one_worker_is_not_passed_on_to_another(worker: Listeners) -> None:
+async def test_a_link_to_one_worker_is_not_passed_on_to_another(worker: Worker) -> None:
     """What took over a port hands the greeting on to a worker that is asked by another address."""
     async with way_to(worker.address) as relay, sender() as one:
         one.links.want(relay.url, REPLIES)
@@ -112,14 +112,14 @@ async def test_what_does_not_know_the_secret_tells_nobody_anything(first: str | 
 
 async def test_a_message_counts_once_and_in_its_place() -> None:
     ends = [
-        Session(SECRET, "http://worker/answers", REPLIES, worker_nonce="w", sender_nonce="s")
+        Session(SECRET, "http://worker/direct", REPLIES, worker_nonce="w", sender_nonce="s")
         for _ in ("worker", "sender")
     ]
-    first, second = (ends[0].mac(body) + body for body in (b"one", b"two"))
-    assert ends[1].opened(first) == b"one"
+    first, second = (ends[0].replies.sealed(body) for body in (b"one", b"two"))
+    assert ends[1].replies.opened(first) == b"one"
     for wrong in (first, second[:-1], b"", second):
-        with pytest.raises(answer_links.LinkRefused):
-            ends[1].opened(wrong)
+        with pytest.raises(direct_links.LinkRefused):
+            ends[1].replies.opened(wrong)
 
 
 @pytest.mark.parametrize("name", ["secret", "address", "reply_to", "worker_nonce", "sender_nonce"])
@@ -129,13 +129,14 @@ def test_every_part_of_a_session_is_in_its_key(name: str) -> None:
     secrets = SECRET, SECRET if name in parts else OTHER_SECRET
     one, two = Session(secrets[0], **parts), Session(secrets[1], **other)
     assert one.proof() != two.proof()
-    assert one.mac(b"body") != two.mac(b"body")
+    for direction in ("replies", "envelopes"):
+        assert getattr(one, direction).sealed(b"body") != getattr(two, direction).sealed(b"body")
 
 
 async def test_who_reads_nothing_is_cut_off_and_nobody_waits_for_it(
-    worker: Listeners, monkeypatch: pytest.MonkeyPatch
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listeners, "UNREAD_BYTES_MAX", UNREAD_BYTES)
+    monkeypatch.setattr(senders, "UNREAD_BYTES_MAX", UNREAD_BYTES)
     async with aiohttp.ClientSession() as session, session.ws_connect(worker.address) as link:
         await greet(worker, link)
         told = 0
@@ -152,10 +153,10 @@ async def test_who_reads_nothing_is_cut_off_and_nobody_waits_for_it(
 
 
 async def test_a_worker_that_stops_waits_for_nobody_who_reads_nothing(
-    worker: Listeners, monkeypatch: pytest.MonkeyPatch
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listeners, "CLOSE_S_MAX", 0.2)
-    monkeypatch.setattr(listeners, "UNREAD_BYTES_MAX", TOLD * LARGE_BYTES)
+    monkeypatch.setattr(senders, "CLOSE_S_MAX", 0.2)
+    monkeypatch.setattr(senders, "UNREAD_BYTES_MAX", TOLD * LARGE_BYTES)
     async with aiohttp.ClientSession() as session, session.ws_connect(worker.address) as link:
         await greet(worker, link)
         for _ in range(TOLD):

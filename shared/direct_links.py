@@ -1,8 +1,8 @@
-"""The short way back: from the worker that decided straight to whoever sent the commands (ADR 14).
+"""The short way between whoever sends commands and the worker that decides them (ADR 14, ADR 15).
 
-Replies come by the broker, and say where their worker can be reached; from then on they come over a WebSocket to it.
-One that breaks, or cannot be opened, costs nothing but time: replies come by the broker again, and what was lost with
-it stands in the journal.
+Replies come by the broker, and say where their worker can be reached; from then on they come over a WebSocket to it,
+and by it envelopes go ahead of the broker. One that breaks, or cannot be opened, costs nothing but time: both go by the
+broker again, and what was lost with it stands in the journal, or comes by the broker.
 """
 
 import asyncio
@@ -21,16 +21,20 @@ from shared.messages.base import Message
 
 log = structlog.get_logger()
 
-PATH: Final = "/answers"
+PATH: Final = "/direct"
 # A link on which nothing is heard for one and a half of these is closed, by either end.
 HEARTBEAT_S: Final = 2.0
 OPEN_S_MAX: Final = 2.0
+# Who does not take a message within this time gets no more until it is heard again. Its lines wait so long, once.
+SEND_S_MAX: Final = 0.05
 # A worker whose link has ended, or could not be opened, is not tried again for so long.
 REST_S: Final = 5.0
 CLOSING: Final = aiohttp.ClientWSTimeout(ws_close=1.0)  # pyright: ignore[reportCallIssue] its fields are hidden from it
 # What the broker takes in one message.
 MESSAGE_BYTES_MAX: Final = 16 * 1024 * 1024
 MAC_BYTES: Final = 32
+# What goes ahead in one message. Larger envelopes take so long to decide that the way to there is nothing.
+AHEAD_BYTES_MAX: Final = 256 * 1024
 
 # Where a worker listens, and the reply queue of whoever hears it.
 Way: TypeAlias = tuple[str, str]
@@ -53,8 +57,30 @@ def fresh_nonce() -> str:
     return secrets.token_hex(16)
 
 
+class Stream:
+    """One direction of a link: each message carries its MAC with its number, which both ends count."""
+
+    def __init__(self, key: bytes, direction: bytes) -> None:
+        self._key = hmac.digest(key, direction, "sha256")
+        self._numbers = itertools.count()
+
+    def sealed(self, body: bytes) -> bytes:
+        """The next message."""
+        return self._mac(body) + body
+
+    def opened(self, message: bytes) -> bytes:
+        """The body of the next message. Raises LinkRefused."""
+        shown, body = message[:MAC_BYTES], message[MAC_BYTES:]
+        if not hmac.compare_digest(shown, self._mac(body)):
+            raise LinkRefused("a message that the other end did not send, or not now")
+        return body
+
+    def _mac(self, body: bytes) -> bytes:
+        return hmac.digest(self._key, b"%d\n" % next(self._numbers) + body, "sha256")
+
+
 class Session:
-    """What both ends of one link compute alike: the sender's proof, and the MAC of each message that it is told.
+    """What both ends of one link compute alike: the sender's proof, and the MACs of `replies` and `envelopes`.
 
     Its key is of this link alone: by the shared secret over the worker's address, the reply queue and a nonce of each
     end. So nothing can be said again on another link, or be passed on from another worker.
@@ -63,31 +89,26 @@ class Session:
     def __init__(self, secret: bytes, address: str, reply_to: str, *, worker_nonce: str, sender_nonce: str) -> None:
         parts = f"{address}\n{reply_to}\n{worker_nonce}\n{sender_nonce}"
         self._key = hmac.digest(secret, parts.encode(), "sha256")
-        self._numbers = itertools.count()
+        self.replies = Stream(self._key, b"replies")
+        self.envelopes = Stream(self._key, b"envelopes")
 
     def proof(self) -> str:
         """What only the sender says."""
         return hmac.digest(self._key, b"sender", "sha256").hex()
 
-    def mac(self, body: bytes) -> bytes:
-        """Of the next message; both ends count them."""
-        return hmac.digest(self._key, b"told %d\n" % next(self._numbers) + body, "sha256")
 
-    def opened(self, message: bytes) -> bytes:
-        """The body of the next message. Raises LinkRefused."""
-        shown, body = message[:MAC_BYTES], message[MAC_BYTES:]
-        if not hmac.compare_digest(shown, self.mac(body)):
-            raise LinkRefused("a message that the worker did not send, or not now")
-        return body
+class DirectLinks:
+    """The sender's end: one link for each worker that it hears of.
 
+    `hear` takes the bytes of a reply, and says which worker it is from (empty: none that can be told).
+    """
 
-class AnswerLinks:
-    """The sender's end: one link for each worker that it hears of. `hear` takes the bytes of a reply."""
-
-    def __init__(self, secret: bytes, hear: Callable[[bytes], None]) -> None:
+    def __init__(self, secret: bytes, hear: Callable[[bytes], str]) -> None:
         self._secret = secret
         self._hear = hear
         self._ways: dict[Way, asyncio.Task[None] | None] = {}
+        # By worker, those that take envelopes: who was heard of there has shown that it knows the secret.
+        self._open: dict[str, tuple[aiohttp.ClientWebSocketResponse, Stream]] = {}
         self._changed = asyncio.Event()
 
     async def run(self) -> None:
@@ -109,13 +130,30 @@ class AnswerLinks:
             self._ways[address, reply_to] = None
             self._changed.set()
 
+    async def send(self, worker: str, message: bytes) -> bool:
+        """Whether it may have left, to a worker that was heard directly. Waits SEND_S_MAX at most."""
+        way_out = self._open.get(worker)
+        if way_out is None or len(message) > AHEAD_BYTES_MAX:
+            return False
+        link, envelopes = way_out
+        try:
+            async with asyncio.timeout(SEND_S_MAX):
+                await link.send_bytes(envelopes.sealed(message))
+        except TimeoutError:
+            log.warning("direct.not_taken", worker=worker)
+            self._open.pop(worker, None)
+        except ConnectionError:
+            self._open.pop(worker, None)
+            return False
+        return True
+
     async def _keep(self, session: aiohttp.ClientSession, way: Way) -> None:
         try:
             await self._listen(session, way)
         except (aiohttp.ClientError, OSError, ValueError, LinkRefused) as fault:
-            log.warning("answers.unreachable", address=way[0], fault=f"{type(fault).__name__}: {fault}")
+            log.warning("direct.unreachable", address=way[0], fault=f"{type(fault).__name__}: {fault}")
         else:
-            log.info("answers.link_closed", address=way[0])
+            log.info("direct.link_closed", address=way[0])
         await asyncio.sleep(REST_S)
 
     def _forget(self, way: Way, _: "asyncio.Task[None]") -> None:
@@ -135,17 +173,24 @@ class AnswerLinks:
             its = Session(self._secret, address, reply_to, worker_nonce=worker_nonce, sender_nonce=sender_nonce)
             hello = Hello(reply_to=reply_to, nonce=sender_nonce, proof=its.proof())
             await link.send_str(hello.model_dump_json())
-            log.info("answers.link_open", address=address)
+            log.info("direct.link_open", address=address)
             self._replace(way)
-            async for message in link:
-                if message.type is aiohttp.WSMsgType.BINARY:
-                    self._take(its.opened(message.data))
+            way_out = link, its.envelopes
+            try:
+                async for message in link:
+                    if message.type is aiohttp.WSMsgType.BINARY and (
+                        worker := self._take(its.replies.opened(message.data))
+                    ):
+                        self._open[worker] = way_out
+            finally:
+                self._open = {worker: other for worker, other in self._open.items() if other is not way_out}
 
-    def _take(self, body: bytes) -> None:
+    def _take(self, body: bytes) -> str:
         try:
-            self._hear(body)
+            return self._hear(body)
         except Exception:
             log.exception("reply.not_taken")
+            return ""
 
     def _replace(self, way: Way) -> None:
         """Ends a link to the same worker under an older reply queue, which was good for what came before this one."""
