@@ -33,8 +33,8 @@ CLOSING: Final = aiohttp.ClientWSTimeout(ws_close=1.0)  # pyright: ignore[report
 # What the broker takes in one message.
 MESSAGE_BYTES_MAX: Final = 16 * 1024 * 1024
 MAC_BYTES: Final = 32
-# What goes ahead in one message. Larger envelopes take so long to decide that the way to there is nothing.
-AHEAD_BYTES_MAX: Final = 256 * 1024
+# What goes ahead in one message, about a hundred commands. More of them wait for each other, not for the broker.
+AHEAD_BYTES_MAX: Final = 32 * 1024
 
 # Where a worker listens, and the reply queue of whoever hears it.
 Way: TypeAlias = tuple[str, str]
