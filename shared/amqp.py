@@ -166,9 +166,14 @@ def closing(link: AbstractConnection | Channel) -> "asyncio.Future[Any]":
     return cast("asyncio.Future[Any]", link.closing)  # pyright: ignore[reportUnknownMemberType] aiormq leaves it open
 
 
+def fresh_message_id() -> str:
+    """One that no other message has."""
+    return f"{_PROCESS}{next(_NUMBERS):x}"
+
+
 @value
 class Outgoing:
-    """One message to publish. `message_id` is made fresh for each publish: aiormq maps returns by it."""
+    """One message to publish, once. `message_id` is made fresh unless it is given: aiormq maps returns by it."""
 
     exchange: str
     key: str
@@ -179,13 +184,14 @@ class Outgoing:
     headers: Mapping[str, str | int] | None = None
     persistent: bool = True
     mandatory: bool = True
+    message_id: str | None = None
 
     def properties(self) -> Basic.Properties:
         """AMQP properties. Never a priority: it would reorder commands."""
         return Basic.Properties(
             content_type="application/json",
             delivery_mode=2 if self.persistent else 1,
-            message_id=f"{_PROCESS}{next(_NUMBERS):x}",
+            message_id=self.message_id or fresh_message_id(),
             correlation_id=self.correlation_id,
             reply_to=self.reply_to,
             message_type=self.kind,
@@ -203,6 +209,11 @@ async def open_channel(connection: AbstractConnection, *, confirmed: bool) -> Ch
 async def open_confirmed(connection: AbstractConnection) -> Channel:
     """A channel whose publishes are confirmed and whose returns raise."""
     return await open_channel(connection, confirmed=True)
+
+
+def can_publish(channel: Channel | None) -> bool:
+    """Whether there is a channel, and the broker blocks nobody on it."""
+    return channel is not None and not channel.is_closed and is_unblocked(channel.connection)
 
 
 async def publish(channel: Channel | None, message: Outgoing, *, timeout_s: float = CONFIRM_TIMEOUT_S) -> None:

@@ -9,7 +9,7 @@ import structlog
 from shared import amqp
 from shared.amqp import BusError, Outgoing, Refused, Unroutable
 from shared.direct_links import DirectLinks
-from shared.envelopes import ahead_of, envelope, envelope_body
+from shared.envelopes import ahead_of, envelope_body, outgoing_envelope
 from shared.faults import FaultPoint, fault_point
 from shared.ids import AccountId, Partition, partition_of, subkey
 from shared.lines import Envelope, Line
@@ -93,10 +93,11 @@ class Courier:
         envelope = line.take()
         parts = self._parts(line.queue, envelope.sent)
         fault_point(FaultPoint.GATEWAY_BEFORE_PUBLISH)
-        if await self._go_ahead(line, envelope, parts):
-            publishing.create_task(self._publish(line, envelope, parts), name=f"envelope of line {line.queue}")
-        else:
-            await self._publish(line, envelope, parts)
+        is_ahead = self._go_ahead(line, envelope, parts)
+        # A task in any case, so that they are published in their order.
+        confirming = publishing.create_task(self._publish(line, envelope, parts), name=f"envelope of {line.queue}")
+        if not is_ahead:
+            await confirming
 
     def _parts(self, queue: Partition, carried: Sequence[Sent]) -> list[Part]:
         """One message, or several if that would be too large."""
@@ -105,14 +106,16 @@ class Courier:
             middle = len(carried) // 2
             return [*self._parts(queue, carried[:middle]), *self._parts(queue, carried[middle:])]
         reply_to = self._connected().reply_to
-        return [Part(carried, envelope(queue, body, self._mac_key, commands=len(carried), reply_to=reply_to))]
+        return [Part(carried, outgoing_envelope(queue, body, self._mac_key, commands=len(carried), reply_to=reply_to))]
 
-    async def _go_ahead(self, line: Line, envelope: Envelope, parts: Sequence[Part]) -> bool:
-        """Whether the worker may have it, whatever becomes of the publish."""
+    def _go_ahead(self, line: Line, envelope: Envelope, parts: Sequence[Part]) -> bool:
+        """Whether the worker may have it, whatever becomes of the publish. Not what cannot even be published."""
         worker = self._routes.worker(line.queue)
         if worker is None or len(parts) > 1 or not line.may_go_ahead(envelope):
             return False
-        if not await self._links.send(worker, ahead_of(parts[0].message, line.queue)):
+        if not amqp.can_publish(self._connected().channel):
+            return False
+        if not self._links.offer(worker, ahead_of(parts[0].message, line.queue)):
             return False
         line.went_ahead(envelope)
         self.envelopes_ahead += 1

@@ -6,9 +6,11 @@ broker again, and what was lost with it stands in the journal, or comes by the b
 """
 
 import asyncio
+import contextlib
 import hmac
 import itertools
 import secrets
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Final, TypeAlias
@@ -25,8 +27,8 @@ PATH: Final = "/direct"
 # A link on which nothing is heard for one and a half of these is closed, by either end.
 HEARTBEAT_S: Final = 2.0
 OPEN_S_MAX: Final = 2.0
-# Who does not take a message within this time gets no more until it is heard again. Its lines wait so long, once.
-SEND_S_MAX: Final = 0.05
+# Of messages that a worker does not take; then it is offered no more.
+OFFERED_MAX: Final = 16
 # A worker whose link has ended, or could not be opened, is not tried again for so long.
 REST_S: Final = 5.0
 CLOSING: Final = aiohttp.ClientWSTimeout(ws_close=1.0)  # pyright: ignore[reportCallIssue] its fields are hidden from it
@@ -97,6 +99,34 @@ class Session:
         return hmac.digest(self._key, b"sender", "sha256").hex()
 
 
+class WayOut:
+    """What is offered to a worker over its link; nobody waits until it is taken."""
+
+    def __init__(self, link: aiohttp.ClientWebSocketResponse, stream: Stream) -> None:
+        self._link = link
+        self._stream = stream
+        self._offered: deque[bytes] = deque()
+        self._changed = asyncio.Event()
+
+    def offer(self, message: bytes) -> bool:
+        """Whether it may reach the worker."""
+        if len(self._offered) >= OFFERED_MAX or self._link.closed:
+            return False
+        self._offered.append(message)
+        self._changed.set()
+        return True
+
+    async def run(self) -> None:
+        """Sends until cancelled, or until the link ends."""
+        with contextlib.suppress(ConnectionError):
+            while True:
+                await self._changed.wait()
+                self._changed.clear()
+                while self._offered:
+                    await self._link.send_bytes(self._stream.sealed(self._offered[0]))
+                    self._offered.popleft()
+
+
 class DirectLinks:
     """The sender's end: one link for each worker that it hears of.
 
@@ -108,7 +138,7 @@ class DirectLinks:
         self._hear = hear
         self._ways: dict[Way, asyncio.Task[None] | None] = {}
         # By worker, those that take envelopes: who was heard of there has shown that it knows the secret.
-        self._open: dict[str, tuple[aiohttp.ClientWebSocketResponse, Stream]] = {}
+        self._open: dict[str, WayOut] = {}
         self._changed = asyncio.Event()
 
     async def run(self) -> None:
@@ -120,7 +150,7 @@ class DirectLinks:
                 await self._changed.wait()
                 self._changed.clear()
                 for way in [way for way, task in self._ways.items() if task is None]:
-                    task = group.create_task(self._keep(session, way), name=f"answers of {way[0]}")
+                    task = group.create_task(self._keep(session, group, way), name=f"answers of {way[0]}")
                     task.add_done_callback(partial(self._forget, way))
                     self._ways[way] = task
 
@@ -130,26 +160,14 @@ class DirectLinks:
             self._ways[address, reply_to] = None
             self._changed.set()
 
-    async def send(self, worker: str, message: bytes) -> bool:
-        """Whether it may have left, to a worker that was heard directly. Waits SEND_S_MAX at most."""
+    def offer(self, worker: str, message: bytes) -> bool:
+        """Whether it may reach the worker: one that was heard directly, and takes what it is sent. Never waits."""
         way_out = self._open.get(worker)
-        if way_out is None or len(message) > AHEAD_BYTES_MAX:
-            return False
-        link, envelopes = way_out
-        try:
-            async with asyncio.timeout(SEND_S_MAX):
-                await link.send_bytes(envelopes.sealed(message))
-        except TimeoutError:
-            log.warning("direct.not_taken", worker=worker)
-            self._open.pop(worker, None)
-        except ConnectionError:
-            self._open.pop(worker, None)
-            return False
-        return True
+        return way_out is not None and len(message) <= AHEAD_BYTES_MAX and way_out.offer(message)
 
-    async def _keep(self, session: aiohttp.ClientSession, way: Way) -> None:
+    async def _keep(self, session: aiohttp.ClientSession, group: asyncio.TaskGroup, way: Way) -> None:
         try:
-            await self._listen(session, way)
+            await self._listen(session, group, way)
         except (aiohttp.ClientError, OSError, ValueError, LinkRefused) as fault:
             log.warning("direct.unreachable", address=way[0], fault=f"{type(fault).__name__}: {fault}")
         else:
@@ -159,7 +177,7 @@ class DirectLinks:
     def _forget(self, way: Way, _: "asyncio.Task[None]") -> None:
         del self._ways[way]
 
-    async def _listen(self, session: aiohttp.ClientSession, way: Way) -> None:
+    async def _listen(self, session: aiohttp.ClientSession, group: asyncio.TaskGroup, way: Way) -> None:
         """Until the link ends. Raises LinkRefused, ValueError (an address that is none), or a fault of the network."""
         address, reply_to = way
         async with asyncio.timeout(OPEN_S_MAX):
@@ -175,7 +193,8 @@ class DirectLinks:
             await link.send_str(hello.model_dump_json())
             log.info("direct.link_open", address=address)
             self._replace(way)
-            way_out = link, its.envelopes
+            way_out = WayOut(link, its.envelopes)
+            sending = group.create_task(way_out.run(), name=f"envelopes to {address}")
             try:
                 async for message in link:
                     if message.type is aiohttp.WSMsgType.BINARY and (
@@ -183,6 +202,7 @@ class DirectLinks:
                     ):
                         self._open[worker] = way_out
             finally:
+                sending.cancel()
                 self._open = {worker: other for worker, other in self._open.items() if other is not way_out}
 
     def _take(self, body: bytes) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from shared import topology
-from shared.amqp import Outgoing
+from shared.amqp import Outgoing, fresh_message_id
 from shared.ids import Partition
 from shared.messages import Command, CommandEnvelope
 
@@ -25,17 +25,17 @@ def envelope_body(commands: Sequence[Command]) -> bytes:
 
 def ahead_of(message: Outgoing, queue: Partition) -> bytes:
     """An envelope as it goes straight to its worker: what the broker would say of it, then the same bytes (ADR 15)."""
-    return f"{queue} {(message.headers or {})[MAC_HEADER]}\n".encode() + message.body
+    return f"{queue} {message.message_id} {(message.headers or {})[MAC_HEADER]}\n".encode() + message.body
 
 
-def read_ahead(message: bytes) -> tuple[Partition, str, bytes]:
-    """The partition of its queue, its MAC and its bytes. Raises ValueError."""
+def read_ahead(message: bytes) -> tuple[Partition, str, str, bytes]:
+    """The partition of its queue, its id, its MAC and its bytes. Raises ValueError."""
     head, _, body = message.partition(b"\n")
-    queue, mac = head.decode("ascii").split(" ")
-    return Partition(int(queue)), mac, body
+    queue, message_id, mac = head.decode("ascii").split(" ")
+    return Partition(int(queue)), message_id, mac, body
 
 
-def envelope(queue: Partition, body: bytes, key: bytes, *, commands: int, reply_to: str | None) -> Outgoing:
+def outgoing_envelope(queue: Partition, body: bytes, key: bytes, *, commands: int, reply_to: str | None) -> Outgoing:
     """The message with `body`, the bytes of so many commands, for the queue of a partition."""
     return Outgoing(
         topology.COMMANDS,
@@ -44,4 +44,5 @@ def envelope(queue: Partition, body: bytes, key: bytes, *, commands: int, reply_
         ENVELOPE_KIND,
         reply_to=reply_to,
         headers={MAC_HEADER: envelope_mac(key, body), "p": int(queue), "n": commands},
+        message_id=fresh_message_id(),
     )

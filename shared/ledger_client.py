@@ -165,10 +165,10 @@ class LedgerClient:
             self._fail(sent, fault)
 
     def _fail(self, sent: Sent, fault: BusError) -> None:
-        # A worker may have had it before the broker did not take it.
+        # Of what went ahead a worker may tell the outcome in a moment.
         sent.fault = SendUnknown(repr(fault)) if sent.went_ahead and not isinstance(fault, SendUnknown) else fault
         sent.wake()
-        if sent.outcome is None:  # else its legs may still be told
+        if sent.outcome is None and sent.is_ended:  # else its outcome or its legs may still be told
             self._in_flight.forget(sent)
 
     def _hear(self, body: bytes) -> str:

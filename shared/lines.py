@@ -31,6 +31,7 @@ class Envelope:
 
     sent: Sequence[Sent]
     went_ahead: bool = False
+    is_confirmed: bool = False
     _late: Callable[[], None] | None = None
     _timer: asyncio.TimerHandle | None = None
 
@@ -64,6 +65,8 @@ class Line:
         self._waiting: deque[Sent] = deque()
         self._under_way: list[Envelope] = []
         self._unconfirmed: set[Envelope] = set()
+        # The last that became of an envelope is that the broker confirmed it and a worker answered it.
+        self._is_heard = False
 
     def add(self, sent: Sent) -> None:
         """At the end of the line."""
@@ -79,9 +82,11 @@ class Line:
         return envelope
 
     def may_go_ahead(self, envelope: Envelope) -> bool:
-        """Not past what is under way by the broker alone, nor if the broker is far behind."""
-        return len(self._unconfirmed) < UNCONFIRMED_MAX and all(
-            other.went_ahead or other is envelope for other in self._under_way
+        """Only if the line is heard, the broker not far behind, and nothing is under way by the broker alone."""
+        return (
+            self._is_heard
+            and len(self._unconfirmed) < UNCONFIRMED_MAX
+            and all(other.went_ahead or other is envelope for other in self._under_way)
         )
 
     def went_ahead(self, envelope: Envelope) -> None:
@@ -100,20 +105,25 @@ class Line:
     def confirmed(self, envelope: Envelope, late: Callable[[], None]) -> None:
         """The broker has it; `late` is called unless it is answered in time."""
         self._unconfirmed.discard(envelope)
+        envelope.is_confirmed = True
         if envelope in self._under_way:
             envelope.expect(late)
+        else:
+            self._is_heard = True  # it went ahead and was answered first
 
     def hear(self, answered: Container[Question]) -> None:
         """Ends what was answered. What is still under way was not served before, and has its time from now on."""
         ended = [envelope for envelope in self._under_way if envelope.last in answered]
         for envelope in ended:
+            self._is_heard = self._is_heard or envelope.is_confirmed
             self.end(envelope)
         if ended:
             for envelope in self._under_way:
                 envelope.expect()
 
     def lost(self, envelope: Envelope) -> None:
-        """The broker did not confirm it, or nobody answers it."""
+        """The broker did not confirm it, or nobody answers it: until one fares better, none goes ahead."""
+        self._is_heard = False
         self._unconfirmed.discard(envelope)
         self.end(envelope)
 

@@ -25,7 +25,7 @@ class Answer:
 class Sent:
     """A command on its way. Several callers may wait for the same one.
 
-    `fault`: how its publish ended, if not well. `went_ahead`: a worker may have it whatever became of the publish.
+    `fault`: how its publish ended, if not well. `went_ahead`: a worker may have it all the same, and answer.
     """
 
     command: Command | MixCreate
@@ -37,9 +37,9 @@ class Sent:
 
     @property
     def is_ended(self) -> bool:
-        """Decided with every leg settled, or not published."""
+        """Decided with every leg settled, or on no way to a worker."""
         if self.outcome is None:
-            return self.fault is not None
+            return self.fault is not None and not self.went_ahead
         return len(self.settled) >= len(self.outcome.legs)
 
     async def wait(self, timeout_s: float) -> None:
@@ -72,9 +72,9 @@ class InFlight:
         return self._count
 
     def find(self, command: Command | MixCreate) -> Sent | None:
-        """The same command, sent before and not ended; None when there is none."""
+        """The same command, sent before, and neither ended nor failed; None when there is none."""
         for sent in self._by_id.get(command.id, ()):
-            if sent.command.fingerprint == command.fingerprint and not sent.is_ended:
+            if sent.command.fingerprint == command.fingerprint and sent.fault is None and not sent.is_ended:
                 return sent
         return None
 

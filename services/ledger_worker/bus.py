@@ -19,7 +19,7 @@ from services.ledger_worker.ports import Inbound
 from services.ledger_worker.senders import Senders
 from shared import amqp, topology
 from shared.amqp import Outgoing
-from shared.envelopes import MAC_HEADER, envelope, envelope_body
+from shared.envelopes import MAC_HEADER, envelope_body, outgoing_envelope
 from shared.ids import Partition, subkey
 from shared.messages import BatchEvent, Command, Nudge, Reply
 
@@ -151,7 +151,7 @@ class RabbitBus:
         body = envelope_body(commands)
         await amqp.publish(
             self._confirmed,
-            envelope(partition, body, self._mac_key, commands=len(commands), reply_to=reply_to),
+            outgoing_envelope(partition, body, self._mac_key, commands=len(commands), reply_to=reply_to),
             timeout_s=SEND_ON_S_MAX,
         )
 
@@ -205,6 +205,9 @@ class RabbitBus:
             return  # _open_consuming sets the event again
         channel = await amqp.open_channel(connection, confirmed=False)
         await channel.basic_qos(prefetch_count=PREFETCH_ENVELOPES)
+        if partition not in self._wanted:  # given back meanwhile: nobody would acknowledge what it brought
+            await channel.close()
+            return
 
         async def received(message: amqp.Delivery) -> None:
             self._deliver(_inbound(partition, channel, message))
@@ -280,4 +283,5 @@ def _inbound(partition: Partition, channel: amqp.Channel, message: amqp.Delivery
         channel,
         message.delivery_tag,
         properties.message_type,
+        properties.message_id,
     )

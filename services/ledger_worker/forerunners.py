@@ -14,8 +14,8 @@ from shared.ids import Partition
 # What is older has no copy to come, or one that is found decided.
 KNOWN_MAX: Final = 1_024
 
-# Sender and signature of an envelope's bytes. Two that are alike have the same effect: either may stand for the other.
-Likeness: TypeAlias = tuple[Partition, str | None, str | None]
+# Of one envelope and its copy alike, and of no other: partition of the queue, sender, id and signature.
+Likeness: TypeAlias = tuple[Partition, str | None, str | None, str | None]
 
 
 @dataclass(slots=True, eq=False)
@@ -32,29 +32,21 @@ class Forerunners:
     def __init__(self) -> None:
         self._known: OrderedDict[Likeness, Forerunner | None] = OrderedDict()
 
-    def overtaken(self, inbound: Inbound) -> bool:
+    def is_overtaken(self, inbound: Inbound) -> bool:
         """Whether the broker's copy of this forerunner was faster."""
-        key = _likeness(inbound)
-        if key in self._known and self._known[key] is None:
-            del self._known[key]
-            return True
-        return False
+        return _likeness(inbound) in self._known
 
-    def add(self, inbound: Inbound) -> Forerunner | None:
-        """Knows a forerunner from here on; None if one like it is known: this one is decided for itself."""
-        key = _likeness(inbound)
-        if key in self._known:
-            return None
+    def add(self, inbound: Inbound) -> Forerunner:
+        """Knows a forerunner from here on."""
         forerunner = Forerunner()
-        self._remember(key, forerunner)
+        self._remember(inbound, forerunner)
         return forerunner
 
     def meet(self, copy: Inbound) -> Forerunner | None:
-        """The forerunner of a copy that the broker delivers; None: it must be decided."""
-        key = _likeness(copy)
-        forerunner = self._known.pop(key, None)
+        """The forerunner of a copy that the broker delivers; None: the copy must be decided."""
+        forerunner = self._known.pop(_likeness(copy), None)
         if forerunner is None:
-            self._remember(key, None)
+            self._remember(copy, None)
         return forerunner
 
     def forget(self, partition: Partition) -> None:
@@ -62,11 +54,11 @@ class Forerunners:
         for key in [key for key in self._known if key[0] == partition]:
             del self._known[key]
 
-    def _remember(self, key: Likeness, forerunner: Forerunner | None) -> None:
-        self._known[key] = forerunner
+    def _remember(self, inbound: Inbound, forerunner: Forerunner | None) -> None:
+        self._known[_likeness(inbound)] = forerunner
         if len(self._known) > KNOWN_MAX:
             self._known.popitem(last=False)
 
 
 def _likeness(inbound: Inbound) -> Likeness:
-    return inbound.partition, inbound.reply_to, inbound.mac
+    return inbound.partition, inbound.reply_to, inbound.message_id, inbound.mac

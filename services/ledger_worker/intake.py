@@ -4,6 +4,7 @@ import hmac
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import structlog
 from pydantic import ValidationError
@@ -17,6 +18,9 @@ from shared.ids import Partition, subkey
 from shared.messages import Command, CommandEnvelope, routed_by
 
 log = structlog.get_logger()
+
+# Behind so many envelopes nothing is taken ahead: a line as long as that is the broker's to keep.
+DEPTH_AHEAD_MAX: Final = 64
 
 
 class EnvelopeRefused(Exception):
@@ -106,6 +110,10 @@ class Inbox:
         """Forgets what waits for a partition: the broker delivers it again to whoever consumes next."""
         self._waiting.pop(partition, None)
 
+    def depth(self, partition: Partition) -> int:
+        """How many envelopes wait for a partition."""
+        return len(self._waiting.get(partition, ()))
+
     def has_work(self, partitions: Iterable[Partition]) -> bool:
         """Whether anything waits for one of these partitions."""
         return any(self._waiting.get(partition) for partition in partitions)
@@ -171,11 +179,11 @@ class Intake:
         self._forerunners.forget(partition)
 
     def _add_ahead(self, inbound: Inbound, now_s: float) -> None:
-        if not self._forerunners.overtaken(inbound):
-            commands = self._reader.read(inbound)
-            forerunner = self._forerunners.add(inbound)
-            self.inbox.add(Opened(inbound, commands, now_s, forerunner=forerunner))
-            metrics.ENVELOPES.labels("direct").inc()
+        if self._forerunners.is_overtaken(inbound) or self.inbox.depth(inbound.partition) >= DEPTH_AHEAD_MAX:
+            return
+        commands = self._reader.read(inbound)
+        self.inbox.add(Opened(inbound, commands, now_s, forerunner=self._forerunners.add(inbound)))
+        metrics.ENVELOPES.labels("direct").inc()
 
     def _open(self, inbound: Inbound, now_s: float) -> None:
         self.inbox.add(Opened(inbound, self._reader.read(inbound), now_s))

@@ -173,6 +173,7 @@ class Inbound:
     channel: object | None
     tag: int
     kind: str | None = None
+    message_id: str | None = None
 
     @property
     def is_ahead(self) -> bool:

@@ -136,11 +136,21 @@ class Senders:
 
     def _take(self, reply_to: str, message: bytes) -> None:
         try:
-            partition, mac, body = read_ahead(message)
+            partition, message_id, mac, body = read_ahead(message)
         except ValueError as fault:
             raise LinkRefused("an envelope that nobody can read") from fault
         self._deliver(
-            Inbound(partition, body, mac, reply_to, redelivered=False, channel=None, tag=0, kind=ENVELOPE_KIND)
+            Inbound(
+                partition,
+                body,
+                mac,
+                reply_to,
+                redelivered=False,
+                channel=None,
+                tag=0,
+                kind=ENVELOPE_KIND,
+                message_id=message_id,
+            )
         )
 
     async def _serve(self, stream: web.WebSocketResponse, transport: asyncio.Transport) -> None:

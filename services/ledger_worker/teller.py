@@ -82,7 +82,7 @@ class Teller:
         """Takes a delivery in; never waits. One that cannot be read is parked in its turn."""
         line = self.lines.get(inbound.partition)
         if line is None or (line.is_draining and inbound.is_ahead):
-            return  # given back or lost: its channel is being closed, and the broker will deliver it to the next owner
+            return  # given back or lost: its channel is being closed, and the broker delivers to the next owner
         finished = self._intake.add(inbound, self._clock.monotonic_s())
         if finished is not None:
             self._bus.acknowledge(finished)

@@ -1,8 +1,10 @@
 """How envelopes leave the simulated clients: by the broker alone, or straight to a worker as well."""
 
 import asyncio
+import itertools
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from shared.envelopes import envelope_mac
 from shared.ids import Partition, subkey
@@ -33,6 +35,7 @@ class Mail:
         self._workers = workers
         self._delay = delay
         self.ahead = lots.choice((0.0, 0.5, 1.0))
+        self._ids = (f"message-{number}" for number in itertools.count())
         self.went_ahead: set[str] = set()  # ids of commands
         self.on_their_way = 0
         self.unreadable = 0
@@ -49,7 +52,7 @@ class Mail:
     def envelope(self, commands: Sequence[Command]) -> Message:
         """A client's, signed."""
         body = CommandEnvelope(commands=tuple(commands)).model_dump_json().encode()
-        return Message(body, envelope_mac(MAC_KEY, body), CLIENT)
+        return Message(body, envelope_mac(MAC_KEY, body), CLIENT, message_id=next(self._ids))
 
     def post_unreadable(self, place: Partition) -> None:
         """What a worker cannot verify, and parks."""
@@ -62,7 +65,9 @@ class Mail:
         taken_for_it = [worker for worker in self._workers if worker.name == owner and self._lots.random() < 0.9]
         for worker in taken_for_it or self._workers[:1]:
             self._later(lambda bus=worker.bus: bus.receive_ahead(place, message))
-        self._later(lambda: self._broker.publish(place, message))
+        # Or the broker did not take it, and the client repeats the same, which is another message.
+        published = replace(message, message_id=next(self._ids)) if self._lots.random() < 0.1 else message
+        self._later(lambda: self._broker.publish(place, published))
 
     def _later(self, act: Callable[[], None]) -> None:
         def acts() -> None:

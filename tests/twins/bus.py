@@ -26,6 +26,7 @@ class Message:
     mac: str | None = None
     reply_to: str | None = None
     kind: str | None = ENVELOPE_KIND
+    message_id: str | None = None
     deliveries: int = 0
 
 
@@ -131,6 +132,7 @@ class Broker:
                 active,
                 tag,
                 message.kind,
+                message.message_id,
             )
             message.deliveries += 1
             active.bus.receive_soon(inbound)
@@ -256,7 +258,17 @@ class MemoryBus:
 
     def receive_ahead(self, partition: Partition, message: Message) -> None:
         """An envelope has come straight from its sender, whatever the broker delivers."""
-        inbound = Inbound(partition, message.body, message.mac, message.reply_to, False, None, 0, message.kind)
+        inbound = Inbound(
+            partition,
+            message.body,
+            message.mac,
+            message.reply_to,
+            redelivered=False,
+            channel=None,
+            tag=0,
+            kind=message.kind,
+            message_id=message.message_id,
+        )
         self._later(lambda: self._deliver(inbound))
 
     def _receive(self) -> None:

@@ -30,6 +30,7 @@ class Wire:
         self.keys: list[str] = []
         self.ahead: list[list[str]] = []
         self.linked = ""  # the worker that there is a link to
+        self.can_publish = True
         self.confirms = asyncio.Event()
         self.confirms.set()
         self.fault: BusError | None = None
@@ -46,9 +47,12 @@ class Wire:
         if message.key == self.refusing:
             raise Refused(message.key)
 
-    async def send_ahead(self, worker: str, message: bytes) -> bool:
+    def takes(self, _: object) -> bool:
+        return self.can_publish
+
+    def offer(self, worker: str, message: bytes) -> bool:
         if worker == self.linked:
-            _, _, body = read_ahead(message)
+            _, _, _, body = read_ahead(message)
             self.ahead.append([command.id for command in CommandEnvelope.model_validate_json(body).commands])
         return worker == self.linked
 
@@ -105,7 +109,8 @@ async def wired(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Wire]:
     monkeypatch.setattr(amqp, "publish", wire.publish)
     monkeypatch.setattr(amqp.Link, "run", never_opens)
     monkeypatch.setattr(wire.client, "is_ready", lambda: True)
-    monkeypatch.setattr(wire.client._links, "send", wire.send_ahead)
+    monkeypatch.setattr(amqp, "can_publish", wire.takes)
+    monkeypatch.setattr(wire.client._links, "offer", wire.offer)
     running = asyncio.get_running_loop().create_task(wire.client.run())
     yield wire
     running.cancel()

@@ -1,8 +1,10 @@
 """What a worker takes in once, though it comes both straight from its sender and by the broker."""
 
+from typing import Any
+
 import pytest
 
-from services.ledger_worker import forerunners
+from services.ledger_worker import forerunners, intake
 from services.ledger_worker.core.line import World
 from services.ledger_worker.intake import EnvelopeReader, Intake, Opened
 from services.ledger_worker.ports import Inbound
@@ -22,15 +24,15 @@ class Line:
         self.intake = Intake(EnvelopeReader(World(4), SECRET))
         self.tag = 0
 
-    def ahead(self, body: bytes, *, reply_to: str = "sender", partition: Partition = HERE) -> Inbound | None:
-        mac = mac_of(body)
-        return self.intake.add(Inbound(partition, body, mac, reply_to, False, None, 0, ENVELOPE_KIND), 0.0)
+    def ahead(self, body: bytes, *, name: str = "m", reply_to: str = "sender", partition: Partition = HERE) -> None:
+        inbound = Inbound(partition, body, mac_of(body), reply_to, False, None, 0, ENVELOPE_KIND, name)
+        assert self.intake.add(inbound, 0.0) is None
 
-    def copy(self, body: bytes, *, reply_to: str = "sender", mac: str | None = None) -> tuple[Inbound, Inbound | None]:
+    def copy(self, body: bytes, *, name: str = "m", mac: str | None = None) -> tuple[Inbound, Inbound | None]:
         """By the broker; returns the delivery, and what can be acknowledged of it."""
         self.tag += 1
         mac = mac or mac_of(body)
-        inbound = Inbound(HERE, body, mac, reply_to, False, CHANNEL, self.tag, ENVELOPE_KIND)
+        inbound = Inbound(HERE, body, mac, "sender", False, CHANNEL, self.tag, ENVELOPE_KIND, name)
         return inbound, self.intake.add(inbound, 0.0)
 
     def taken(self) -> list[Opened]:
@@ -48,7 +50,7 @@ def body() -> bytes:
 
 def test_the_copy_that_comes_before_its_forerunner_is_finished_is_acknowledged_with_it() -> None:
     line, one = Line(), body()
-    assert line.ahead(one) is None
+    line.ahead(one)
     copy, finished = line.copy(one)
     assert finished is None
     [opened] = line.taken()
@@ -74,24 +76,22 @@ def test_a_forerunner_that_the_broker_overtook_is_not_decided() -> None:
     assert opened.finish() is copy
 
 
-def test_an_envelope_that_is_sent_again_is_answered_again_and_each_copy_is_acknowledged() -> None:
+def test_the_same_commands_sent_again_are_another_envelope() -> None:
     line, one = Line(), body()
     line.ahead(one)
-    line.ahead(one)
-    first, again = line.taken()
-    assert first.finish() is None
-    assert again.finish() is None
+    [opened] = line.taken()
+    opened.finish()
+    again, finished = line.copy(one, name="another")
+    assert finished is None
+    assert [opened.inbound for opened in line.taken()] == [again]
     copy, finished = line.copy(one)
     assert finished is copy
-    other, finished = line.copy(one)
-    assert finished is None
-    assert [opened.inbound for opened in line.taken()] == [other]
 
 
-def test_the_same_envelope_of_another_sender_or_queue_is_another() -> None:
+@pytest.mark.parametrize("other", [{"reply_to": "another"}, {"partition": THERE}, {"name": "another"}])
+def test_an_envelope_of_another_sender_queue_or_name_is_another(other: dict[str, Any]) -> None:
     line, one = Line(), body()
-    line.ahead(one, reply_to="another")
-    line.ahead(one, partition=THERE)
+    line.ahead(one, **other)
     copy, finished = line.copy(one)
     assert finished is None
     assert copy in [opened.inbound for opened in line.taken()]
@@ -100,12 +100,22 @@ def test_the_same_envelope_of_another_sender_or_queue_is_another() -> None:
 def test_what_waited_in_a_line_that_was_dropped_is_decided_when_the_broker_delivers_it() -> None:
     line, one, other = Line(), body(), body()
     line.ahead(one)
-    line.ahead(other, partition=THERE)
+    line.ahead(other, name="other", partition=THERE)
     line.intake.drop(HERE)
-    copy, finished = line.copy(one)
+    _, finished = line.copy(one)
     assert finished is None
     assert {opened.inbound.partition for opened in line.taken()} == {HERE, THERE}
-    assert line.intake._forerunners._known.keys() == {(HERE, "sender", copy.mac), (THERE, "sender", mac_of(other))}
+
+
+def test_a_line_that_is_long_takes_nothing_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "DEPTH_AHEAD_MAX", 2)
+    line, envelopes = Line(), [body() for _ in range(3)]
+    for number, each in enumerate(envelopes):
+        line.ahead(each, name=str(number))
+    assert len(line.taken()) == 2
+    left, finished = line.copy(envelopes[2], name="2")
+    assert finished is None
+    assert [opened.inbound for opened in line.taken()] == [left]
 
 
 def test_a_part_of_an_envelope_acknowledges_nothing_and_the_last_part_all_of_it() -> None:
@@ -121,7 +131,7 @@ def test_a_part_of_an_envelope_acknowledges_nothing_and_the_last_part_all_of_it(
 @pytest.mark.parametrize("wrong", [b"{}", b"rubbish"])
 def test_a_forerunner_that_cannot_be_read_is_left_to_the_broker(wrong: bytes) -> None:
     line = Line()
-    assert line.ahead(wrong) is None
+    line.ahead(wrong)
     assert line.taken() == []
     copy, finished = line.copy(wrong)
     assert finished is None
