@@ -110,16 +110,15 @@ class Courier:
 
     def _go_ahead(self, line: Line, envelope: Envelope, parts: Sequence[Part]) -> bool:
         """Whether the worker may have it, whatever becomes of the publish. Not what cannot even be published."""
-        worker = self._routes.worker(line.queue)
-        if worker is None or len(parts) > 1 or not line.may_go_ahead(envelope):
+        worker, reply_to = self._routes.worker(line.queue), parts[0].message.reply_to
+        if worker is None or reply_to is None or len(parts) > 1 or not line.may_go_ahead(envelope):
             return False
         if not amqp.can_publish(self._connected().channel):
             return False
-        if not self._links.offer(worker, ahead_of(parts[0].message, line.queue)):
+        if not self._links.offer(worker, reply_to, ahead_of(parts[0].message, line.queue)):
             return False
         line.went_ahead(envelope)
         self.envelopes_ahead += 1
-        fault_point(FaultPoint.GATEWAY_AHEAD)
         return True
 
     async def _publish(self, line: Line, envelope: Envelope, parts: Sequence[Part]) -> None:

@@ -19,6 +19,7 @@ import aiohttp
 import structlog
 from pydantic import Field, ValidationError
 
+from shared.faults import FaultPoint, fault_point
 from shared.messages.base import Message
 
 log = structlog.get_logger()
@@ -125,6 +126,7 @@ class WayOut:
                 while self._offered:
                     await self._link.send_bytes(self._stream.sealed(self._offered[0]))
                     self._offered.popleft()
+                    fault_point(FaultPoint.GATEWAY_AHEAD)
 
 
 class DirectLinks:
@@ -137,8 +139,8 @@ class DirectLinks:
         self._secret = secret
         self._hear = hear
         self._ways: dict[Way, asyncio.Task[None] | None] = {}
-        # By worker, those that take envelopes: who was heard of there has shown that it knows the secret.
-        self._open: dict[str, WayOut] = {}
+        # By worker and reply queue, those that take envelopes: who was heard there has shown that it knows the secret.
+        self._open: dict[tuple[str, str], WayOut] = {}
         self._changed = asyncio.Event()
 
     async def run(self) -> None:
@@ -160,9 +162,9 @@ class DirectLinks:
             self._ways[address, reply_to] = None
             self._changed.set()
 
-    def offer(self, worker: str, message: bytes) -> bool:
+    def offer(self, worker: str, reply_to: str, message: bytes) -> bool:
         """Whether it may reach the worker: one that was heard directly, and takes what it is sent. Never waits."""
-        way_out = self._open.get(worker)
+        way_out = self._open.get((worker, reply_to))
         return way_out is not None and len(message) <= AHEAD_BYTES_MAX and way_out.offer(message)
 
     async def _keep(self, session: aiohttp.ClientSession, group: asyncio.TaskGroup, way: Way) -> None:
@@ -200,10 +202,10 @@ class DirectLinks:
                     if message.type is aiohttp.WSMsgType.BINARY and (
                         worker := self._take(its.replies.opened(message.data))
                     ):
-                        self._open[worker] = way_out
+                        self._open[worker, reply_to] = way_out
             finally:
                 sending.cancel()
-                self._open = {worker: other for worker, other in self._open.items() if other is not way_out}
+                self._open = {key: other for key, other in self._open.items() if other is not way_out}
 
     def _take(self, body: bytes) -> str:
         try:

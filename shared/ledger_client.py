@@ -123,7 +123,7 @@ class LedgerClient:
             raise Refused("too many commands in flight")
         if not self.is_ready():
             raise NotSent("the broker is not connected or blocks publishers")
-        sent = Sent(command)
+        sent = Sent(command, went_ahead=self._in_flight.went_ahead(command))
         self._in_flight.add(sent)
         return sent, True
 

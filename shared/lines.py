@@ -32,6 +32,7 @@ class Envelope:
     sent: Sequence[Sent]
     went_ahead: bool = False
     is_confirmed: bool = False
+    is_doubted: bool = False  # one that left beside it was lost
     _late: Callable[[], None] | None = None
     _timer: asyncio.TimerHandle | None = None
 
@@ -65,7 +66,7 @@ class Line:
         self._waiting: deque[Sent] = deque()
         self._under_way: list[Envelope] = []
         self._unconfirmed: set[Envelope] = set()
-        # The last that became of an envelope is that the broker confirmed it and a worker answered it.
+        # Of what left after the last that was lost, something was confirmed by the broker and answered by a worker.
         self._is_heard = False
 
     def add(self, sent: Sent) -> None:
@@ -109,13 +110,13 @@ class Line:
         if envelope in self._under_way:
             envelope.expect(late)
         else:
-            self._is_heard = True  # it went ahead and was answered first
+            self._vouch(envelope)  # it went ahead and was answered first
 
     def hear(self, answered: Container[Question]) -> None:
         """Ends what was answered. What is still under way was not served before, and has its time from now on."""
         ended = [envelope for envelope in self._under_way if envelope.last in answered]
         for envelope in ended:
-            self._is_heard = self._is_heard or envelope.is_confirmed
+            self._vouch(envelope)
             self.end(envelope)
         if ended:
             for envelope in self._under_way:
@@ -124,6 +125,8 @@ class Line:
     def lost(self, envelope: Envelope) -> None:
         """The broker did not confirm it, or nobody answers it: until one fares better, none goes ahead."""
         self._is_heard = False
+        for other in (*self._under_way, *self._unconfirmed):
+            other.is_doubted = True
         self._unconfirmed.discard(envelope)
         self.end(envelope)
 
@@ -133,6 +136,10 @@ class Line:
         if envelope in self._under_way:
             self._under_way.remove(envelope)
             self._look()
+
+    def _vouch(self, answered: Envelope) -> None:
+        if answered.is_confirmed and not answered.is_doubted:
+            self._is_heard = True
 
     def _look(self) -> None:
         """The first envelope leaves at once, a second once as much waits as the first carries."""

@@ -78,6 +78,14 @@ class InFlight:
                 return sent
         return None
 
+    def went_ahead(self, command: Command | MixCreate) -> bool:
+        """Whether a worker may have the same command already, of somebody who waits for it."""
+        return any(
+            sent.went_ahead
+            for sent in self._by_id.get(command.id, ())
+            if sent.command.fingerprint == command.fingerprint
+        )
+
     def add(self, sent: Sent) -> None:
         """From here on replies reach it."""
         self._by_id.setdefault(sent.command.id, []).append(sent)
@@ -97,10 +105,11 @@ class InFlight:
         is_known = False
         for sent in self._by_id.get(outcome.id, ()):
             if sent.command.fingerprint == outcome.fingerprint:
-                is_known = True
                 if sent.outcome is None:
-                    sent.outcome = outcome
+                    # Whoever sent it anew repeats what the first has.
+                    sent.outcome = outcome.model_copy(update={"replayed": True}) if is_known else outcome
                     sent.wake()
+                is_known = True
         return is_known
 
     def settle(self, settled: Settled) -> None:

@@ -18,7 +18,7 @@ from services.gateway.rejections import field_errors, recorded_refusal, recorded
 from services.gateway.routes import Call
 from services.gateway.store.operations import read_operation
 from services.gateway.web.answers import Answer
-from shared.amqp import NotSent, Refused, SendUnknown, Unroutable
+from shared.amqp import BusError, NotSent, Refused, SendUnknown, Unroutable
 from shared.ids import CommandId, Partition
 from shared.messages import Command, MixCreate, OperationCancel, OperationRefuse, Outcome, RefusedKind, Settled
 from shared.messages import FieldError as MessageFieldError
@@ -118,7 +118,7 @@ async def submit(
     no effect, 504 where that is not known.
     """
     gateway, seconds = call.gateway, wait_s(call)
-    sent, answer = await _send(call, command, partition, seconds)
+    sent, answer, unknown = await _send(call, command, partition, seconds)
     outcome = None if answer is None else answer.outcome
     is_repeat = repeat if isinstance(command, MixCreate) else command.repeat
     replayed = sent.command is not command or (is_repeat if outcome is None else outcome.replayed)
@@ -128,8 +128,7 @@ async def submit(
         if seconds or is_repeat:
             recorded = await read_operation(gateway.database, command.id, within_s=LAST_LOOK_S)
         if recorded is None or recorded.outcome == "started":
-            gateway.metrics.undecided.inc()
-            return accepted(command)
+            return _undecided(call, command, unknown)
         gateway.metrics.resolved.inc()
         refusal = recorded_refusal(recorded, command.fingerprint, scale)
     else:
@@ -190,7 +189,8 @@ def anywhere(command: CommandId, partitions: int) -> Partition:
 
 async def _send(
     call: Call, command: Command | MixCreate, partition: Partition | None, seconds: float
-) -> tuple[Sent, LedgerAnswer | None]:
+) -> tuple[Sent, LedgerAnswer | None, BusError | None]:
+    """What was sent and what is known of it; at the end, why nobody knows whether it arrived. Raises Refusal, 503."""
     ledger = call.gateway.ledger
     try:
         if isinstance(command, MixCreate):
@@ -200,23 +200,34 @@ async def _send(
         else:
             raise ValueError("a command of the ledger goes to a partition")
         call.sent = command
-        return sent, await wait_for(call.gateway, sent, seconds)
+        try:
+            answer = await wait_for(call.gateway, sent, seconds)
+        except SendUnknown as fault:
+            return sent, None, fault
+        return sent, answer, sent.fault if answer is None else None
     except (NotSent, Unroutable) as fault:
         log.warning("command.not_sent", operation_id=command.id, partition=partition, fault=repr(fault))
         detail = "the message broker does not take commands"
         raise Refusal(Fault.UNAVAILABLE, detail, headers={"Retry-After": "1"}) from fault
     except Refused as fault:
         raise Refusal(Fault.OVERLOADED, "too many commands wait", headers={"Retry-After": "1"}) from fault
-    except SendUnknown as fault:
-        call.gateway.metrics.unknown.inc()
-        location = location_of(command)
-        log.warning("command.unknown", operation_id=command.id, partition=partition, fault=repr(fault))
-        raise Refusal(
-            Fault.OUTCOME_UNKNOWN,
-            "the command may or may not take effect: ask the operation, or repeat with the same key",
-            headers={"Operation-Id": command.id, "Location": location},
-            links={"operation": location, "cancel": cancel_link(command.id)},
-        ) from fault
+
+
+def _undecided(call: Call, command: Command | MixCreate, unknown: BusError | None) -> Answer:
+    """202, or the Refusal 504 if not even the broker is known to have it."""
+    metrics = call.gateway.metrics
+    if unknown is None:
+        metrics.undecided.inc()
+        return accepted(command)
+    metrics.unknown.inc()
+    location = location_of(command)
+    log.warning("command.unknown", operation_id=command.id, fault=repr(unknown))
+    raise Refusal(
+        Fault.OUTCOME_UNKNOWN,
+        "the command may or may not take effect: ask the operation, or repeat with the same key",
+        headers={"Operation-Id": command.id, "Location": location},
+        links={"operation": location, "cancel": cancel_link(command.id)},
+    ) from unknown
 
 
 async def wait_for(gateway: Gateway, sent: Sent, seconds: float) -> LedgerAnswer | None:

@@ -110,6 +110,11 @@ class Inbox:
         """Forgets what waits for a partition: the broker delivers it again to whoever consumes next."""
         self._waiting.pop(partition, None)
 
+    def drop_delivered(self, partition: Partition) -> None:
+        """Forgets what the broker delivered, and will again. What came ahead may be all that there is of it."""
+        waiting = self._waiting.get(partition, ())
+        self._waiting[partition] = deque(opened for opened in waiting if opened.inbound.is_ahead)
+
     def depth(self, partition: Partition) -> int:
         """How many envelopes wait for a partition."""
         return len(self._waiting.get(partition, ()))

@@ -94,8 +94,8 @@ class Teller:
         self._wake.set()
 
     def channel_lost(self, partition: Partition) -> None:
-        """What waits came over a channel that is gone: the broker will deliver it again."""
-        self._intake.drop(partition)
+        """What waits of the broker's came over a channel that is gone: it will be delivered again."""
+        self._intake.inbox.drop_delivered(partition)
 
     def hears(self) -> bool:
         """Whether deliveries can come in and answers go out."""

@@ -28,17 +28,18 @@ def message(body: bytes = BODY) -> Outgoing:
 async def test_an_envelope_comes_whole_to_a_worker_that_was_heard(worker: Worker) -> None:
     async with sender() as one:
         await one.listen(worker)
-        assert not one.links.offer(NAME, ahead_of(message(), P3))
+        assert not one.links.offer(NAME, REPLIES, ahead_of(message(), P3))
         await one.hears_its_name(worker)
         sent = message()
-        assert one.links.offer(NAME, ahead_of(sent, P3))
-        assert not one.links.offer("another", ahead_of(message(), P3))
+        assert one.links.offer(NAME, REPLIES, ahead_of(sent, P3))
+        assert not one.links.offer(NAME, "another queue", ahead_of(message(), P3))
+        assert not one.links.offer("another", REPLIES, ahead_of(message(), P3))
         await eventually(lambda: worker.came)
         mac = (sent.headers or {})["mac"]
         assert worker.came == [Inbound(P3, BODY, str(mac), REPLIES, False, None, 0, ENVELOPE_KIND, sent.message_id)]
         assert worker.came[0].is_ahead
     await eventually(lambda: not worker.hears(REPLIES))
-    assert not one.links.offer(NAME, ahead_of(message(), P3))
+    assert not one.links.offer(NAME, REPLIES, ahead_of(message(), P3))
 
 
 async def test_envelopes_come_in_order_and_those_that_are_too_large_not_at_all(worker: Worker) -> None:
@@ -46,9 +47,9 @@ async def test_envelopes_come_in_order_and_those_that_are_too_large_not_at_all(w
         await one.hears_its_name(worker)
         small, largest = ahead_of(message(), P3), ahead_of(message(b"x"), P3)
         largest += b"x" * (AHEAD_BYTES_MAX - len(largest))
-        assert not one.links.offer(NAME, largest + b"x")
+        assert not one.links.offer(NAME, REPLIES, largest + b"x")
         for each in (small, largest, small):
-            assert one.links.offer(NAME, each)
+            assert one.links.offer(NAME, REPLIES, each)
         await eventually(lambda: len(worker.came) == 3)
         assert [len(inbound.body) for inbound in worker.came] == [
             len(BODY),
@@ -105,12 +106,12 @@ async def test_a_worker_that_takes_nothing_is_offered_no_more() -> None:
         largest = bytes(AHEAD_BYTES_MAX)
         offered = 0
         async with asyncio.timeout(20):
-            while one.links.offer(NAME, largest):
+            while one.links.offer(NAME, REPLIES, largest):
                 offered += 1
                 await asyncio.sleep(0)
         assert offered > OFFERED_MAX  # what the kernel holds, and then some
         for _ in range(3):
-            assert not one.links.offer(NAME, largest)
+            assert not one.links.offer(NAME, REPLIES, largest)
         says.set()
         await eventually(lambda: len(one.heard) == 2)
-        assert not one.links.offer(NAME, largest)
+        assert not one.links.offer(NAME, REPLIES, largest)

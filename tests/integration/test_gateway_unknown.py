@@ -30,6 +30,7 @@ class Deaf:
     client: LedgerClient
     heard: Callable[[Answer], Answer | None]
     fault: BusError | None = None
+    arrives: bool = True
     partitions: int = 4
     envelopes: int = 0
     envelopes_ahead: int = 0
@@ -43,21 +44,27 @@ class Deaf:
         await self.client.ask_broker()
 
     def send(self, command: Command, partition: Partition) -> Sent:
-        return self.client.send(command, partition)
+        return self.client.send(command, partition) if self.arrives else Sent(command)
 
     def send_order(self, order: MixCreate) -> Sent:
         return self.client.send_order(order)
 
     async def answer(self, sent: Sent, timeout_s: float) -> Answer | None:
+        if not self.arrives:
+            sent.fault, sent.went_ahead = self.fault, True
+        answer = await self.client.answer(sent, timeout_s)
         if self.fault is not None:
             raise self.fault
-        answer = await self.client.answer(sent, timeout_s)
         return None if answer is None else self.heard(answer)
 
 
 @asynccontextmanager
 async def gateway(
-    served: Served, heard: Callable[[Answer], Answer | None], fault: BusError | None = None
+    served: Served,
+    heard: Callable[[Answer], Answer | None],
+    fault: BusError | None = None,
+    *,
+    arrives: bool = True,
 ) -> AsyncGenerator[Client]:
     """A gateway in this process, on the ledger of all."""
     stack = served.stack
@@ -73,7 +80,7 @@ async def gateway(
         running = group.create_task(client.run())
         while not client.is_ready():
             await asyncio.sleep(0.01)
-        async with serving(assemble(settings, Database(pool), Deaf(client, heard, fault))) as address:
+        async with serving(assemble(settings, Database(pool), Deaf(client, heard, fault, arrives))) as address:
             yield Client(f"http://{address}")
         running.cancel()
 
@@ -123,7 +130,6 @@ async def test_an_outcome_that_a_repeat_had_already_is_read_whole(served: Served
         (NotSent("x"), 503, "unavailable"),
         (Unroutable("x"), 503, "unavailable"),
         (Refused("x"), 503, "overloaded"),
-        (SendUnknown("x"), 504, "outcome_unknown"),
     ],
 )
 async def test_what_the_broker_did_not_confirm_is_answered_as_what_it_is(
@@ -133,10 +139,23 @@ async def test_what_the_broker_did_not_confirm_is_answered_as_what_it_is(
     async with gateway(served, lambda answer: answer, fault) as cut:
         told = await cut.post("/v1/transfers", body, key=name("key"))
     assert (told.status, told.code) == (status, code)
-    if status == 503:
-        assert told.headers["Retry-After"] == "1"
-        assert "Operation-Id" not in told.headers
-        return
-    # Unknown is not failed: in fact it arrived, and the answer says where to ask.
-    operation = await served.client.get(told.headers["Location"] + "&wait=10")
-    assert (operation["id"], operation["status"]) == (told.headers["Operation-Id"], "posted")
+    assert told.headers["Retry-After"] == "1"
+    assert "Operation-Id" not in told.headers
+
+
+@pytest.mark.parametrize("wait_s", [1, 6])
+async def test_what_nobody_knows_is_not_failed_and_a_repeat_ends_it(served: Served, name: Name, wait_s: int) -> None:
+    body, key = await pair(served.client, name), name("key")
+    async with gateway(served, lambda answer: answer, SendUnknown("x"), arrives=False) as cut:
+        told = await cut.post("/v1/transfers", body, key=key, prefer=f"wait={wait_s}")
+    assert (told.status, told.code) == (504, "outcome_unknown")
+    operation = await served.client.get(told.headers["Location"])
+    assert (operation["id"], operation["status"]) == (told.headers["Operation-Id"], "pending")
+    assert (await served.client.post("/v1/transfers", body, key=key)).status == 201
+
+
+async def test_what_nobody_confirmed_and_the_journal_holds_is_answered(served: Served, name: Name) -> None:
+    body = await pair(served.client, name)
+    async with gateway(served, lambda answer: answer, SendUnknown("x")) as cut:
+        told = await cut.post("/v1/transfers", body, key=name("key"))
+    assert (told.status, told.body["settled"]) == (201, True)

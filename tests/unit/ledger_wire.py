@@ -50,9 +50,9 @@ class Wire:
     def takes(self, _: object) -> bool:
         return self.can_publish
 
-    def offer(self, worker: str, message: bytes) -> bool:
+    def offer(self, worker: str, _: str, message: bytes) -> bool:
         if worker == self.linked:
-            _, _, _, body = read_ahead(message)
+            body = read_ahead(message)[-1]
             self.ahead.append([command.id for command in CommandEnvelope.model_validate_json(body).commands])
         return worker == self.linked
 
@@ -98,6 +98,10 @@ def move() -> Command:
     return MAKE.move(account_in(0), account_in(1), 1)
 
 
+def ids(*sent: Sent) -> list[str]:
+    return [each.command.id for each in sent]
+
+
 def posted(sent: Sent, *, legs: tuple[int, ...] = ()) -> Outcome:
     return Outcome(id=sent.command.id, fingerprint=sent.command.fingerprint, status="posted", legs=legs)
 
@@ -109,6 +113,7 @@ async def wired(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Wire]:
     monkeypatch.setattr(amqp, "publish", wire.publish)
     monkeypatch.setattr(amqp.Link, "run", never_opens)
     monkeypatch.setattr(wire.client, "is_ready", lambda: True)
+    monkeypatch.setattr(wire.client, "_reply_to", "replies")
     monkeypatch.setattr(amqp, "can_publish", wire.takes)
     monkeypatch.setattr(wire.client._links, "offer", wire.offer)
     running = asyncio.get_running_loop().create_task(wire.client.run())

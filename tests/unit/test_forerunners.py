@@ -107,6 +107,20 @@ def test_what_waited_in_a_line_that_was_dropped_is_decided_when_the_broker_deliv
     assert {opened.inbound.partition for opened in line.taken()} == {HERE, THERE}
 
 
+def test_what_came_ahead_outlives_the_channel_and_meets_what_is_delivered_anew() -> None:
+    line, one, other = Line(), body(), body()
+    line.ahead(one)
+    line.copy(other, name="other")
+    line.intake.inbox.drop_delivered(HERE)
+    [opened] = line.taken()
+    assert opened.inbound.is_ahead
+    copy, _ = line.copy(one)
+    assert opened.finish() is copy
+    again, finished = line.copy(other, name="other")
+    assert finished is None
+    assert [taken.inbound for taken in line.taken()] == [again]
+
+
 def test_a_line_that_is_long_takes_nothing_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(intake, "DEPTH_AHEAD_MAX", 2)
     line, envelopes = Line(), [body() for _ in range(3)]
