@@ -111,7 +111,7 @@ class WayOut:
 
     def offer(self, message: bytes) -> bool:
         """Whether it may reach the worker."""
-        if len(self._offered) >= OFFERED_MAX or self._link.closed:
+        if len(self._offered) >= OFFERED_MAX:
             return False
         self._offered.append(message)
         self._changed.set()

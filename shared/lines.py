@@ -31,7 +31,6 @@ class Envelope:
 
     sent: Sequence[Sent]
     went_ahead: bool = False
-    is_confirmed: bool = False
     is_doubted: bool = False  # one that left beside it was lost
     _late: Callable[[], None] | None = None
     _timer: asyncio.TimerHandle | None = None
@@ -66,7 +65,7 @@ class Line:
         self._waiting: deque[Sent] = deque()
         self._under_way: list[Envelope] = []
         self._unconfirmed: set[Envelope] = set()
-        # Of what left after the last that was lost, something was confirmed by the broker and answered by a worker.
+        # Of what left after the last that was lost, and so by the broker alone, something was answered.
         self._is_heard = False
 
     def add(self, sent: Sent) -> None:
@@ -106,17 +105,14 @@ class Line:
     def confirmed(self, envelope: Envelope, late: Callable[[], None]) -> None:
         """The broker has it; `late` is called unless it is answered in time."""
         self._unconfirmed.discard(envelope)
-        envelope.is_confirmed = True
         if envelope in self._under_way:
             envelope.expect(late)
-        else:
-            self._vouch(envelope)  # it went ahead and was answered first
 
     def hear(self, answered: Container[Question]) -> None:
         """Ends what was answered. What is still under way was not served before, and has its time from now on."""
         ended = [envelope for envelope in self._under_way if envelope.last in answered]
         for envelope in ended:
-            self._vouch(envelope)
+            self._is_heard = self._is_heard or not envelope.is_doubted
             self.end(envelope)
         if ended:
             for envelope in self._under_way:
@@ -136,10 +132,6 @@ class Line:
         if envelope in self._under_way:
             self._under_way.remove(envelope)
             self._look()
-
-    def _vouch(self, answered: Envelope) -> None:
-        if answered.is_confirmed and not answered.is_doubted:
-            self._is_heard = True
 
     def _look(self) -> None:
         """The first envelope leaves at once, a second once as much waits as the first carries."""

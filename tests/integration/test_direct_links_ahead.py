@@ -38,7 +38,10 @@ async def test_an_envelope_comes_whole_to_a_worker_that_was_heard(worker: Worker
         mac = (sent.headers or {})["mac"]
         assert worker.came == [Inbound(P3, BODY, str(mac), REPLIES, False, None, 0, ENVELOPE_KIND, sent.message_id)]
         assert worker.came[0].is_ahead
-    await eventually(lambda: not worker.hears(REPLIES))
+        await worker.close()
+        await one.has_given_up()
+        assert not one.links.offer(NAME, REPLIES, ahead_of(message(), P3))
+        assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("envelopes to")]
     assert not one.links.offer(NAME, REPLIES, ahead_of(message(), P3))
 
 
