@@ -140,6 +140,25 @@ async def test_a_broken_channel_is_opened_again_and_gives_everything_again_in_or
     assert [inbound.redelivered for inbound in seat.delivered] == [False] * 3 + [True] * 3
 
 
+async def test_what_a_new_channel_brings_is_acknowledged_on_it(room: Room) -> None:
+    seat = await room.seat("one")
+    await seat.bus.open(P0)
+    await room.publish(0, "a")
+    await seat.receives("a")
+    seat.bus.acknowledge(seat.delivered[0])
+    await room.break_channel(seat, 0)
+    await eventually(lambda: seat.lost == [P0])
+    await room.publish(0, "b")
+    await eventually(lambda: seat.bodies[-1] == "b")
+    for done in seat.delivered[1:]:
+        seat.bus.acknowledge(done)
+    await seat.bus.close(P0)
+    other = await room.seat("two")
+    await other.bus.open(P0)
+    await room.publish(0, "c")
+    await other.receives("c")
+
+
 async def test_what_is_done_before_others_is_acknowledged_after_them(room: Room) -> None:
     one, two = await room.seat("one"), await room.seat("two")
     await one.bus.open(P0)
