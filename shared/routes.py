@@ -41,7 +41,10 @@ class Routes:
             self._queues[own] = self._leading.get(self._owners.get(own, ""), Partition(own))
 
     def forget(self, queue: Partition) -> None:
-        """Nobody is heard by it: until a reply says more, whom it led to is reached by each partition's own queue."""
+        """Nobody is heard by it: until a reply says more, whom it led to is reached by each partition's own queue.
+
+        Nothing if it led to nobody.
+        """
         owner = self._owners.get(queue)
         if owner is not None and self._leading.get(owner) == queue:
             self.learn(owner, (), None)

@@ -51,7 +51,7 @@ class Reply(Message):
 
     `owned`: the partitions whose commands `worker` takes at this moment. `queue`: the one whose queue brought the last
     of these commands; by it the sender may send those of the others as well (ADR 11). `direct_at`: the URL where the
-    worker gives its answers without the broker, told to whom it does not do so yet (ADR 14).
+    worker is reached without the broker, told to those who have no link to it yet (ADR 14, ADR 15).
     """
 
     v: Literal[1] = 1
