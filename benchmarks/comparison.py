@@ -36,7 +36,6 @@ class Verdict:
     goal: Goal
     ratio: Spread
     reached: bool
-    is_beyond: bool
 
 
 def spread(figures: Sequence[float]) -> Spread:
@@ -66,10 +65,8 @@ def verdict(goal: Goal, results: Results) -> Verdict | None:
         return None
     found = ratio(figures(above, goal.figure), figures(below, goal.figure))
 
-    def holds(bound: float) -> bool:
-        return found.median <= bound if goal.at_most else found.median >= bound
-
-    return Verdict(goal, found, holds(goal.bound), goal.beyond is not None and holds(goal.beyond))
+    reached = found.median <= goal.bound if goal.at_most else found.median >= goal.bound
+    return Verdict(goal, found, reached)
 
 
 def cpu_per_1000(runs: Sequence[Run]) -> dict[str, float]:

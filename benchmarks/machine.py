@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from shared import amqp
-from shared.db import connect
+from shared.broker.connection import connect as connect_to_broker
+from shared.database.postgres import connect
 
 SETTINGS: Final = ("server_version", "fsync", "synchronous_commit", "full_page_writes", "wal_compression")
 KB_PER_MB: Final = 1024
@@ -51,7 +51,7 @@ async def _postgres_settings(dsn: str) -> dict[str, str]:
 
 
 async def _rabbitmq_version(url: str) -> str:
-    connection = await amqp.connect(url, name="bench")
+    connection = await connect_to_broker(url, name="bench")
     try:
         version = connection.server_properties.get("version", "unknown")
         return version.decode() if isinstance(version, bytes) else str(version)

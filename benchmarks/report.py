@@ -60,11 +60,9 @@ def _goal_object(found: Verdict) -> dict[str, object]:
     return {
         "text": goal.text,
         "goal": goal.bound,
-        "beyond": goal.beyond,
         "at_most": goal.at_most,
         "ratio": asdict(found.ratio),
         "reached": found.reached,
-        "is_beyond": found.is_beyond,
     }
 
 
@@ -161,10 +159,9 @@ def _goal_lines(bench: Bench) -> Iterator[str]:
 def _goal_line(found: Verdict) -> str:
     goal = found.goal
     sign = "≤" if goal.at_most else "≥"
-    beyond = "" if goal.beyond is None else f", beyond {goal.beyond:g}"
-    state = "beyond" if found.is_beyond else "reached" if found.reached else "not reached"
-    bound = f"goal {sign} {goal.bound:g}{beyond}"
-    return f"  {goal.text:<52} {found.ratio.median:6.2f} {_ends(found.ratio, '.2f'):>15}  {bound:<24} {state}"
+    state = "reached" if found.reached else "not reached"
+    bound = f"goal {sign} {goal.bound:g}"
+    return f"  {goal.text:<52} {found.ratio.median:6.2f} {_ends(found.ratio, '.2f'):>15}  {bound:<12} {state}"
 
 
 def _idle_lines(bench: Bench) -> Iterator[str]:

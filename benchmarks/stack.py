@@ -14,7 +14,7 @@ from typing import Final, cast
 import aiohttp
 
 from benchmarks.scenarios import ASSET, FUNDS_MINOR, SCALE
-from shared.money import format_amount
+from shared.domain.money import format_amount
 
 COMMAND_MAX_S: Final = 600.0
 CLIENTS: Final = 256

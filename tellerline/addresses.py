@@ -1,10 +1,10 @@
-"""Where a command finds the database and the broker: as told, else the environment, else the running stack."""
+"""Where a command finds the database and the broker: from the options, else the environment, else the running stack."""
 
 import os
 from pathlib import Path
 
-from shared.settings import PREFIX, SettingsError, read_secret_files
-from tellerline.supervisor.data_dir import DataDir
+from shared.runtime.settings import PREFIX, SettingsError, read_secret_files
+from tellerline.local_stack.supervisor.data_dir import DataDir
 
 DATABASE_URL = f"{PREFIX}DATABASE_URL"
 AMQP_URL = f"{PREFIX}AMQP_URL"

@@ -1,4 +1,4 @@
-"""The command line. A module `tellerline/<name>.py` that holds a `command` is the command `tellerline <name>`."""
+"""The command line. The module `tellerline/commands/<name>.py` is the command `tellerline <name>`."""
 
 import importlib
 import importlib.util
@@ -6,26 +6,24 @@ import pkgutil
 
 import click
 
-import tellerline
+from tellerline import commands
 
 
 class Commands(click.Group):
     """Imports a command when it is called, so that no command pays for another's imports."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The modules of this package that hold a command, by name."""
-        modules = [module.name for module in pkgutil.iter_modules(tellerline.__path__) if not module.ispkg]
-        return [name for name in sorted(modules) if self.get_command(ctx, name)]
+        """The commands, by name; `_` in a module's name is `-` in the command's."""
+        _ = ctx
+        return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(commands.__path__))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of that name, None when there is none."""
         _ = ctx
-        if not cmd_name.isidentifier() or cmd_name.startswith("_") or cmd_name == "cli":
+        name = f"{commands.__name__}.{cmd_name.replace('-', '_')}"
+        if not cmd_name.islower() or "_" in cmd_name or "." in cmd_name or importlib.util.find_spec(name) is None:
             return None
-        name = f"{tellerline.__name__}.{cmd_name}"
-        if importlib.util.find_spec(name) is None:
-            return None
-        command = getattr(importlib.import_module(name), "command", None)
+        command = importlib.import_module(name).command
         return command if isinstance(command, click.Command) else None
 
 

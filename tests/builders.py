@@ -8,7 +8,7 @@ import itertools
 from dataclasses import dataclass, field
 from typing import Literal
 
-from shared.ids import (
+from shared.domain.ids import (
     AccountId,
     AssetCode,
     CommandId,
@@ -20,6 +20,7 @@ from shared.ids import (
     partition_of,
     system_account,
 )
+from shared.domain.rejections import Rejection
 from shared.messages import (
     AccountClose,
     AccountCreate,
@@ -30,11 +31,11 @@ from shared.messages import (
     HoldCapture,
     HoldPlace,
     HoldVoid,
-    Move,
     OperationCancel,
     OperationRefuse,
+    Posting,
+    PostTransaction,
 )
-from shared.rejections import Rejection
 
 SECRET = "a secret of thirty-two characters"
 ALICE = Principal("alice")
@@ -94,25 +95,22 @@ class Commands:
         *,
         kind: Literal["deposit.v1", "withdrawal.v1", "transfer.v1"] = "transfer.v1",
         key: str | None = None,
-    ) -> Move:
+    ) -> PostTransaction:
         """One posting of `amount` minor units."""
-        return Move(
+        return PostTransaction(
             kind=kind,
             id=command_id(key, self.principal),
             principal=self.principal,
             admin=self.admin,
             fingerprint=fingerprint(kind, source, destination, amount, self.asset),
-            source=source,
-            destination=destination,
-            amount=amount,
-            asset=self.asset,
+            postings=(Posting(source=source, destination=destination, amount=amount, asset=self.asset),),
         )
 
-    def deposit(self, account: AccountId, amount: int, *, key: str | None = None) -> Move:
+    def deposit(self, account: AccountId, amount: int, *, key: str | None = None) -> PostTransaction:
         """Coins from the world of the account's own partition."""
         return self.move(self.world(account), account, amount, kind="deposit.v1", key=key)
 
-    def withdrawal(self, account: AccountId, amount: int, *, key: str | None = None) -> Move:
+    def withdrawal(self, account: AccountId, amount: int, *, key: str | None = None) -> PostTransaction:
         """Coins back to the world."""
         return self.move(account, self.world(account), amount, kind="withdrawal.v1", key=key)
 

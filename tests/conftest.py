@@ -16,7 +16,7 @@ import hypothesis
 import pytest
 import uvloop
 
-from shared import migrate
+from shared.broker import declare
 from tests.backends import Backend, backend, chosen
 from tests.backends.databases import Database, Databases
 from tests.backends.servers import PostgresServer, RabbitServer
@@ -145,6 +145,6 @@ def vhost(rabbitmq: RabbitServer) -> Iterator[str]:
 def broker(vhost: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """The AMQP URL of a virtual host that has the topology of four partitions."""
     # The wait is for brokers that are killed right after; this one belongs to the whole run.
-    monkeypatch.setattr(migrate, "SETTLE_AFTER_DECLARE_S", 0.0)
-    asyncio.run(migrate.declare_topology(vhost, partitions=4))
+    monkeypatch.setattr(declare, "SETTLE_AFTER_DECLARE_S", 0.0)
+    asyncio.run(declare.declare_topology(vhost, partitions=4))
     return vhost

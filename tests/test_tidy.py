@@ -10,22 +10,24 @@ from pathlib import Path
 
 import pytest
 
-from shared.rejections import PROBLEM_OF, Rejection
+from services.gateway.http.problems import PROBLEM_TYPES
+from shared.domain.rejections import Rejection
 from tests.tree import ROOT, files, python_files, text, tree
 
 FUNCTION_LINES_MAX = 40
 FILE_LINES_MAX = 300
+GLOSSARY = Path("docs/GLOSSARY.md")
 EXCEPTION = re.compile(r"(?P<name>\S+)\s+(?P<reason>\S.{9,})")
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
-# DESIGN §1. `data` alone says nothing; `data_dir`, where the servers keep theirs, does.
+# They say nothing of what a part does. `data` alone neither; `data_dir`, where the servers keep theirs, does.
 WORDS_NOT_USED = frozenset({"common", "helper", "helpers", "info", "infos", "manager", "managers", "util", "utils"})
 NAMES_NOT_USED = re.compile(r"_*(?:data|(?:from|to)_(?:account|acct)s?(?:_id)?)")
 
-MONEY_CODE = ("shared/money.py", "shared/messages/", "shared/rejections.py")
+MONEY_CODE = ("shared/domain/money.py", "shared/messages/", "shared/domain/rejections.py")
 MONEY_NAME = re.compile(r"(?:^|_)(?:amount|available|balance|credit|debit|delta|fee|held|limit|minor)(?:_|$)")
 
-# API.md, "Errors": one code has one status. Those that the ledger itself decides.
+# docs/API.md: one code has one status. Those that the ledger itself decides.
 STATUS_OF = {
     "already_exists": 409, "hold_not_open": 409, "already_reversed": 409, "account_not_empty": 409, "cancelled": 409,
     "insufficient_funds": 422, "asset_mismatch": 422, "unknown_asset": 422, "account_not_found": 422,
@@ -94,7 +96,7 @@ def words(name: str) -> set[str]:
     return {word.lower() for word in re.findall(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])", name)}
 
 
-def test_only_the_words_of_the_design_are_used() -> None:
+def test_no_name_says_nothing() -> None:
     found = [
         f"{path}:{line} {name}"
         for path in python_files(tests=True)
@@ -102,6 +104,40 @@ def test_only_the_words_of_the_design_are_used() -> None:
         if words(name) & WORDS_NOT_USED or NAMES_NOT_USED.fullmatch(name)
     ]
     assert not found
+
+
+def retired_words() -> list[str]:
+    """What the glossary says is no longer used: words that once named parts which are gone."""
+    [line] = [line for line in text(GLOSSARY).splitlines() if line.startswith("Retired: ")]
+    return re.findall(r"`([^`]+)`", line)
+
+
+def test_retired_words_are_gone_from_code_and_documents() -> None:
+    retired = retired_words()
+    assert retired
+    # As a whole word, or as a whole part of a name.
+    pattern = re.compile(
+        "(?<![a-z])(?:" + "|".join(word.replace(" ", "[ _]?") for word in retired) + ")(?![a-z])", re.IGNORECASE
+    )
+    prose = [path for path in files() if path.suffix in {".md", ".py", ".sql", ".sh", ".yml", ".toml", ".json", ".txt"}]
+    found = [
+        f"{path}:{number} {match[0]}"
+        for path in prose
+        if path != GLOSSARY and path.name != "CHANGELOG.md"
+        for number, line in enumerate(text(path).splitlines(), 1)
+        for match in pattern.finditer(line)
+    ]
+    assert not found
+
+
+def test_one_name_means_one_class() -> None:
+    """Whoever reads a class's name in a log or a signature knows which it is."""
+    places: dict[str, list[str]] = {}
+    for path in python_files(tests=False):
+        for node in tree(path).body if path.parts[0] != "benchmarks" else ():  # the baseline is a system of its own
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(str(path))
+    assert not {name: paths for name, paths in places.items() if len(paths) > 1}
 
 
 def is_money_code(path: Path) -> bool:
@@ -141,8 +177,8 @@ def test_a_core_reads_no_clock_and_draws_no_lots() -> None:
 
 @pytest.mark.parametrize("rejection", list(Rejection))
 def test_every_rejection_has_a_problem_type_with_the_status_of_the_contract(rejection: Rejection) -> None:
-    assert PROBLEM_OF[rejection].status == STATUS_OF[rejection.value]
-    assert PROBLEM_OF[rejection].title
+    assert PROBLEM_TYPES[rejection].status == STATUS_OF[rejection.value]
+    assert PROBLEM_TYPES[rejection].title
 
 
 def test_invariants_raise_and_are_not_asserted() -> None:

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from benchmarks.baseline.connections import Connections
 from benchmarks.baseline.service import Baseline
-from shared.run import run_service
+from shared.runtime.service import run_service
 
 POOL_FIRST = 16
 IDLE_S = 600.0

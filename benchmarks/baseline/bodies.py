@@ -1,4 +1,4 @@
-"""What the opponent takes: a transfer, as strictly as the gateway takes it (API.md), and nothing else."""
+"""What the opponent takes: a transfer, as strictly as the gateway takes it (docs/API.md), and nothing else."""
 
 import hashlib
 import json
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Final, cast
 
 from benchmarks.baseline.problems import Refusal
-from shared import strict_json
-from shared.ids import ACCOUNT_ID, SYSTEM_ACCOUNT_ID
-from shared.money import AmountError, parse_amount
+from shared.domain.ids import ACCOUNT_ID, SYSTEM_ACCOUNT_ID
+from shared.domain.money import AmountError, parse_amount
+from shared.runtime import strict_json
 
 BODY_BYTES_MAX: Final = 1024 * 1024
 REFERENCE_CHARACTERS_MAX: Final = 256

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
-from shared.db import connect
+from shared.database.postgres import connect
 
 SCHEMA: Final = Path(__file__).with_name("schema.sql")
 DATABASE: Final = "tellerline_baseline"

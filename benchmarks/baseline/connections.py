@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from shared.db import Connection, connect
+from shared.database.postgres import Connection, connect
 
 
 class Connections:

@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import Final, Protocol
 
 from benchmarks.baseline.bodies import Transfer
-from shared.db import Connection
-from shared.money import BALANCE_MINOR_MAX
+from shared.database.postgres import Connection
+from shared.domain.money import BALANCE_MINOR_MAX
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""How the opponent refuses: RFC 9457, with the codes of API.md."""
+"""How the opponent refuses: RFC 9457, with the codes of docs/API.md."""
 
 from typing import Final
 

@@ -16,7 +16,7 @@ from benchmarks.baseline.bodies import BODY_BYTES_MAX, Transfer, parse_transfer
 from benchmarks.baseline.connections import Connections
 from benchmarks.baseline.forms import FORMS, Caller, Form, Outcome, by_function, recorded
 from benchmarks.baseline.problems import STATUS_OF, Refusal
-from shared.money import format_amount
+from shared.domain.money import format_amount
 
 log = structlog.get_logger()
 

@@ -1,1 +1,1 @@
-"""Makes mixes, follows the network's list, sweeps what arrives to the house and credits the ledger (DESIGN §7)."""
+"""Makes mixes, reads the network's list, sweeps deposits to the house and credits them in the ledger."""

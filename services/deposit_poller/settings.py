@@ -2,11 +2,11 @@
 
 from pydantic import Field
 
-from shared.mixer_service import MixerSettings
+from shared.mixer.settings import MixerSettings
 
 
 class PollerSettings(MixerSettings):
-    """How often the list is read: while mixes are open, otherwise, and for the second look at a new row."""
+    """How often the list is read: while mixes are open, otherwise, and for the second reading of a new row."""
 
     poll_ms_open: int = Field(default=500, ge=10)
     poll_ms_idle: int = Field(default=2_000, ge=10)

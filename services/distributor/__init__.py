@@ -1,1 +1,1 @@
-"""Reads credits of mixes in the journal, takes the fee, plans increments and pays them when due (DESIGN §7)."""
+"""Finds the credits of mixes in the journal, takes the fees, plans payouts and pays each when it is due."""

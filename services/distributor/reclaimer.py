@@ -1,7 +1,7 @@
-"""Brings home what came too late: a funding that was taken for absent, and was applied after all.
+"""Sends back fundings that came too late: they were taken for absent, and were applied after all.
 
-Its one-shot address belongs to no payout any more, so what lies there is the house's. Sending it back needs no intent:
-both ends are ours, and the network lets what lies there be sent once.
+The one-shot address of such a funding belongs to no payout any more, so the coins there are the house's. To send them
+back needs no intent: both addresses are ours, and the network's check of the balance lets the coins be sent only once.
 """
 
 import asyncio
@@ -10,11 +10,10 @@ from typing import Final
 import structlog
 
 from services.distributor import metrics
-from services.distributor.settings import DistributorSettings
 from services.distributor.store.payouts import PayoutStore
-from shared.db import TRANSIENT_FAULTS
-from shared.jobcoin import JobcoinNetwork, NetworkFault
-from shared.jobcoin_rows import Transfer
+from shared.database.postgres import TRANSIENT_FAULTS
+from shared.mixer.jobcoin import JobcoinNetwork, NetworkFault
+from shared.mixer.jobcoin_rows import Transfer
 
 log = structlog.get_logger()
 
@@ -22,24 +21,24 @@ INTENTS_MAX: Final = 100
 
 
 class Reclaimer:
-    """Looks at the addresses of fundings that were given up. Several copies may do so."""
+    """Looks at the one-shot addresses of fundings that were taken for absent. Several copies may do so."""
 
-    def __init__(self, network: JobcoinNetwork, store: PayoutStore, settings: DistributorSettings) -> None:
+    def __init__(self, network: JobcoinNetwork, store: PayoutStore, reclaim_s: float) -> None:
         self._network = network
         self._store = store
-        self._reclaim_s = settings.reclaim_s
+        self._reclaim_s = reclaim_s
 
     async def run(self) -> None:
-        """Looks again and again until cancelled."""
+        """Looks every `reclaim_s` until cancelled."""
         while True:
             try:
-                for intent, funding in await self._store.given_up(INTENTS_MAX):
-                    await self._reclaim(intent, funding)
+                for intent_id, funding in await self._store.absent_fundings(INTENTS_MAX):
+                    await self._reclaim(intent_id, funding)
             except (NetworkFault, *TRANSIENT_FAULTS) as fault:
                 log.warning("reclaim.interrupted", fault=repr(fault))
             await asyncio.sleep(self._reclaim_s)
 
-    async def _reclaim(self, intent: str, funding: Transfer) -> None:
+    async def _reclaim(self, intent_id: str, funding: Transfer) -> None:
         view = await self._network.address(funding.destination)
         applied = view.find(self._network.instance, funding)
         if applied is None or not view.agrees:
@@ -48,6 +47,6 @@ class Reclaimer:
             await self._network.send(Transfer(funding.destination, funding.source, view.balance))
             view = await self._network.address(funding.destination)
         if view.balance == 0:
-            await self._store.write_returned(intent, applied)
+            await self._store.write_returned(intent_id, applied)
             metrics.RETURNED.inc()
-            log.error("funding.late", intent_id=intent)  # the settle time is too short for this network
+            log.error("funding.late", intent_id=intent_id)  # the settle time is too short for this network

@@ -3,11 +3,11 @@
 import asyncio
 import sys
 
+from services.gateway.api.openapi import document_bytes
 from services.gateway.app import ROUTES, run
-from services.gateway.openapi import document_bytes
 from services.gateway.settings import GatewaySettings
-from shared.logs import configure_logs
-from shared.run import run_service
+from shared.runtime.logs import configure_logs
+from shared.runtime.service import run_service
 
 
 def main() -> None:

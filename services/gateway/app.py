@@ -3,13 +3,13 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
 from aiohttp import web
 
-from services.gateway import (
-    account_changes,
+from services.gateway.api import (
     accounts,
     assets,
     docs,
@@ -20,38 +20,37 @@ from services.gateway import (
     transactions,
     transfers,
 )
-from services.gateway.auth import Keychain
-from services.gateway.context import Assets, Gateway, Ledger
-from services.gateway.dispatch import Dispatcher
-from services.gateway.metrics import Metrics
-from services.gateway.openapi import document_bytes
+from services.gateway.api.openapi import document_bytes
+from services.gateway.http.auth import Keychain
+from services.gateway.http.cursors import Cursors
+from services.gateway.http.dispatch import Dispatcher
+from services.gateway.http.request import ServerParts
+from services.gateway.http.server import Deadlines, GuardedServer
 from services.gateway.settings import GatewaySettings
 from services.gateway.store.database import Database
 from services.gateway.store.health import read_partitions
-from services.gateway.web.cursors import Cursors
-from services.gateway.web.server import Deadlines, GuardedServer
-from shared import db
-from shared.ids import CommandIds
-from shared.ledger_client import LedgerClient
-from shared.run import until_stop
+from services.gateway.usecases.state import AppState, Ledger
+from shared.database import postgres
+from shared.domain.ids import CommandIds
+from shared.ledger_client.client import LedgerClient
+from shared.runtime.service import until_stop
 
 log = structlog.get_logger()
 
 NAME: Final = "gateway"
-# Shorter than the grace that a stop has as a whole (shared.run.STOP_GRACE_S).
+# Shorter than the grace that a stop has as a whole.
 SHUTDOWN_S: Final = 8.0
 
 ROUTES: Final = (
-    *assets.ROUTES,
-    *accounts.ROUTES,
-    *account_changes.ROUTES,
-    *entries.ROUTES,
-    *transfers.ROUTES,
-    *transactions.ROUTES,
-    *operations.ROUTES,
-    *mixes.ROUTES,
-    *health.ROUTES,
-    *docs.ROUTES,
+    *assets.ROUTES.routes,
+    *accounts.ROUTES.routes,
+    *entries.ROUTES.routes,
+    *transfers.ROUTES.routes,
+    *transactions.ROUTES.routes,
+    *operations.ROUTES.routes,
+    *mixes.ROUTES.routes,
+    *health.ROUTES.routes,
+    *docs.ROUTES.routes,
 )
 
 
@@ -59,41 +58,40 @@ class LedgerMissing(Exception):
     """The database holds no ledger: run `tellerline migrate` first."""
 
 
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """The parts of one gateway."""
+
+    settings: GatewaySettings
+    state: AppState
+    server: ServerParts
+
+
 def assemble(settings: GatewaySettings, database: Database, ledger: Ledger) -> Gateway:
-    """One gateway's parts, connected."""
+    """Makes the parts of a gateway."""
     secret = settings.secret.get_secret_value()
-    admin_key = None if settings.admin_key is None else settings.admin_key.get_secret_value()
-    gateway = Gateway(
-        settings=settings,
-        database=database,
-        ledger=ledger,
-        ids=CommandIds(secret),
-        keys=Keychain(
-            database,
-            admin_key,
-            age_s_max=settings.key_age_s_max,
-            rate_per_s_max=settings.rate_per_s_max,
-            rate_burst_max=settings.rate_burst_max,
-        ),
-        assets=Assets(database),
-        cursors=Cursors(secret),
-        metrics=Metrics(),
-        openapi=document_bytes(ROUTES),
+    keys = Keychain(
+        database,
+        None if settings.admin_key is None else settings.admin_key.get_secret_value(),
+        age_s_max=settings.key_age_s_max,
+        rate_per_s_max=settings.rate_per_s_max,
+        rate_burst_max=settings.rate_burst_max,
     )
-    gateway.metrics.watch(ledger)
-    return gateway
+    server = ServerParts(
+        keys, Cursors(secret), document_bytes(ROUTES), settings.body_timeout_s, settings.requests_in_flight_max
+    )
+    return Gateway(settings, AppState(database, ledger, CommandIds(secret)), server)
 
 
 @contextlib.asynccontextmanager
 async def serving(gateway: Gateway) -> AsyncGenerator[str]:
     """Serves the gateway; yields its address as `host:port`. Leaving it answers what is in flight, then closes."""
     settings = gateway.settings
-    dispatcher = Dispatcher(gateway, ROUTES)
-    deadlines = Deadlines(settings.header_timeout_s, settings.idle_timeout_s, settings.write_timeout_s)
+    dispatcher = Dispatcher(gateway.state, gateway.server, ROUTES)
     server = GuardedServer(
         dispatcher.serve,
-        troubled=dispatcher.troubled,
-        deadlines=deadlines,
+        serve_unreadable=dispatcher.serve_unreadable,
+        deadlines=Deadlines(settings.header_timeout_s, settings.idle_timeout_s, settings.write_timeout_s),
         connections_max=settings.connections_max,
     )
     runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN_S)
@@ -103,13 +101,13 @@ async def serving(gateway: Gateway) -> AsyncGenerator[str]:
         host, port = runner.addresses[0][:2]
         yield f"{host}:{port}"
     finally:
-        gateway.stopping.begin()
+        gateway.state.stopping.begin()
         await runner.cleanup()
 
 
 async def run(settings: GatewaySettings, stop: asyncio.Event) -> None:
     """Runs a gateway until `stop` is set. Raises LedgerMissing, DatabaseUnavailable, or the fault of a task."""
-    pool = await db.open_pool(
+    pool = await postgres.open_pool(
         settings.database_url.get_secret_value(),
         application=NAME,
         size_max=settings.pool_size_max,
@@ -130,7 +128,7 @@ async def run(settings: GatewaySettings, stop: asyncio.Event) -> None:
         served = asyncio.Event()
         async with until_stop(served) as group:
             group.create_task(client.run(), name="ledger client")
-            group.create_task(gateway.keys.run(), name="keys")
+            group.create_task(gateway.server.keys.run(), name="keys")
             async with serving(gateway) as address:
                 log.info("gateway.listening", url=f"http://{address}", partitions=partitions)
                 await stop.wait()

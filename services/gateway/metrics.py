@@ -1,6 +1,5 @@
 """What the gateway counts, in a registry of its own."""
 
-from bisect import bisect_left
 from collections import Counter as Counts
 from collections.abc import Iterator
 from itertools import accumulate
@@ -15,7 +14,7 @@ DURATION_BUCKETS_S: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0
 
 
 class RouteMetrics:
-    """The counts of one route. Plain numbers, made into metrics when somebody asks: each request notes here."""
+    """The counts of one route: answers by status, and by duration as DURATION_BUCKETS_S says."""
 
     def __init__(self, method: str, path: str) -> None:
         self.labels = (method, path)
@@ -23,33 +22,22 @@ class RouteMetrics:
         self.duration_s = 0.0
         self.by_duration = [0] * (len(DURATION_BUCKETS_S) + 1)
 
-    def note(self, status: int, duration_s: float) -> None:
-        """One request was answered."""
-        self.by_status[status] = self.by_status.get(status, 0) + 1
-        self.duration_s += duration_s
-        self.by_duration[bisect_left(DURATION_BUCKETS_S, duration_s)] += 1
 
-
-class Counted(Protocol):
+class ClientCounts(Protocol):
     """What the ledger client counts."""
 
     @property
-    def envelopes(self) -> int:
-        """Those that the broker has confirmed."""
+    def envelopes_confirmed(self) -> int:
+        """Envelopes that the broker has confirmed."""
         ...
 
     @property
-    def envelopes_ahead(self) -> int:
-        """Those that went ahead of the broker."""
-        ...
-
-    @property
-    def replies_unmatched(self) -> int:
+    def outcomes_unmatched(self) -> int:
         """Outcomes that nobody waited for."""
         ...
 
     @property
-    def in_flight(self) -> int:
+    def commands_pending(self) -> int:
         """Commands that somebody waits for."""
         ...
 
@@ -82,9 +70,9 @@ class Metrics:
         self._routes.append(RouteMetrics(method, path))
         return self._routes[-1]
 
-    def watch(self, client: Counted) -> None:
+    def watch(self, client: ClientCounts) -> None:
         """Shows what the ledger client counts by itself."""
-        self._registry.register(_ClientCounts(client))
+        self._registry.register(_ClientCollector(client))
 
     def text(self) -> bytes:
         """Prometheus' text format."""
@@ -120,18 +108,19 @@ class _RequestCounts(Collector):
         yield from (requests, durations, outcomes)
 
 
-class _ClientCounts(Collector):
-    def __init__(self, client: Counted) -> None:
+class _ClientCollector(Collector):
+    def __init__(self, client: ClientCounts) -> None:
         self._client = client
 
     def collect(self) -> Iterator[Metric]:
         """The client's counts as they are now."""
         client = self._client
-        yield CounterMetricFamily("tellerline_gateway_envelopes", "Envelopes confirmed", value=client.envelopes)
         yield CounterMetricFamily(
-            "tellerline_gateway_envelopes_ahead", "Envelopes sent ahead of the broker", value=client.envelopes_ahead
+            "tellerline_gateway_envelopes", "Envelopes confirmed", value=client.envelopes_confirmed
         )
         yield CounterMetricFamily(
-            "tellerline_gateway_replies_unmatched", "Outcomes nobody waited for", value=client.replies_unmatched
+            "tellerline_gateway_outcomes_unmatched", "Outcomes nobody waited for", value=client.outcomes_unmatched
         )
-        yield GaugeMetricFamily("tellerline_gateway_commands_in_flight", "Commands waited for", value=client.in_flight)
+        yield GaugeMetricFamily(
+            "tellerline_gateway_commands_pending", "Commands waited for", value=client.commands_pending
+        )

@@ -2,7 +2,7 @@
 
 from pydantic import Field, SecretStr
 
-from shared.settings import LedgerSettings
+from shared.runtime.settings import LedgerSettings
 
 
 class GatewaySettings(LedgerSettings):

@@ -9,9 +9,9 @@ from aiohttp import web
 from services.jobcoin_network.app import build_app
 from services.jobcoin_network.network import Network
 from services.jobcoin_network.settings import JobcoinNetworkSettings
-from services.jobcoin_network.store import Store
-from shared.logs import configure_logs
-from shared.run import run_service
+from services.jobcoin_network.store import SqliteStore
+from shared.runtime.logs import configure_logs
+from shared.runtime.service import run_service
 
 log = structlog.get_logger()
 
@@ -20,12 +20,12 @@ STOP_TIMEOUT_S = 5.0
 
 
 def main() -> None:
-    """Run the service; exits 0 when asked to stop and 1 on a fault."""
+    """Runs the service; exits 0 when asked to stop and 1 on a fault."""
     settings = JobcoinNetworkSettings.load_or_exit()
     configure_logs("jobcoin_network", settings.log_format, settings.log_level)
 
     async def service(stop: asyncio.Event) -> None:
-        store = Store(settings.jobcoin_dir)
+        store = SqliteStore(settings.jobcoin_dir)
         try:
             await serve(settings, Network(store, lambda: time_ns() // 1_000_000), stop)
         finally:
@@ -35,7 +35,7 @@ def main() -> None:
 
 
 async def serve(settings: JobcoinNetworkSettings, network: Network, stop: asyncio.Event) -> None:
-    """Serve until `stop` is set, then finish what is in flight. Raises what a commit raised, for its end is ours."""
+    """Serves until `stop` is set, then finishes what is in flight. Raises what a failed commit raised."""
     async with asyncio.TaskGroup() as group:
         group.create_task(network.write(), name="write")
         runner = web.AppRunner(

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
 import structlog
 from aiohttp import hdrs, web
@@ -9,12 +10,16 @@ from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
 
 from services.jobcoin_network import pages
-from services.jobcoin_network.core.chain import Address, Movement, Refusal
+from services.jobcoin_network.core.instances import (
+    CoinAddress,
+    CoinMovement,
+    InstanceName,
+    NetworkRefusal,
+    instance_name,
+)
 from services.jobcoin_network.core.wire import RequestRefusedError, error_json, read_creation, read_transfer
-from services.jobcoin_network.core.world import InstanceName, instance_name
 from services.jobcoin_network.fields import read_fields
 from services.jobcoin_network.network import Network, NetworkFullError, NotDurableError
-from shared.values import value
 
 log = structlog.get_logger()
 
@@ -27,21 +32,15 @@ REQUESTS = Counter("jobcoin_requests", "Requests by route and status", ["method"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 ErrorBody = str | Mapping[str, list[str]]
 
-STATUS_OF: Mapping[Refusal, int] = {Refusal.INSUFFICIENT_FUNDS: 422, Refusal.NETWORK_FULL: 503}
-
-
-@value
-class Post:
-    """One kind of POST: what its fields ask for, and how it answers."""
-
-    read: Callable[[Mapping[str, str]], Movement]
-    applied: Callable[[InstanceName], web.Response]
-    refused: Callable[[web.Request, InstanceName, int, ErrorBody], web.Response]
+STATUS_OF: Mapping[NetworkRefusal, int] = {
+    NetworkRefusal.INSUFFICIENT_FUNDS: 422,
+    NetworkRefusal.NETWORK_FULL: 503,
+}
 
 
 def build_app(network: Network) -> web.Application:
     """The application around a network."""
-    app = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[answer])
+    app = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[respond])
     app[NETWORK] = network
     app.on_response_prepare.append(add_headers)
     app.add_routes([web.get("/", hello), web.get("/metrics", metrics)])
@@ -49,36 +48,33 @@ def build_app(network: Network) -> web.Application:
     # The official client for Node ends its paths with a slash, the others do not.
     for slash in ("", "/"):
         app.add_routes(web.get(f"/{{instance}}{path}{slash}", handler) for path, handler in GETS.items())
-        app.add_routes(web.post(f"/{{instance}}{path}{slash}", posting(post)) for path, post in POSTS.items())
+        app.add_routes(web.post(f"/{{instance}}{path}{slash}", handler) for path, handler in POSTS.items())
     return app
 
 
-def posting(post: Post) -> Handler:
-    """The handler of one kind of POST."""
-
-    async def handle(request: web.Request) -> web.StreamResponse:
-        return await accept_post(request, post)
-
-    return handle
-
-
-async def accept_post(request: web.Request, post: Post) -> web.StreamResponse:
-    """Read, apply, answer. Every POST of the API and of the pages passes here, so a fault of the network goes here."""
-    name = instance_of(request)
+async def accept_post(
+    request: web.Request, *, read: Callable[[Mapping[str, str]], CoinMovement], is_page: bool
+) -> web.StreamResponse:
+    """Reads the fields and applies them. Every POST of the API and of the pages passes here."""
+    name, network = instance_of(request), request.app[NETWORK]
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
             fields = await read_fields(request)
-        outcome = request.app[NETWORK].apply(name, post.read(fields))
+        outcome = network.apply(name, read(fields))
+        refusal = (STATUS_OF[outcome], outcome.value) if isinstance(outcome, NetworkRefusal) else None
     except RequestRefusedError as refused:
-        return post.refused(request, name, 400, refused.error)
-    if isinstance(outcome, Refusal):
-        return post.refused(request, name, STATUS_OF[outcome], outcome.value)
-    return post.applied(name)
+        refusal = (400, refused.error)
+    if refusal is not None:
+        status, error = refusal
+        return html(status, pages.viewer(name, network.instance(name), error)) if is_page else json_error(status, error)
+    if is_page:  # back to the viewer by GET, so that a reload sends nothing twice
+        return web.Response(status=303, headers={hdrs.LOCATION: f"/{name}"})
+    return json_body(200, b'{"status":"OK"}')
 
 
 @web.middleware
-async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """No answer leaves before what it was decided on is durable; a fault is an error in JSON, never a stack trace."""
+async def respond(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Lets no response leave before what it tells of is durable, and turns every fault into an error in JSON."""
     try:
         response = preflight() if request.method == hdrs.METH_OPTIONS else await handler(request)
         if "instance" in request.match_info:
@@ -93,7 +89,7 @@ async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         response = json_error(408, "Request Timeout")
         response.force_close()
     except NetworkFullError:
-        response = json_error(STATUS_OF[Refusal.NETWORK_FULL], Refusal.NETWORK_FULL.value)
+        response = json_error(STATUS_OF[NetworkRefusal.NETWORK_FULL], NetworkRefusal.NETWORK_FULL.value)
     except NotDurableError:
         response = json_error(500, "Internal Server Error")
     except Exception:
@@ -104,14 +100,14 @@ async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 def count(request: web.Request, status: int) -> None:
-    """Count the answer under its route. What no route takes has none, and neither has its method."""
+    """Counts the response by its route. Unknown paths count together, or a client could make any number of labels."""
     resource = request.match_info.route.resource
     labels = (request.method, resource.canonical) if resource else ("none", "none")
     REQUESTS.labels(*labels, status).inc()
 
 
 async def add_headers(_: web.Request, response: web.StreamResponse) -> None:
-    """Any page of the web may use the API, as browser wallets do; what we show is never run."""
+    """Pages of any origin may use the API, as browser wallets do. Our own pages run no script."""
     response.headers["Access-Control-Allow-Origin"] = "*"
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Referrer-Policy"] = "no-referrer"
@@ -127,25 +123,25 @@ def instance_of(request: web.Request) -> InstanceName:
 
 
 async def transactions(request: web.Request) -> web.Response:
-    """The whole list. A reader that sends back the ETag gets 304 for as long as nothing was added."""
+    """The whole list. A client that sends its ETag back gets 304 until something is added."""
     name = instance_of(request)
-    chain = request.app[NETWORK].chain(name)
-    tag = f'"{chain.transactions()[0].timestamp_ms}-{len(chain.transactions())}"'
+    listed = request.app[NETWORK].instance(name).transactions()
+    tag = f'"{listed[0].timestamp_ms}-{len(listed)}"'
     if request.headers.get(hdrs.IF_NONE_MATCH) == tag:
         return web.Response(status=304, headers={hdrs.ETAG: tag})
-    return json_body(200, request.app[NETWORK].listing(name).all_json(), {hdrs.ETAG: tag})
+    return json_body(200, request.app[NETWORK].json(name).all_json(), {hdrs.ETAG: tag})
 
 
 async def address(request: web.Request) -> web.Response:
     """Balance and transactions of one address; never 404."""
-    listing = request.app[NETWORK].listing(instance_of(request))
-    return json_body(200, listing.address_json(Address(request.match_info["address"])))
+    instance = request.app[NETWORK].json(instance_of(request))
+    return json_body(200, instance.address_json(CoinAddress(request.match_info["address"])))
 
 
 async def viewer(request: web.Request) -> web.Response:
     """The page of an instance."""
     name = instance_of(request)
-    return html(200, pages.viewer(name, request.app[NETWORK].chain(name)))
+    return html(200, pages.viewer(name, request.app[NETWORK].instance(name)))
 
 
 async def documentation(request: web.Request) -> web.Response:
@@ -154,12 +150,12 @@ async def documentation(request: web.Request) -> web.Response:
 
 
 async def hello(_: web.Request) -> web.Response:
-    """The boilerplates' tests look for this word."""
+    """A page with the word that the tests of the official client templates look for."""
     return html(200, pages.hello())
 
 
 async def ready(_: web.Request) -> web.Response:
-    """The list was read before the port was opened, so who answers is ready."""
+    """200: the list is read before the port is opened, so a process that responds is ready."""
     return json_body(200, b'{"status":"ok"}')
 
 
@@ -174,33 +170,13 @@ def preflight() -> web.Response:
     return web.Response(status=204, headers=allowed)
 
 
-def api_applied(_: InstanceName) -> web.Response:
-    """The API says no more than this about a transaction that it made."""
-    return json_body(200, b'{"status":"OK"}')
-
-
-def api_refused(_request: web.Request, _name: InstanceName, status: int, error: ErrorBody) -> web.Response:
-    """The API's error: a sentence, or messages by field."""
-    return json_error(status, error)
-
-
-def page_applied(name: InstanceName) -> web.Response:
-    """Back to the viewer, by GET, so that a reload sends nothing twice."""
-    return web.Response(status=303, headers={hdrs.LOCATION: f"/{name}"})
-
-
-def page_refused(request: web.Request, name: InstanceName, status: int, error: ErrorBody) -> web.Response:
-    """The viewer with what is wrong."""
-    return html(status, pages.viewer(name, request.app[NETWORK].chain(name), error))
-
-
 def json_error(status: int, error: ErrorBody) -> web.Response:
     """An error in the shape of every error here."""
     return json_body(status, error_json(error))
 
 
 def json_body(status: int, body: bytes, headers: Mapping[str, str] | None = None) -> web.Response:
-    """JSON that is rendered already."""
+    """A response whose JSON is rendered already."""
     return web.Response(status=status, body=body, headers=headers, content_type="application/json")
 
 
@@ -215,9 +191,9 @@ GETS: Mapping[str, Handler] = {
     "/api/transactions": transactions,
     "/api/addresses/{address}": address,
 }
-POSTS: Mapping[str, Post] = {
-    "/api/transactions": Post(read_transfer, api_applied, api_refused),
-    "/api/create": Post(read_creation, api_applied, api_refused),
-    "/send": Post(read_transfer, page_applied, page_refused),
-    "/create": Post(read_creation, page_applied, page_refused),
+POSTS: Mapping[str, Handler] = {
+    "/api/transactions": partial(accept_post, read=read_transfer, is_page=False),
+    "/api/create": partial(accept_post, read=read_creation, is_page=False),
+    "/send": partial(accept_post, read=read_transfer, is_page=True),
+    "/create": partial(accept_post, read=read_creation, is_page=True),
 }

@@ -1,4 +1,4 @@
-"""The fields of a request, in whichever of the five ways a client sends them."""
+"""Reads the fields of a request in each of the ways in which clients send them."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -17,7 +17,7 @@ Value = TypeVar("Value")
 
 
 class NumberText(str):
-    """A JSON number exactly as it was written: no float ever stands between a client and its amount."""
+    """A JSON number as it was written, so that no float makes the amount inexact."""
 
     __slots__ = ()
 
@@ -25,7 +25,7 @@ class NumberText(str):
 async def read_fields(request: web.Request) -> Mapping[str, str]:
     """Field → text, from the query string and the body (form, multipart or JSON); the body wins.
 
-    Raises RequestRefusedError for what cannot be read as the kind that it says it is.
+    Raises RequestRefusedError if the body cannot be read as the content type that it has.
     """
     query = _form_fields(request.rel_url.raw_query_string)
     if not request.can_read_body:

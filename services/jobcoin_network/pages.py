@@ -1,14 +1,13 @@
-"""The network's pages. Addresses are whatever a stranger typed: all text is escaped, and no script ever runs here."""
+"""The network's pages. Anyone may write into addresses, so all text is escaped and no page may run a script."""
 
 import base64
 import hashlib
 from collections.abc import Iterable, Mapping
 from html import escape
 
-from services.jobcoin_network.core.chain import Chain, Transaction
 from services.jobcoin_network.core.coins import coins_text
+from services.jobcoin_network.core.instances import Instance, InstanceName, Transaction
 from services.jobcoin_network.core.wire import timestamp_text
-from services.jobcoin_network.core.world import InstanceName
 
 ROWS_SHOWN_MAX = 1_000
 SEND_FIELDS = {"fromAddress": "From Address", "toAddress": "To Address", "amount": "Amount"}
@@ -31,10 +30,10 @@ CONTENT_SECURITY_POLICY = (
 
 def hello() -> str:
     """The root page."""
-    return _page("Jobcoin", "<h1>Hello!</h1><p>A simulated Jobcoin network. Each path is a world of its own.</p>")
+    return _page("Jobcoin", "<h1>Hello!</h1><p>A simulated Jobcoin network. Each path is a network of its own.</p>")
 
 
-def viewer(name: InstanceName, chain: Chain, error: str | Mapping[str, list[str]] | None = None) -> str:
+def viewer(name: InstanceName, instance: Instance, error: str | Mapping[str, list[str]] | None = None) -> str:
     """The page of an instance: both forms, the addresses with their balances, the latest transactions first."""
     title = f"Jobcoin Viewer for {_title(name)}"
     parts = (
@@ -42,8 +41,8 @@ def viewer(name: InstanceName, chain: Chain, error: str | Mapping[str, list[str]
         _alert(error),
         _form(f"/{name}/send", "Send Jobcoins", "Send Coins", SEND_FIELDS),
         _form(f"/{name}/create", "Create 50 New Jobcoins", "Create 50 Coins", CREATE_FIELDS),
-        _addresses(chain),
-        _transactions(chain),
+        _addresses(instance),
+        _transactions(instance),
     )
     return _page(title, "".join(parts))
 
@@ -96,17 +95,17 @@ def _form(action: str, heading: str, button: str, fields: Mapping[str, str]) -> 
     return f'<form action="{action}" method="POST"><h2>{heading}</h2>{inputs}{submit}</form>'
 
 
-def _addresses(chain: Chain) -> str:
-    balances = chain.balances()
+def _addresses(instance: Instance) -> str:
+    balances = instance.balances()
     rows = ((address, coins_text(units)) for address, units in balances[:ROWS_SHOWN_MAX])
     return _table(("Address", "Balance"), rows, f"{len(balances)} Addresses")
 
 
-def _transactions(chain: Chain) -> str:
-    latest = chain.transactions()[: -ROWS_SHOWN_MAX - 1 : -1]
+def _transactions(instance: Instance) -> str:
+    latest = instance.transactions()[: -ROWS_SHOWN_MAX - 1 : -1]
     heading = "<h2>Transactions</h2>"
     columns = ("Timestamp", "From", "To", "Amount")
-    return heading + _table(columns, map(_cells, latest), f"{len(chain.transactions())} Transactions")
+    return heading + _table(columns, map(_cells, latest), f"{len(instance.transactions())} Transactions")
 
 
 def _cells(transaction: Transaction) -> tuple[str, ...]:

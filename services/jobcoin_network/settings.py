@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from shared.settings import ServiceSettings
+from shared.runtime.settings import ServiceSettings
 
 
 class JobcoinNetworkSettings(ServiceSettings):

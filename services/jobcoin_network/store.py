@@ -1,28 +1,33 @@
-"""What the network must not forget: a SQLite file of its own, synced at every commit."""
+"""The network's transactions on disk: a SQLite file, synced at every commit."""
 
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from services.jobcoin_network.core.chain import Address, Movement, Transaction
 from services.jobcoin_network.core.coins import read_amount
-from services.jobcoin_network.core.world import InstanceName, Row
+from services.jobcoin_network.core.instances import (
+    CoinAddress,
+    CoinMovement,
+    InstanceName,
+    PlacedTransaction,
+    Transaction,
+)
 
 FILE_NAME = "jobcoin.sqlite3"
 SCHEMA_VERSION = 1
-# How long a start waits for the process before it, which may still be ending.
+# How long a start waits for the previous process, which may still be ending.
 LOCK_WAIT_S = 5.0
 
 
-class StoreFault(Exception):
+class SqliteStoreFault(Exception):
     """The network's file cannot be used: held by another process, damaged, or written by another version."""
 
 
-class Store:
+class SqliteStore:
     """The transactions of all instances, in a directory that one process at a time holds."""
 
     def __init__(self, directory: Path) -> None:
-        """Open the file, making it if it is missing. Raises StoreFault."""
+        """Opens the file, and makes it if it is missing. Raises SqliteStoreFault."""
         directory.mkdir(parents=True, exist_ok=True)
         self._path = directory / FILE_NAME
         # Commits run in a thread, one after the other, so that the event loop never waits for the disk.
@@ -33,7 +38,7 @@ class Store:
             self._prepare()
         except sqlite3.Error as fault:
             self._connection.close()
-            raise StoreFault(f"{self._path}: {fault}") from fault
+            raise SqliteStoreFault(f"{self._path}: {fault}") from fault
 
     # An exclusive lock keeps a second process out for as long as this one lives; FULL syncs the log at every commit.
     PREPARE = "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; BEGIN EXCLUSIVE; COMMIT"
@@ -56,42 +61,37 @@ class Store:
             self._connection.executescript(f"BEGIN; {self.CREATE}; PRAGMA user_version={SCHEMA_VERSION}; COMMIT")
         elif version != SCHEMA_VERSION:
             self._connection.close()
-            raise StoreFault(f"{self._path}: schema {version}, but this program knows {SCHEMA_VERSION}")
+            raise SqliteStoreFault(f"{self._path}: schema {version}, but this program knows {SCHEMA_VERSION}")
 
-    ROWS = """
+    READ = """
         SELECT instance, position, timestamp_ms, sender, recipient, amount
         FROM transactions ORDER BY instance, position
     """
 
-    def rows(self) -> Iterator[Row]:
+    def transactions(self) -> Iterator[PlacedTransaction]:
         """Everything committed, each instance's transactions in their order."""
-        for instance, position, timestamp_ms, sender, recipient, amount in self._connection.execute(self.ROWS):
-            movement = Movement(None if sender is None else Address(sender), Address(recipient), read_amount(amount))
-            yield Row(InstanceName(instance), position, Transaction(timestamp_ms, movement))
+        for instance, position, timestamp_ms, sender, recipient, amount in self._connection.execute(self.READ):
+            source = None if sender is None else CoinAddress(sender)
+            transaction = Transaction(timestamp_ms, CoinMovement(source, CoinAddress(recipient), read_amount(amount)))
+            yield PlacedTransaction(InstanceName(instance), position, transaction)
 
     INSERT = """
         INSERT INTO transactions (instance, position, timestamp_ms, sender, recipient, amount)
         VALUES (?, ?, ?, ?, ?, ?)
     """
 
-    def commit(self, rows: Sequence[Row]) -> None:
-        """Write the rows in one synced transaction: when this returns, they outlive a kill and a power cut."""
+    def commit(self, placed: Sequence[PlacedTransaction]) -> None:
+        """Writes the transactions in one synced commit: once this returns, they survive a kill and a power cut."""
         self._connection.execute("BEGIN IMMEDIATE")
-        self._connection.executemany(self.INSERT, [_record(row) for row in rows])
+        self._connection.executemany(self.INSERT, [_columns(each) for each in placed])
         self._connection.execute("COMMIT")
 
     def close(self) -> None:
-        """Give the file back. What was not committed is not kept."""
+        """Closes the file. What was not committed is lost."""
         self._connection.close()
 
 
-def _record(row: Row) -> tuple[str, int, int, str | None, str, str]:
-    movement = row.transaction.movement
-    return (
-        row.instance,
-        row.position,
-        row.transaction.timestamp_ms,
-        movement.sender,
-        movement.recipient,
-        movement.amount.text,
-    )
+def _columns(placed: PlacedTransaction) -> tuple[str, int, int, str | None, str, str]:
+    transaction, movement = placed.transaction, placed.transaction.movement
+    moved = (movement.sender, movement.recipient, movement.amount.text)
+    return placed.instance, placed.position, transaction.timestamp_ms, *moved

@@ -1,1 +1,1 @@
-"""The ledger worker: the one teller of each partition that it owns."""
+"""The ledger worker: the only writer of each partition that it owns."""

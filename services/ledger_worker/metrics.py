@@ -3,8 +3,7 @@
 from prometheus_client import Counter, Gauge, Histogram
 
 COMMANDS = Counter("ledger_commands", "Commands decided, by outcome", ["outcome"])
-ENVELOPES = Counter("ledger_envelopes", "Envelopes taken in to be decided, by the way they came", ["way"])
-REPLIES = Counter("ledger_replies", "Messages that answer a sender, by the way they took", ["way"])
+ENVELOPES = Counter("ledger_envelopes", "Envelopes delivered")
 DUPLICATES = Counter("ledger_duplicates", "Commands that had an outcome already", ["found"])
 BATCH_COMMANDS = Histogram(
     "ledger_batch_commands",
@@ -22,9 +21,8 @@ UNKNOWN_RESOLVED = Counter("ledger_unknown_resolved", "Commits of unknown end th
 OLDEST_UNDECIDED_SECONDS = Gauge("ledger_oldest_undecided_seconds", "Age of the oldest delivery not yet committed")
 PARTITIONS_OWNED = Gauge("ledger_partitions_owned", "Partitions that this worker owns")
 LEASE_CHANGES = Counter("ledger_lease_changes", "Leases taken, given back and lost", ["change"])
-PARKED = Counter("ledger_parked", "Messages set aside for an operator", ["reason"])
-TRANSIT_LEGS = Counter("ledger_transit_legs", "Credits of other partitions entered, by the way they came", ["way"])
-STRAYS = Counter("ledger_strays", "Commands of partitions owned elsewhere, sent on to their queue")
+DEAD_LETTERS = Counter("ledger_dead_letters", "Messages and transit rows set aside for an operator", ["reason"])
+TRANSIT_LEGS = Counter("ledger_transit_legs", "Credits of other partitions taken in")
 RETURNED = Counter("ledger_transit_returned", "Credits that could not land and went back")
 REDELIVERED = Counter("ledger_redelivered", "Envelopes that were delivered before")
 ACCOUNTS_CACHED = Gauge("ledger_accounts_cached", "Accounts in memory")

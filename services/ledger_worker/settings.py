@@ -7,7 +7,7 @@ import socket
 from pydantic import Field
 
 from services.ledger_worker.store import COPY_OPERATIONS_MIN
-from shared.settings import LedgerSettings
+from shared.runtime.settings import LedgerSettings
 
 
 def _fresh_owner() -> str:

@@ -13,15 +13,15 @@ from shared.messages.commands import (
     HoldCapture,
     HoldPlace,
     HoldVoid,
-    Move,
     OperationCancel,
     OperationRefuse,
+    Posting,
+    PostTransaction,
     RefusedKind,
-    routed_by,
 )
-from shared.messages.events import BatchEvent, EventMessage, Nudge
+from shared.messages.events import BatchEvent, EventMessage, EventOutcome, Nudge
 from shared.messages.mixer import MixCreate, MixMessage
-from shared.messages.replies import FieldError, Outcome, Reply, Settled
+from shared.messages.replies import FieldFault, Outcome, Reply, Settled
 
 __all__ = [
     "AccountClose",
@@ -32,19 +32,20 @@ __all__ = [
     "Command",
     "CommandEnvelope",
     "EventMessage",
-    "FieldError",
+    "EventOutcome",
+    "FieldFault",
     "HoldCapture",
     "HoldPlace",
     "HoldVoid",
     "MixCreate",
     "MixMessage",
-    "Move",
     "Nudge",
     "OperationCancel",
     "OperationRefuse",
     "Outcome",
+    "PostTransaction",
+    "Posting",
     "RefusedKind",
     "Reply",
     "Settled",
-    "routed_by",
 ]

@@ -4,8 +4,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from shared.ids import AccountId, AssetCode, CommandId, HoldId, Principal
-from shared.money import AMOUNT_MINOR_MAX, BALANCE_MINOR_MAX
+from shared.domain.ids import AccountId, AssetCode, CommandId, HoldId, Principal
+from shared.domain.money import AMOUNT_MINOR_MAX, BALANCE_MINOR_MAX
 
 COMMANDS_PER_ENVELOPE_MAX = 1_000
 ENVELOPE_BYTES_MAX = 512 * 1024

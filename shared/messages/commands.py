@@ -1,9 +1,10 @@
-"""Commands: requests to change the ledger, and the envelope that carries those gathered for one worker."""
+"""Commands: requests to change the ledger, and the envelope that carries those gathered for one partition."""
 
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
+from shared.domain.rejections import Rejection
 from shared.messages.base import (
     COMMANDS_PER_ENVELOPE_MAX,
     Account,
@@ -16,12 +17,11 @@ from shared.messages.base import (
     Owner,
     Text,
 )
-from shared.messages.replies import FieldError
-from shared.rejections import Rejection
+from shared.messages.replies import FieldFault
 
 
 class _Command(Message):
-    """What every command carries. `fingerprint` is 32 hex digits over what the client sent (DESIGN §4.6)."""
+    """What every command carries. `fingerprint`: 32 hex digits over what the client sent."""
 
     id: Id
     principal: Owner
@@ -33,17 +33,24 @@ class _Command(Message):
     repeat: bool = False
 
 
-class Move(_Command):
-    """One posting.
+class Posting(Message):
+    """One movement: `amount` minor units of `asset` from `source` to `destination`."""
 
-    Deposits and withdrawals are moves from and to the `world` (or `house`) account of the same partition.
-    """
-
-    kind: Literal["deposit.v1", "withdrawal.v1", "transfer.v1"]
     source: Account
     destination: Account
     amount: Amount
     asset: Asset
+
+
+class PostTransaction(_Command):
+    """Posts a transaction, today of one posting.
+
+    A deposit comes from the `world` (or `house`) account of the destination's partition, a withdrawal goes to that of
+    the source's.
+    """
+
+    kind: Literal["deposit.v1", "withdrawal.v1", "transfer.v1"]
+    postings: Annotated[tuple[Posting, ...], Field(min_length=1, max_length=1)]
 
 
 class AccountCreate(_Command):
@@ -138,11 +145,11 @@ class OperationRefuse(_Command):
     kind: Literal["operation.refuse.v1"] = "operation.refuse.v1"
     of: RefusedKind
     code: Rejection
-    errors: tuple[FieldError, ...] = ()
+    errors: tuple[FieldFault, ...] = ()
 
 
 Command = Annotated[
-    Move
+    PostTransaction
     | AccountCreate
     | AccountUpdate
     | AccountClose
@@ -156,19 +163,8 @@ Command = Annotated[
 ]
 
 
-def routed_by(command: Command) -> Account | None:
-    """The account whose partition decides the command; None for those that are decided where their sender puts them."""
-    match command:
-        case Move():
-            return command.source
-        case AssetCreate() | OperationCancel() | OperationRefuse():
-            return None
-        case _:
-            return command.account
-
-
 class CommandEnvelope(Message):
-    """Commands for the owner of one partition, in the order of their sending; some may be of other partitions."""
+    """Commands of one partition, in the order in which they were sent."""
 
     v: Literal[1] = 1
     commands: Annotated[tuple[Command, ...], Field(min_length=1, max_length=COMMANDS_PER_ENVELOPE_MAX)]

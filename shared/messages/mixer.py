@@ -4,7 +4,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from shared.ids import CommandId, derived_id
+from shared.domain.ids import CommandId, derived_id
 from shared.messages.base import Id, Message, Owner
 
 DESTINATIONS_MAX: Final = 20
@@ -27,7 +27,7 @@ class MixCreate(Message):
     """A mix for `principal`: what arrives at its deposit address is paid on to `destinations`, less the fee.
 
     The mix's id and its deposit address are functions of `id`: see `mix_id` and `deposit_address`. `fingerprint` is
-    32 hex digits over what the client sent (DESIGN §4.6).
+    32 hex digits over what the client sent.
     """
 
     kind: Literal["mix.create.v1"] = "mix.create.v1"

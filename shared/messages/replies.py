@@ -1,14 +1,16 @@
 """What a worker tells the sender of commands: outcomes, and the settlement of credits in other partitions."""
 
-from typing import Annotated, Literal
+from typing import Final, Literal
 
 from pydantic import Field
 
+from shared.domain.rejections import Rejection
 from shared.messages.base import Message
-from shared.rejections import Rejection
+
+REPLY_KIND: Final = "reply.v1"
 
 
-class FieldError(Message):
+class FieldFault(Message):
     """What is wrong with one field of a refused order, such as `destinations[2]`."""
 
     field: str
@@ -33,7 +35,7 @@ class Outcome(Message):
     legs: tuple[int, ...] = ()
     available: int | None = None  # minor units, with insufficient_funds
     required: int | None = None
-    errors: tuple[FieldError, ...] = ()
+    errors: tuple[FieldFault, ...] = ()
 
 
 class Settled(Message):
@@ -47,17 +49,8 @@ class Settled(Message):
 
 
 class Reply(Message):
-    """One message for each sender and commit.
-
-    `owned`: the partitions whose commands `worker` takes at this moment. `queue`: the one whose queue brought the last
-    of these commands; by it the sender may send those of the others as well (ADR 11). `direct_at`: the URL where the
-    worker is reached without the broker, told to those who have no link to it yet (ADR 14, ADR 15).
-    """
+    """What a worker tells one sender after a commit."""
 
     v: Literal[1] = 1
     outcomes: tuple[Outcome, ...] = ()
     settled: tuple[Settled, ...] = ()
-    worker: Annotated[str, Field(max_length=128)] = ""
-    owned: tuple[int, ...] = ()
-    queue: int | None = None
-    direct_at: Annotated[str, Field(max_length=512)] = ""

@@ -1,12 +1,12 @@
-"""Each account's story from its first entry to its last (DESIGN §3.2 and §3.3): one pass, one account at a time."""
+"""Each account from its first entry to its last, in one pass over all of them."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from shared.ids import ACCOUNT_ID, PARTITIONED_PREFIXES, SYSTEM_ACCOUNT_ID, AccountId, partition_of
+from shared.domain.ids import ACCOUNT_ID, PARTITIONED_PREFIXES, SYSTEM_ACCOUNT_ID, AccountId, partition_of
 from tellerline.verification.findings import Violated
-from tellerline.verification.rows import whole
+from tellerline.verification.rows import is_transit, whole
 
 # What a line of the pass is, in the order in which an account's lines come.
 ACCOUNT, ENTRY, OPEN_HOLDS = "0", "1", "2"
@@ -41,7 +41,7 @@ class PassLine(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Story:
+class _AccountState:
     """The account that is being read, after its last entry so far. Amounts in minor units."""
 
     account: str
@@ -68,23 +68,23 @@ class AccountProof:
     entries: int = 0
     totals: dict[str, int] = field(default_factory=dict[str, int])  # asset → sum of all balances
     transit_balances: dict[str, int] = field(default_factory=dict[str, int])
-    _story: _Story | None = None
+    _state: _AccountState | None = None
 
     def feed(self, lines: Iterable[str]) -> None:
         """Checks the next lines. Raises Violated."""
         for text in lines:
             line = PassLine(*text.split("\t"))
-            story = self._story
+            state = self._state
             if line.role == ACCOUNT:
                 self._end()
                 self._begin(line)
-            elif story is None or story.account != line.account:
+            elif state is None or state.account != line.account:
                 table = "entries" if line.role == ENTRY else "holds"
                 raise Violated(table, line.key, "account_id is an account", "a row of accounts", line.account)
             elif line.role == ENTRY:
-                self._enter(story, line)
+                self._enter(state, line)
             else:
-                story.held_by_open_holds = whole(line.held_after, "holds", line.account, "the sum of amounts")
+                state.held_by_open_holds = whole(line.held_after, "holds", line.account, "the sum of amounts")
 
     def finish(self) -> None:
         """Ends the last account. Raises Violated."""
@@ -104,101 +104,106 @@ class AccountProof:
         if is_system and line.asset != account.split(":")[1]:
             raise Violated("accounts", account, "asset is the one in its name", account.split(":")[1], line.asset)
         place = (whole(line.batch, "accounts", account, "batch"), -1)
-        self._story = _Story(account, line.asset, line.partition, line.status, place, is_system)
+        self._state = _AccountState(account, line.asset, line.partition, line.status, place, is_system)
 
-    def _enter(self, story: _Story, line: PassLine) -> None:
+    def _enter(self, state: _AccountState, line: PassLine) -> None:
         self.entries += 1
         try:
             balance, held, limit = int(line.balance_after), int(line.held_after), int(line.limit_after)
             place = (int(line.batch), int(line.line))
-            lowered = balance - held + limit < story.balance - story.held + story.limit
+            lowered = balance - held + limit < state.balance - state.held + state.limit
             follows = (
-                int(line.seq) == story.seq + 1
-                and balance == story.balance + int(line.delta)
-                and held == story.held + int(line.held_delta)
-                and line.asset == story.asset
-                and line.partition == story.partition
-                and place > story.place
+                int(line.seq) == state.seq + 1
+                and balance == state.balance + int(line.delta)
+                and held == state.held + int(line.held_delta)
+                and line.asset == state.asset
+                and line.partition == state.partition
+                and place > state.place
                 and held >= 0
-                and (not lowered or story.is_system or balance - held + limit >= 0)
-                and (limit == story.limit or (line.delta == line.held_delta == "0" and limit >= 0))
-                and line.status in NEXT_STATUS[story.status]
-                and (line.status == story.status or line.delta == line.held_delta == "0")
+                and (not lowered or state.is_system or balance - held + limit >= 0)
+                and (limit == state.limit or (line.delta == line.held_delta == "0" and limit >= 0))
+                and line.status in NEXT_STATUS[state.status]
+                and (line.status == state.status or line.delta == line.held_delta == "0")
                 and (line.status != "closed" or balance == held == 0)
             )
         except ValueError:
-            raise _not_whole(line) from None
+            _check_numbers(line)
+            raise
         if not follows:
-            raise _why(story, line)
-        story.seq += 1
-        story.balance, story.held, story.limit, story.status, story.place = balance, held, limit, line.status, place
+            raise _why(state, line)
+        state.seq += 1
+        state.balance, state.held, state.limit, state.status, state.place = balance, held, limit, line.status, place
 
     def _end(self) -> None:
-        story = self._story
-        if story is None:
+        state = self._state
+        if state is None:
             return
-        if story.held != story.held_by_open_holds:
-            last = f"{story.account}/{story.seq}"
+        if state.held != state.held_by_open_holds:
+            last = f"{state.account}/{state.seq}"
             raise Violated(
-                "entries", last, "held_after is the sum of the open holds", story.held_by_open_holds, story.held
+                "entries", last, "held_after is the sum of the open holds", state.held_by_open_holds, state.held
             )
-        if story.ends_as != story.status:
+        if state.ends_as != state.status:
             rule = "status is that of the last entry"
-            raise Violated("accounts", story.account, rule, story.status, story.ends_as)
-        self.totals[story.asset] = self.totals.get(story.asset, 0) + story.balance
-        if story.account.startswith("transit:"):
-            self.transit_balances[story.account] = story.balance
-        self._story = None
+            raise Violated("accounts", state.account, rule, state.status, state.ends_as)
+        self.totals[state.asset] = self.totals.get(state.asset, 0) + state.balance
+        if is_transit(state.account):
+            self.transit_balances[state.account] = state.balance
+        self._state = None
 
 
-def _not_whole(line: PassLine) -> Violated:
+def check_totals(totals: Mapping[str, int]) -> None:
+    """The balances of all accounts sum to zero. `totals`: asset → sum in minor units. Raises Violated."""
+    for asset, total in sorted(totals.items()):
+        if total != 0:
+            raise Violated("entries", asset, "the balances of all accounts in an asset sum to zero", 0, total)
+
+
+def _check_numbers(line: PassLine) -> None:
+    """Raises Violated for the first field that is no whole number."""
     for column in ("seq", "delta", "held_delta", "balance_after", "held_after", "limit_after", "batch", "line"):
-        try:
-            whole(getattr(line, column), "entries", line.key, column)
-        except Violated as violated:
-            return violated
-    return Violated("entries", line.key, "amounts are whole numbers", "digits", line)
+        whole(getattr(line, column), "entries", line.key, column)
 
 
-def _why(story: _Story, line: PassLine) -> Violated:
-    """Which rule a line breaks that does not follow from its story: the first of them, in the order of importance."""
+def _why(state: _AccountState, line: PassLine) -> Violated:
+    """Which rule a line breaks that does not follow from the state before: the first, in the order of importance."""
     balance, held, limit = int(line.balance_after), int(line.held_after), int(line.limit_after)
     moved = line.delta != "0" or line.held_delta != "0"
     rules: tuple[tuple[bool, str, object, object], ...] = (
-        (int(line.seq) == story.seq + 1, "seq has no gap", story.seq + 1, line.seq),
+        (int(line.seq) == state.seq + 1, "seq has no gap", state.seq + 1, line.seq),
         (
-            balance == story.balance + int(line.delta),
+            balance == state.balance + int(line.delta),
             "balance_after is the previous one plus delta",
-            story.balance + int(line.delta),
+            state.balance + int(line.delta),
             balance,
         ),
         (
-            held == story.held + int(line.held_delta),
+            held == state.held + int(line.held_delta),
             "held_after is the previous one plus held_delta",
-            story.held + int(line.held_delta),
+            state.held + int(line.held_delta),
             held,
         ),
-        (line.asset == story.asset, "asset is the account's", story.asset, line.asset),
-        (line.partition == story.partition, "partition is the account's", story.partition, line.partition),
+        (line.asset == state.asset, "asset is the account's", state.asset, line.asset),
+        (line.partition == state.partition, "partition is the account's", state.partition, line.partition),
         (
-            (int(line.batch), int(line.line)) > story.place,
+            (int(line.batch), int(line.line)) > state.place,
             "batch and line grow with seq",
-            f"after {story.place}",
+            f"after {state.place}",
             (int(line.batch), int(line.line)),
         ),
         (held >= 0, "held_after is not negative", ">= 0", held),
-        (limit == story.limit or not moved, "limit_after changes only in an entry of its own", story.limit, limit),
+        (limit == state.limit or not moved, "limit_after changes only in an entry of its own", state.limit, limit),
         (limit >= 0, "limit_after is not negative", ">= 0", limit),
         (
-            line.status in NEXT_STATUS[story.status],
+            line.status in NEXT_STATUS[state.status],
             "status_after is one that may follow",
-            " or ".join(sorted(NEXT_STATUS[story.status])) or f"no entry after {story.status}",
+            " or ".join(sorted(NEXT_STATUS[state.status])) or f"no entry after {state.status}",
             line.status,
         ),
         (
-            line.status == story.status or not moved,
+            line.status == state.status or not moved,
             "status_after changes only in an entry of its own",
-            story.status,
+            state.status,
             line.status,
         ),
         (

@@ -1,31 +1,23 @@
-"""One batch: what its operations say is what its entries, transit rows, holds and accounts do (DESIGN §3.1)."""
+"""One batch: what its operations say is what its entries, transit rows, holds and accounts do."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from shared.ids import PARTITIONED_PREFIXES, AccountId, Partition, partition_of
-from shared.journal import NULL
+from shared.domain.ids import PARTITIONED_PREFIXES, AccountId, Partition, partition_of
+from shared.journal.rows import NULL
+from shared.journal.transit import RETURN_KIND
 from tellerline.verification.chain import BatchRow
-from tellerline.verification.crossings import Crossings, FoldedRow, Moves, Posting
 from tellerline.verification.findings import Violated
-from tellerline.verification.rows import AccountRow, EntryRow, HoldRow, OperationRow, text_of, whole
+from tellerline.verification.rows import EntryLine, HoldLine, OperationLine, is_transit, text_of, whole
+from tellerline.verification.transit import BatchTransit, Moves, PostedMove, SettledRow
 
 # Kinds whose entry moves nothing: it gives a change of the account its place in the order.
 CREATE, MIX, UPDATE, CLOSE = "account.create.v1", "mix.create.v1", "account.update.v1", "account.close.v1"
 ASSET: Final = "asset.create.v1"
 PLACE: Final = "hold.place.v1"
 END_OF: Final[Mapping[str, str]] = {"hold.capture.v1": "captured", "hold.void.v1": "voided"}
-RETURN: Final = "return.v1"
-TRANSIT: Final = "transit:"
-
-
-class ClearedCredit(NamedTuple):
-    """An operation of another partition whose credits this batch took in the commit of their debit."""
-
-    operation_id: str
-    postings: str
 
 
 class EndedHold(NamedTuple):
@@ -46,20 +38,19 @@ class Batch:
 
     row: BatchRow
     lines_of: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
-    folded: list[FoldedRow] = field(default_factory=list[FoldedRow])
-    taken: list[ClearedCredit] = field(default_factory=list[ClearedCredit])
+    settled: list[SettledRow] = field(default_factory=list[SettledRow])
     ended: list[EndedHold] = field(default_factory=list[EndedHold])
 
     def lines(self, table: str) -> Sequence[str]:
         """The lines of one table."""
         return self.lines_of.get(table, ())
 
-    def folded_batches(self) -> dict[int, list[int]]:
-        """Source → the batches of it that were folded in, in the order of the settlements."""
-        folded: dict[int, list[int]] = {}
-        for row in self.folded:
-            folded.setdefault(row.source, []).append(row.source_batch)
-        return folded
+    def settled_batches(self) -> dict[int, list[int]]:
+        """Source → the batches of it whose transit rows were taken in, in the order of the settlements."""
+        settled: dict[int, list[int]] = {}
+        for row in self.settled:
+            settled.setdefault(row.source, []).append(row.source_batch)
+        return settled
 
 
 class BatchProof:
@@ -75,59 +66,54 @@ class BatchProof:
         self._partitions = partitions
         self._assets = assets
         self._operations = {
-            row.id: row for row in (OperationRow(*line.split("\t")) for line in batch.lines("operations"))
+            row.id: row for row in (OperationLine(*line.split("\t")) for line in batch.lines("operations"))
         }
-        self._entries = [EntryRow(*line.split("\t")) for line in batch.lines("entries")]
-        self._crossings = Crossings(self._partition, self._key)
+        self._entries = [EntryLine(*line.split("\t")) for line in batch.lines("entries")]
+        self._transit = BatchTransit(self._partition, self._key)
 
-    def check(self, cleared: Mapping[int, int]) -> tuple[int, int]:
-        """How many credits it cleared with other partitions, and how many it took from them in the same way.
-
-        `cleared`: as Chain.check_cleared says. Raises Violated at the first row that disagrees.
-        """
+    def check(self) -> None:
+        """Raises Violated at the first row that disagrees."""
         moved, held = self._read_entries()
         expected = self._expect_postings()
-        taken = self._expect_taken(expected)
-        for key, amount in self._crossings.fold(self._batch.folded, moved).items():
+        for key, amount in self._transit.take_in(self._batch.settled, moved).items():
             expected[key] = expected.get(key, 0) + amount
         self._compare("delta", expected, moved)
         self._compare("held_delta", self._expect_placed() | self._expect_ended(), held)
-        sent = self._crossings.check_sent(self._batch.lines("transit"), cleared)
-        self._crossings.check_nets(self._entries)
+        self._transit.check_sent(self._batch.lines("transit"))
+        self._transit.check_nets(self._entries)
         self._check_made()
         self._check_counts()
-        return sent, taken
 
     def _read_entries(self) -> tuple[Moves, Moves]:
         """What the entries do, by operation and account: to balances, and to what is held."""
         moved: Moves = {}
         held: Moves = {}
-        stories: dict[str, EntryRow] = {}
+        changes: dict[str, EntryLine] = {}
         for entry in self._entries:
             try:
                 delta, held_delta = int(entry.delta), int(entry.held_delta)
             except ValueError:
                 found = f"{entry.delta}, {entry.held_delta}"
-                raise Violated(
-                    "entries", _key(entry), "delta and held_delta are whole numbers", "digits", found
-                ) from None
+                rule = "delta and held_delta are whole numbers"
+                raise Violated("entries", entry.key, rule, "digits", found) from None
             key = (entry.operation_id, entry.account_id, entry.asset)
             if entry.operation_id == NULL:
-                self._crossings.enter(entry, delta)
+                self._transit.enter(entry, delta)
             elif delta:
                 moved[key] = moved.get(key, 0) + delta
             elif not held_delta:
-                stories[entry.operation_id] = entry
+                changes[entry.operation_id] = entry
             if held_delta:
                 held[key] = held.get(key, 0) + held_delta
-        self._check_stories(stories)
+        self._check_changes(changes)
         return moved, held
 
-    def _check_stories(self, stories: Mapping[str, EntryRow]) -> None:
+    def _check_changes(self, changes: Mapping[str, EntryLine]) -> None:
+        """`changes`: operation → its entry that moves nothing."""
         for operation in self._posted(UPDATE, CLOSE):
-            if operation.id not in stories:
+            if operation.id not in changes:
                 raise Violated("operations", operation.id, "a change of an account has an entry", "an entry", "none")
-        for identity, entry in stories.items():
+        for identity, entry in changes.items():
             operation = self._operations.get(identity)
             if (
                 operation is None
@@ -138,24 +124,23 @@ class BatchProof:
             ):
                 found = "no operation of its batch" if operation is None else f"{operation.kind} {operation.outcome}"
                 rule = "an entry that moves nothing is a posted change of its account"
-                raise Violated("entries", _key(entry), rule, f"an operation on {entry.account_id}", found)
+                raise Violated("entries", entry.key, rule, f"an operation on {entry.account_id}", found)
 
     def _expect_postings(self) -> Moves:
-        """What postings do to accounts of this partition. Credits to others are handed to the crossings."""
+        """What postings do to accounts of this partition. Credits to other partitions go to `_transit`."""
         expected: Moves = {}
         for operation in self._operations.values():
             if operation.outcome not in {"posted", "rejected"} or (operation.outcome == "rejected") == (
                 operation.code == NULL
             ):
                 found = f"{operation.outcome}, {operation.code}"
-                raise Violated(
-                    "operations", operation.id, "outcome goes with code", "posted, or rejected and a code", found
-                )
+                rule = "outcome goes with code"
+                raise Violated("operations", operation.id, rule, "posted, or rejected and a code", found)
             if operation.outcome == "rejected" or operation.postings == NULL:
                 continue
             for posting in _postings(operation.id, text_of(operation.postings)):
-                if operation.kind == RETURN:
-                    self._crossings.returned[operation.id] = posting  # the credit never landed: nothing is debited
+                if operation.kind == RETURN_KIND:
+                    self._transit.returned[operation.id] = posting  # the credit never landed: nothing is debited
                 else:
                     key = (operation.id, posting.source, posting.asset)
                     expected[key] = expected.get(key, 0) - posting.amount
@@ -164,26 +149,14 @@ class BatchProof:
                     key = (operation.id, posting.destination, posting.asset)
                     expected[key] = expected.get(key, 0) + posting.amount
                 else:
-                    self._crossings.send(destination, operation.id, posting)
+                    self._transit.send(destination, operation.id, posting)
         return expected
-
-    def _expect_taken(self, expected: Moves) -> int:
-        """What operations of other partitions did here in the commit of their debit."""
-        taken: set[tuple[str, str, str]] = set()
-        for credit in self._batch.taken:
-            for posting in _postings(credit.operation_id, credit.postings):
-                if partition_of(AccountId(posting.destination), self._partitions) == self._partition:
-                    key = (credit.operation_id, posting.destination, posting.asset)
-                    expected[key] = expected.get(key, 0) + posting.amount
-                    self._crossings.take(posting)
-                    taken.add(key)
-        return len(taken)
 
     def _expect_placed(self) -> Moves:
         placed = {operation.id: operation.subject for operation in self._posted(PLACE)}
         expected: Moves = {}
         for line in self._batch.lines("holds"):
-            hold = HoldRow(*line.split("\t"))
+            hold = HoldLine(*line.split("\t"))
             if placed.pop(hold.operation_id, None) != hold.id:
                 rule = "operation_id is the operation of its batch that placed it"
                 raise Violated("holds", hold.id, rule, f"{PLACE} posted", hold.operation_id)
@@ -224,7 +197,7 @@ class BatchProof:
     def _check_made(self) -> None:
         made = {operation.subject for operation in self._posted(CREATE, MIX)}
         for line in self._batch.lines("accounts"):
-            account = AccountRow(*line.split("\t")).id
+            account = line.partition("\t")[0]
             if account not in made and not account.startswith(PARTITIONED_PREFIXES):
                 raise Violated("accounts", account, "an operation of its batch made it", f"{CREATE} posted", "none")
             made.discard(account)
@@ -251,23 +224,19 @@ class BatchProof:
             if found != counted:
                 raise Violated("batches", row.key, f"{table} is the number of its rows", found, counted)
 
-    def _posted(self, *kinds: str) -> Iterator[OperationRow]:
+    def _posted(self, *kinds: str) -> Iterator[OperationLine]:
         return (row for row in self._operations.values() if row.kind in kinds and row.outcome == "posted")
 
 
-def _key(entry: EntryRow) -> str:
-    return f"{entry.account_id}/{entry.seq}"
-
-
-def _postings(operation: str, text: str) -> list[Posting]:
+def _postings(operation: str, text: str) -> list[PostedMove]:
     try:
         read: Iterable[tuple[str, str, str, str]] = json.loads(text)
-        postings = [Posting(source, destination, int(amount), asset) for source, destination, amount, asset in read]
+        postings = [PostedMove(source, destination, int(amount), asset) for source, destination, amount, asset in read]
     except (ValueError, TypeError):
         rule = "postings are [source, destination, amount, asset]"
         raise Violated("operations", operation, rule, "a JSON array", text) from None
     for posting in postings:
-        if posting.amount <= 0 or posting.source.startswith(TRANSIT) or posting.destination.startswith(TRANSIT):
+        if posting.amount <= 0 or is_transit(posting.source) or is_transit(posting.destination):
             rule = "a posting moves a positive amount between accounts other than those of transit"
             raise Violated("operations", operation, rule, "> 0", text)
     return postings

@@ -1,4 +1,4 @@
-"""One partition's batches in their order: numbers, instants, epochs, cursors and hashes (DESIGN §4.1)."""
+"""One partition's batches in their order: numbers, instants, epochs, cursors and hashes."""
 
 import hashlib
 import json
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from shared.journal import GENESIS_HASH, content_hash
+from shared.journal.rows import GENESIS_HASH, content_hash
 from tellerline.verification.findings import Violated
 
 
@@ -20,7 +20,6 @@ class BatchRow(NamedTuple):
     entries: int
     recorded_at_us: int
     cursors: str
-    cleared: str
     prev_hash: bytes
     content_hash: bytes
     hash: bytes
@@ -33,8 +32,6 @@ class BatchRow(NamedTuple):
     def recomputed(self) -> bytes:
         """What ledger.batch_hash should say; worked out here, since a function in the database can be replaced."""
         place = f"tellerline.batch.v1|{self.partition}|{self.batch}|{self.epoch}|{self.recorded_at_us}|{self.cursors}"
-        if self.cleared != "{}":
-            place += f"|{self.cleared}"
         return hashlib.sha256(self.prev_hash + self.content_hash + place.encode()).digest()
 
 
@@ -49,7 +46,6 @@ class Chain:
     recorded_at_us: int = -(2**63)
     hash: bytes = GENESIS_HASH
     cursors: dict[int, int] = field(default_factory=dict[int, int])
-    cleared: dict[int, int] = field(default_factory=dict[int, int])  # destination → the last batch that took credits
 
     def check_place(self, row: BatchRow) -> None:
         """The row is the next batch. Raises Violated."""
@@ -73,37 +69,25 @@ class Chain:
             if not holds:
                 raise Violated("batches", row.key, rule, expected, found)
 
-    def check_cursors(self, row: BatchRow, folded: Mapping[int, Sequence[int]]) -> dict[int, int]:
-        """The cursors after the batch. `folded`: source → its batches that this one settles, as settlements say."""
-        cursors = read_batches(row, "cursors", row.cursors)
-        for source, batches in folded.items():
+    def check_cursors(self, row: BatchRow, settled: Mapping[int, Sequence[int]]) -> dict[int, int]:
+        """The cursors after the batch. `settled`: source → its batches that this one settles. Raises Violated."""
+        cursors = _read_cursors(row)
+        for source, batches in settled.items():
             before = self.cursors.get(source, 0)
             if any(later <= earlier for earlier, later in zip([before, *batches], batches, strict=False)):
                 key = f"{source}/{batches[0]}/{self.partition}"
-                raise Violated(
-                    "settlements", key, "transit rows are folded in order, once", f"batches after {before}", batches
-                )
-        for source in sorted(self.cursors.keys() | cursors.keys() | folded.keys()):
-            expected = folded[source][-1] if source in folded else self.cursors.get(source)
+                rule = "transit rows are taken in in order, once"
+                raise Violated("settlements", key, rule, f"batches after {before}", batches)
+        for source in sorted(self.cursors.keys() | cursors.keys() | settled.keys()):
+            expected = settled[source][-1] if source in settled else self.cursors.get(source)
             if cursors.get(source) != expected:
-                rule = f"the cursor of partition {source} is the last batch folded"
+                rule = f"the cursor of partition {source} is the last batch taken in"
                 raise Violated("batches", row.key, rule, expected, cursors.get(source))
             if not 0 <= source < self.partitions or source == self.partition:
                 raise Violated(
                     "batches", row.key, "cursors name other partitions", f"0 … {self.partitions - 1}", source
                 )
         return cursors
-
-    def check_cleared(self, row: BatchRow) -> dict[int, int]:
-        """Destination → the batch that took credits of this one in its commit. Raises Violated."""
-        cleared = read_batches(row, "cleared", row.cleared)
-        for destination, batch in sorted(cleared.items()):
-            last = self.cleared.get(destination, 0)
-            if batch <= last:
-                rule = f"batches of partition {destination} that took credits rise"
-                raise Violated("batches", row.key, rule, f"> {last}", batch)
-        self.cleared.update(cleared)
-        return cleared
 
     def advance(self, row: BatchRow, lines_of: Mapping[str, Sequence[str]], cursors: dict[int, int]) -> None:
         """Recomputes both hashes and moves on. `lines_of`: table → lines without their newline. Raises Violated."""
@@ -117,10 +101,9 @@ class Chain:
         self.cursors = cursors
 
 
-def read_batches(row: BatchRow, column: str, text: str) -> dict[int, int]:
-    """Partition → batch. Raises Violated when the text is not such an object."""
+def _read_cursors(row: BatchRow) -> dict[int, int]:
     try:
-        read: Mapping[str, int] = json.loads(text)
+        read: Mapping[str, int] = json.loads(row.cursors)
         return {int(partition): int(batch) for partition, batch in read.items()}
     except (ValueError, TypeError, AttributeError):
-        raise Violated("batches", row.key, f"{column} is a JSON object of batches", '{"0":1}', text) from None
+        raise Violated("batches", row.key, "cursors is a JSON object of batches", '{"0":1}', row.cursors) from None

@@ -5,15 +5,15 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
-from shared.journal import HASHED_COLUMNS
-from tellerline.verification import crossing_store, store
-from tellerline.verification.accounts import AccountProof
+from shared.journal.rows import HASHED_COLUMNS
+from tellerline.verification import store
+from tellerline.verification.accounts import AccountProof, check_totals
 from tellerline.verification.batches import Batch, BatchProof
 from tellerline.verification.chain import BatchRow, Chain
 from tellerline.verification.findings import Violated, Violation
-from tellerline.verification.pairs import PairProof, check_totals
+from tellerline.verification.transit import TransitBalances
 
-# What migration 1 puts into a ledger; every later asset has an operation.
+# The assets that a ledger is created with; every other one has an operation.
 BORN_WITH: Mapping[str, tuple[int, str]] = {
     "USD": (2, "US dollar"), "EUR": (2, "Euro"), "CNY": (2, "Renminbi"), "CAD": (2, "Canadian dollar"),
     "RUB": (2, "Rouble"), "BTC": (8, "Bitcoin"), "ETC": (18, "Ethereum Classic"), "ETH": (18, "Ether"),
@@ -47,12 +47,12 @@ class Proof:
         return {name: count for check in self.checks for name, count in check.counted.items()}
 
 
-Told = Callable[[Check], None]
+OnCheck = Callable[[Check], None]
 Counted = dict[str, int]
 
 
-async def prove(connection: store.Connection, told: Told) -> Proof:
-    """Runs every check; `told` hears of each as it ends. Raises what is in store.DATABASE_FAULTS."""
+async def prove(connection: store.Connection, on_check: OnCheck) -> Proof:
+    """Runs every check; `on_check` gets each as it ends. Raises what is in store.DATABASE_FAULTS."""
     began = time.monotonic()
     proof = Proof()
     run = _Run(connection, proof)
@@ -72,7 +72,7 @@ async def prove(connection: store.Connection, told: Told) -> Proof:
         (
             "transit",
             "what left one partition and not reached the other is not settled; all balances sum to zero",
-            run.check_pairs,
+            run.check_transit,
         ),
     )
     for name, proves, step in steps:
@@ -84,7 +84,7 @@ async def prove(connection: store.Connection, told: Told) -> Proof:
             proof.first_violation = violated.violation
         check = Check(name, proves, counted, time.monotonic() - started, proof.first_violation is None)
         proof.checks.append(check)
-        told(check)
+        on_check(check)
         if not check.ok:
             break
     proof.seconds = time.monotonic() - began
@@ -111,12 +111,14 @@ class _Run:
         if set(self._epochs) != set(range(self._partitions)):
             rule = "there is one row for each partition"
             raise Violated("partitions", "all", rule, list(range(self._partitions)), sorted(self._epochs))
-        if (stray := await store.read_stray_batch(self._connection, self._partitions)) is not None:
-            raise Violated("batches", stray, "partition is one of the ledger's", f"0 … {self._partitions - 1}", stray)
+        if (foreign := await store.read_foreign_batch(self._connection, self._partitions)) is not None:
+            raise Violated(
+                "batches", foreign, "partition is one of the ledger's", f"0 … {self._partitions - 1}", foreign
+            )
         rows = await store.read_assets(self._connection)
         counted["assets"] = len(rows)
-        for code, scale, name, operation, subject, metadata in map(tuple, rows):
-            _check_asset(str(code), int(scale), str(name), operation, subject, metadata)
+        for row in rows:
+            _check_asset(*row)
         self._assets = {str(row["code"]): row["operation_id"] for row in rows}
         if missing := BORN_WITH.keys() - self._assets.keys():
             raise Violated("assets", min(missing), "it was there from the start", "a row of assets", "none")
@@ -139,45 +141,27 @@ class _Run:
         """Every batch of every partition, in order."""
         for table in ("batches", *(table for table in HASHED_COLUMNS if table not in {"accounts", "entries"})):
             counted[table] = 0
-        counted["cleared"] = taken = 0
-        if (unreadable := await crossing_store.read_unreadable(self._connection)) is not None:
-            raise Violated("batches", unreadable[0], "cleared is a JSON object of batches", '{"0":1}', unreadable[1])
         batches = _Batches(self._connection, counted, await store.read_batch_entries_max(self._connection))
         for partition in range(self._partitions):
             chain = Chain(partition, self._partitions)
             async for batch in batches.read(partition):
                 chain.check_place(batch.row)
-                cleared = chain.check_cleared(batch.row)
-                sent_here, taken_here = BatchProof(batch, self._partitions, self._assets).check(cleared)
-                counted["cleared"] += sent_here
-                taken += taken_here
-                chain.advance(batch.row, batch.lines_of, chain.check_cursors(batch.row, batch.folded_batches()))
+                BatchProof(batch, self._partitions, self._assets).check()
+                chain.advance(batch.row, batch.lines_of, chain.check_cursors(batch.row, batch.settled_batches()))
             if chain.epoch > self._epochs[partition]:
                 rule = "epoch is not below that of the last batch"
                 raise Violated("partitions", partition, rule, f">= {chain.epoch}", self._epochs[partition])
             self._cursors[partition] = chain.cursors
             self._proof.heads[partition] = (chain.batch, chain.hash.hex())
-        await self._check_all_taken(counted["cleared"], taken)
 
-    async def _check_all_taken(self, sent: int, taken: int) -> None:
-        """As many were taken as were sent; since each that was taken is one of those, none is missing."""
-        if sent == taken:
-            return
-        missing = await crossing_store.read_uncleared(self._connection)
-        if missing is None:
-            raise Violated("batches", "all", "every credit that was cleared was taken", sent, taken)
-        operation, account, batch = missing
-        rule = f"its credit to {account} was cleared in batch {batch} there"
-        raise Violated("operations", operation, rule, "an entry", "none")
-
-    async def check_pairs(self, counted: Counted) -> None:
+    async def check_transit(self, counted: Counted) -> None:
         """What is on its way between any two partitions, and what all accounts hold together."""
         check_totals(self._totals)
-        pairs = PairProof(self._cursors)
-        async for row in crossing_store.read_waiting(self._connection):
-            pairs.wait(row)
-        counted["pairs"] = pairs.finish(self._transit_balances)
-        counted["unsettled"] = pairs.waiting_credits
+        transit = TransitBalances(self._cursors)
+        async for row in store.read_waiting(self._connection):
+            transit.wait(row)
+        counted["pairs"] = transit.finish(self._transit_balances)
+        counted["unsettled"] = transit.waiting_credits
 
     async def check_places(self, counted: Counted) -> None:
         """Rows that no batch wrote have not been looked at by the others."""
@@ -200,9 +184,6 @@ class _Batches:
             store.READ_ENTRIES,
             max(1, min(store.CURSOR_ROWS, store.WINDOW_ROWS_MAX // max(1, batch_entries_max))),
         )
-        self._folded = store.Merged(connection, crossing_store.READ_FOLDED)
-        self._cleared = store.Merged(connection, crossing_store.READ_CLEARED)
-        self._ended = store.Merged(connection, store.READ_ENDED)
 
     async def read(self, partition: int) -> AsyncIterator[Batch]:
         """The batches of a partition, in order."""
@@ -236,25 +217,18 @@ class _Batches:
         place = batch.row.partition, batch.row.batch
         for table, merged in self._merged.items():
             if merged.reaches(place) and (rows := await merged.take(place)):
-                batch.lines_of[table] = [store.merged_line(row) for row in rows]
+                batch.lines_of[table] = [store.merged_line(table, row) for row in rows]
+                if table == "settlements":
+                    batch.settled = [store.settled_row(row) for row in rows]
+                elif table == "hold_ends":
+                    batch.ended = [store.ended_hold(row) for row in rows]
         if self._entries.reaches(place):
             for row in await self._entries.take(place):
                 batch.lines_of["entries"] = str(row[2]).split("\n")
-        if self._folded.reaches(place):
-            batch.folded = [crossing_store.folded_row(row) for row in await self._folded.take(place)]
-        if self._cleared.reaches(place):
-            batch.taken = [crossing_store.cleared_credit(row) for row in await self._cleared.take(place)]
-        if self._ended.reaches(place):
-            batch.ended = [store.ended_hold(row) for row in await self._ended.take(place)]
 
 
 def _check_asset(
-    code: str,
-    scale: int,
-    name: str,
-    operation: str | None,
-    subject: str | None,
-    metadata: str | None,
+    code: str, scale: int, name: str, operation: str | None, subject: str | None, metadata: str | None
 ) -> None:
     found = (scale, name)
     if operation is None:

@@ -1,13 +1,15 @@
-"""Rows as COPY writes them. Numbers stay text until a check needs them: whole, or a violation."""
+"""Lines as COPY writes them. Numbers stay text until a check needs them: whole, or a violation."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from shared.journal import copy_fields
+from shared.journal.rows import copy_fields
 from tellerline.verification.findings import Violated
 
+TRANSIT: Final = "transit:"
 
-class OperationRow(NamedTuple):
-    """A line of `operations`, in the order of shared.journal."""
+
+class OperationLine(NamedTuple):
+    """A line of `operations`, in the order of shared.journal.rows."""
 
     id: str
     partition: str
@@ -25,8 +27,8 @@ class OperationRow(NamedTuple):
     metadata: str
 
 
-class EntryRow(NamedTuple):
-    """A line of `entries`, in the order of shared.journal."""
+class EntryLine(NamedTuple):
+    """A line of `entries`, in the order of shared.journal.rows."""
 
     account_id: str
     seq: str
@@ -42,8 +44,13 @@ class EntryRow(NamedTuple):
     batch: str
     line: str
 
+    @property
+    def key(self) -> str:
+        """The row's key."""
+        return f"{self.account_id}/{self.seq}"
 
-class TransitRow(NamedTuple):
+
+class TransitLine(NamedTuple):
     """A line of `transit`."""
 
     source: str
@@ -52,7 +59,7 @@ class TransitRow(NamedTuple):
     credits: str
 
 
-class HoldRow(NamedTuple):
+class HoldLine(NamedTuple):
     """A line of `holds`."""
 
     id: str
@@ -66,14 +73,9 @@ class HoldRow(NamedTuple):
     batch: str
 
 
-class AccountRow(NamedTuple):
-    """A line of `accounts`: the hashed columns."""
-
-    id: str
-    asset: str
-    owner: str
-    partition: str
-    batch: str
+def is_transit(account: str) -> bool:
+    """Whether it is a transit account."""
+    return account.startswith(TRANSIT)
 
 
 def text_of(field: str) -> str:

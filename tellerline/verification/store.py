@@ -1,19 +1,21 @@
 """All SQL of `verify`, over one snapshot of the journal, which may grow meanwhile. Everything is read as a stream."""
 
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import asyncpg
 
-from shared import db
-from shared.journal import HASHED_COLUMNS, LINE_ORDER, NULL, PLACE, copy_text
+from shared.database import postgres
+from shared.database.migrate import READ_PARTITIONS
+from shared.journal.rows import HASHED_COLUMNS, LINE_ORDER, PLACE, copy_text
 from tellerline.verification.batches import EndedHold
 from tellerline.verification.chain import BatchRow
 from tellerline.verification.findings import Violated
+from tellerline.verification.transit import SettledRow, WaitingRow
 
-DATABASE_FAULTS: Final = (*db.CONNECTION_FAULTS, asyncpg.PostgresError)
+DATABASE_FAULTS: Final = (*postgres.CONNECTION_FAULTS, asyncpg.PostgresError)
 # No statement here has a time-out: a journal may take hours.
 STATEMENT_MAX_S: Final = 30 * 86_400.0
 CURSOR_ROWS: Final = 2_000
@@ -22,6 +24,17 @@ WINDOW_ROWS_MAX: Final = 20_000
 # Tables with an index that finds a window of batches; the others are sorted once and read by a cursor.
 COPIED: Final = ("operations", "transit")
 MERGED: Final = ("accounts", "settlements", "holds", "hold_ends")
+# What their rows refer to, read along with them: columns and join.
+JOINED: Final[Mapping[str, tuple[str, str]]] = {
+    "settlements": (
+        ", x.credits",
+        "LEFT JOIN ledger.transit x ON (x.source, x.batch, x.destination) = (t.source, t.source_batch, t.destination)",
+    ),
+    "hold_ends": (
+        ", x.account_id, x.asset, x.amount::text, x.partition",
+        "LEFT JOIN ledger.holds x ON x.id = t.hold_id",
+    ),
+}
 # Partition and batch.
 Place = tuple[int, int]
 _BEFORE_ALL: Final[Place] = (-(2**15) - 1, 0)
@@ -29,7 +42,7 @@ _AFTER_ALL: Final[Place] = (2**15, 0)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 Lines = Callable[[list[str]], None]
-Connection = db.Connection
+Connection = postgres.Connection
 
 BEGIN: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 SETTINGS: Final = (
@@ -45,7 +58,7 @@ SETTINGS: Final = (
 @contextlib.asynccontextmanager
 async def snapshot(dsn: str) -> AsyncGenerator[Connection]:
     """A connection whose every statement sees the same instant. Raises what is in DATABASE_FAULTS."""
-    connection = await db.connect(dsn, application="tellerline verify", command_timeout_s=STATEMENT_MAX_S)
+    connection = await postgres.connect(dsn, application="tellerline verify", command_timeout_s=STATEMENT_MAX_S)
     try:
         await connection.execute(BEGIN)
         for setting in SETTINGS:
@@ -55,9 +68,8 @@ async def snapshot(dsn: str) -> AsyncGenerator[Connection]:
         await connection.close()
 
 
-READ_PARTITIONS: Final = "SELECT partitions FROM ledger.constants"
 READ_OWNERS: Final = "SELECT partition, epoch FROM ledger.partitions ORDER BY partition"
-READ_STRAY_BATCH: Final = """
+READ_FOREIGN_BATCH: Final = """
 SELECT partition, batch FROM ledger.batches WHERE partition < 0 OR partition >= $1 ORDER BY partition, batch LIMIT 1
 """
 
@@ -72,9 +84,9 @@ async def read_epochs(connection: Connection) -> dict[int, int]:
     return {int(row["partition"]): int(row["epoch"]) for row in await connection.fetch(READ_OWNERS)}
 
 
-async def read_stray_batch(connection: Connection, partitions: int) -> str | None:
+async def read_foreign_batch(connection: Connection, partitions: int) -> str | None:
     """The key of a batch of no partition."""
-    row = await connection.fetchrow(READ_STRAY_BATCH, partitions)
+    row = await connection.fetchrow(READ_FOREIGN_BATCH, partitions)
     return None if row is None else f"{row['partition']}/{row['batch']}"
 
 
@@ -91,7 +103,7 @@ async def read_assets(connection: Connection) -> Sequence[asyncpg.Record]:
     return await connection.fetch(READ_ASSETS)
 
 
-STORIES: Final = """
+ACCOUNT_LINES: Final = """
     SELECT id COLLATE "C", 0 AS role, 0::bigint AS seq, asset, partition, batch, 0 AS line, 0::numeric AS delta,
            0::numeric AS held_delta, 0::numeric AS balance_after, 0::numeric AS held_after, 0::numeric AS limit_after,
            status
@@ -109,7 +121,7 @@ STORIES: Final = """
 
 async def read_accounts(connection: Connection, take: Lines) -> None:
     """Every account, then its entries, then the sum of its open holds: lines of tellerline.verification.accounts."""
-    await _copy(connection, STORIES, take)
+    await _copy(connection, ACCOUNT_LINES, take)
 
 
 READ_CHANGED_ACCOUNT: Final = """
@@ -129,7 +141,7 @@ async def read_changed_account(connection: Connection) -> tuple[str, str, str] |
 
 
 READ_BATCHES: Final = """
-SELECT batch, epoch, operations, entries, recorded_at, cursors, cleared, prev_hash, content_hash, hash
+SELECT batch, epoch, operations, entries, recorded_at, cursors, prev_hash, content_hash, hash
   FROM ledger.batches WHERE partition = $1 AND batch > $2 ORDER BY batch LIMIT $3
 """
 
@@ -151,7 +163,6 @@ async def read_window(connection: Connection, partition: int, after: int) -> lis
                 int(row["entries"]),
                 (row["recorded_at"].replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1),
                 str(row["cursors"]),
-                str(row["cleared"]),
                 bytes(row["prev_hash"]),
                 bytes(row["content_hash"]),
                 bytes(row["hash"]),
@@ -164,7 +175,7 @@ async def copy_window(connection: Connection, table: str, partition: int, first:
     """The hashed lines of one of COPIED, of the batches `first` … `last`, in the order of the hash."""
     where, batch = PLACE[table]
     query = (
-        f"SELECT {', '.join(HASHED_COLUMNS[table])} FROM ledger.{table} WHERE {where} = {partition:d} "  # noqa: S608 - names of shared.journal
+        f"SELECT {', '.join(HASHED_COLUMNS[table])} FROM ledger.{table} WHERE {where} = {partition:d} "  # noqa: S608 - names of shared.journal.rows
         f"AND {batch} BETWEEN {first:d} AND {last:d} ORDER BY {', '.join((batch, *LINE_ORDER[table]))}"
     )
     lines: list[str] = []
@@ -173,12 +184,16 @@ async def copy_window(connection: Connection, table: str, partition: int, first:
 
 
 def merged_query(table: str) -> str:
-    """The hashed columns as text, in the order of the hash over the whole table."""
+    """Place, the hashed columns as text, and what is JOINED, in the order of the hash over the whole table."""
     # Every column by its table: a bare name in ORDER BY would mean the text of the same name in the output.
     where, batch = (f"t.{column}" for column in PLACE[table])
     order = (f't.{column} COLLATE "C"' if table == "accounts" else f"t.{column}" for column in LINE_ORDER[table])
     columns = ", ".join(f"t.{column}::text" for column in HASHED_COLUMNS[table])
-    return f"SELECT {where} AS place, {batch} AS number, {columns} FROM ledger.{table} t ORDER BY {', '.join((where, batch, *order))}"  # noqa: E501,S608 - names of shared.journal
+    joined, join = JOINED.get(table, ("", ""))
+    return (
+        f"SELECT {where} AS place, {batch} AS number, {columns}{joined} FROM ledger.{table} t {join} "  # noqa: S608 - names of shared.journal.rows
+        f"ORDER BY {', '.join((where, batch, *order))}"
+    )
 
 
 READ_BATCH_ENTRIES_MAX: Final = "SELECT coalesce(max(entries), 0) FROM ledger.batches"
@@ -196,12 +211,6 @@ SELECT partition, batch, string_agg(
                      balance_after, held_after, limit_after, status_after, partition, batch, line),
            E'\\n' ORDER BY line)
   FROM ledger.entries GROUP BY partition, batch ORDER BY partition, batch
-"""
-READ_ENDED: Final = """
-SELECT x.partition, x.batch, x.hold_id::text, x.ended, x.operation_id::text, h.account_id, h.asset, h.amount::text,
-       h.partition AS held_in
-  FROM ledger.hold_ends x LEFT JOIN ledger.holds h ON h.id = x.hold_id
- ORDER BY x.partition, x.batch, x.hold_id
 """
 
 
@@ -228,14 +237,34 @@ class Merged:
         return found
 
 
-def merged_line(row: asyncpg.Record) -> str:
-    """The COPY line of a row that `merged_query` read."""
-    return "\t".join(NULL if value is None else copy_text(value) for value in tuple(row)[2:])
+def merged_line(table: str, row: asyncpg.Record) -> str:
+    """The COPY line of a row of `merged_query`."""
+    return "\t".join(map(copy_text, tuple(row)[2 : 2 + len(HASHED_COLUMNS[table])]))
+
+
+def settled_row(row: asyncpg.Record) -> SettledRow:
+    """A row of `merged_query` for settlements."""
+    return SettledRow(int(row["source"]), int(row["source_batch"]), row["credits"])
 
 
 def ended_hold(row: asyncpg.Record) -> EndedHold:
-    """A row that READ_ENDED read."""
-    return EndedHold(*tuple(row)[2:])
+    """A row of `merged_query` for hold_ends."""
+    _, _, hold, ended, operation, _, _, *held = row
+    return EndedHold(hold, ended, operation, *held)
+
+
+READ_WAITING: Final = """
+SELECT t.source, t.batch, t.destination, t.credits FROM ledger.transit t
+ WHERE NOT EXISTS (SELECT FROM ledger.settlements s
+                    WHERE s.source = t.source AND s.source_batch = t.batch AND s.destination = t.destination)
+ ORDER BY t.destination, t.source, t.batch
+"""
+
+
+async def read_waiting(connection: Connection) -> AsyncGenerator[WaitingRow]:
+    """Transit rows that no settlement names."""
+    async for row in connection.cursor(READ_WAITING, prefetch=CURSOR_ROWS):
+        yield WaitingRow(*row)
 
 
 async def read_orphan(connection: Connection, table: str) -> str | None:

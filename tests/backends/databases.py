@@ -8,8 +8,8 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from shared.db import connect
-from shared.migrate import ROLES, migrate_database
+from shared.database.migrate import ROLES, migrate_database
+from shared.database.postgres import connect
 from tests.backends.servers import PostgresServer
 
 STATEMENT_MAX_S = 30
@@ -17,7 +17,7 @@ STATEMENT_MAX_S = 30
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """One test's own ledger. `owner` may do everything, each other DSN what that service may (DESIGN §4.1)."""
+    """One test's own ledger. `owner` may do everything, each other DSN what that service may."""
 
     name: str
     owner: str

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from tellerline.servers import PrivatePostgres, PrivateRabbit
+from tellerline.local_stack.servers import PrivatePostgres, PrivateRabbit
 from tests.backends.servers import PostgresServer, RabbitServer
 
 T = TypeVar("T")

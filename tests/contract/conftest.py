@@ -29,4 +29,4 @@ async def store(ledger: Ledger) -> Store:
 
 @pytest.fixture
 async def scribe(store: Store) -> Scribe:
-    return await Scribe(store, "one").begin()
+    return await Scribe(store).begin()

@@ -7,8 +7,8 @@ from typing import Any
 
 from services.ledger_worker.ports import Store, StoreFault
 from services.ledger_worker.store import PostgresStore
-from shared.db import connect
-from shared.ids import AccountId, Partition
+from shared.database.postgres import connect
+from shared.domain.ids import AccountId, Partition
 from tests.backends.databases import Database
 from tests.builders import Commands, account_in
 from tests.contract.conditions import eventually_async
@@ -29,7 +29,7 @@ SELECT bool_or(pg_terminate_backend(pid)) FROM pg_stat_activity
 class TwinLedger:
     """Many workers' stores on one journal in memory."""
 
-    journal: Journal = field(default_factory=lambda: Journal(PARTITIONS, LoopClock().now_us))
+    journal: Journal = field(default_factory=lambda: Journal(PARTITIONS, lambda: LoopClock().now_ns() // 1_000))
 
     def store(self, owner: str) -> Store:
         return MemoryStore(self.journal, owner)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from services.ledger_worker.ports import CommitUnknown, Fenced, Lease, Store
-from shared.ids import Partition
+from shared.domain.ids import Partition
 from tests.contract.conditions import eventually_async
 from tests.contract.ledgers import MAKE, Ledger, spread
 from tests.contract.scribe import PARTITIONS, Scribe
@@ -20,17 +20,18 @@ async def test_who_does_not_own_every_partition_under_its_epoch_writes_nothing(
     await scribe.write(MAKE.open(alice), MAKE.open(carol))
     scribe.decide(MAKE.deposit(alice, 1), MAKE.deposit(carol, 1))
     sealed = scribe.seal()
-    await store.release("one", [scribe.owned.leases[Partition(1)]])
+    await store.release([scribe.owned.leases[Partition(1)]])
     with pytest.raises(Fenced):
-        await store.commit("one", sealed)
-    taken = await ledger.store("two").acquire("two", MINUTE_S)
+        await store.commit(sealed)
+    other = ledger.store("two")
+    taken = await other.acquire(MINUTE_S)
     assert taken is not None
     assert taken.partition == 1
     with pytest.raises(Fenced):
-        await store.commit("one", sealed)
+        await store.commit(sealed)
     with pytest.raises(Fenced):
-        await store.commit("two", [replace(batch, epoch=taken.epoch) for batch in sealed])
-    assert [account.balance for account, _ in await store.accounts([alice, carol])] == [0, 0]
+        await other.commit([replace(batch, epoch=taken.epoch) for batch in sealed])
+    assert [account.balance for account in await store.accounts([alice, carol])] == [0, 0]
 
 
 async def test_an_epoch_that_was_raised_fences_what_was_sealed_before(store: Store, scribe: Scribe) -> None:
@@ -38,18 +39,20 @@ async def test_an_epoch_that_was_raised_fences_what_was_sealed_before(store: Sto
     await scribe.write(MAKE.open(alice))
     scribe.decide(MAKE.deposit(alice, 1))
     sealed = scribe.seal()
-    raised = await store.raise_epochs("one", scribe.owned.leases.values())
+    raised = await store.raise_epochs(scribe.owned.leases.values())
     assert {lease.partition: lease.epoch for lease in raised} == dict.fromkeys(range(PARTITIONS), 2)
     with pytest.raises(Fenced):
-        await store.commit("one", sealed)
-    await store.commit("one", [replace(batch, epoch=2) for batch in sealed])
+        await store.commit(sealed)
+    await store.commit([replace(batch, epoch=2) for batch in sealed])
 
 
-async def test_epochs_can_be_raised_again_when_the_first_answer_was_lost(store: Store, scribe: Scribe) -> None:
+async def test_epochs_can_be_raised_again_when_the_first_answer_was_lost(
+    ledger: Ledger, store: Store, scribe: Scribe
+) -> None:
     before = list(scribe.owned.leases.values())
-    await store.raise_epochs("one", before)
-    assert {lease.epoch for lease in await store.raise_epochs("one", before)} == {3}
-    assert await store.raise_epochs("two", before) == []
+    await store.raise_epochs(before)
+    assert {lease.epoch for lease in await store.raise_epochs(before)} == {3}
+    assert await ledger.store("two").raise_epochs(before) == []
 
 
 async def test_a_connection_lost_at_commit_is_an_unknown_end_and_the_next_one_works(
@@ -62,49 +65,52 @@ async def test_a_connection_lost_at_commit_is_an_unknown_end_and_the_next_one_wo
     scribe.decide(MAKE.deposit(alice, 1))
     sealed = scribe.seal()
     with pytest.raises(CommitUnknown):
-        await ledger.lost_while(store, store.commit("one", sealed))
-    assert len(await store.raise_epochs("one", scribe.owned.leases.values())) == PARTITIONS
+        await ledger.lost_while(store, store.commit(sealed))
+    assert len(await store.raise_epochs(scribe.owned.leases.values())) == PARTITIONS
     with pytest.raises(Fenced):
-        await store.commit("one", sealed)
+        await store.commit(sealed)
     assert (await store.heads([Partition(0)]))[Partition(0)].batch == 1
 
 
 async def test_a_lease_is_one_workers_until_it_runs_out(ledger: Ledger, store: Store) -> None:
-    first = await store.acquire("one", 0.2)
+    first = await store.acquire(0.2)
     assert first == Lease(Partition(0), 1)
     other = ledger.store("two")
-    rest = [await other.acquire("two", MINUTE_S) for _ in range(PARTITIONS - 1)]
+    rest = [await other.acquire(MINUTE_S) for _ in range(PARTITIONS - 1)]
     assert [lease.partition for lease in rest if lease] == [1, 2, 3]
-    taken = await eventually_async(lambda: other.acquire("two", MINUTE_S))
+    taken = await eventually_async(lambda: other.acquire(MINUTE_S))
     assert taken == Lease(Partition(0), 2)
     assert first is not None
-    assert await store.renew("one", [first], MINUTE_S) == set()
+    assert await store.renew([first], MINUTE_S) == set()
 
 
-async def test_a_renewal_extends_what_is_still_ours_under_that_epoch(store: Store, scribe: Scribe) -> None:
+async def test_a_renewal_extends_what_is_still_ours_under_that_epoch(
+    ledger: Ledger, store: Store, scribe: Scribe
+) -> None:
     leases = scribe.owned.leases
-    assert await store.renew("one", leases.values(), MINUTE_S) == {Partition(number) for number in range(PARTITIONS)}
-    assert await store.renew("one", [Lease(Partition(0), 7)], MINUTE_S) == set()
-    assert await store.renew("two", leases.values(), MINUTE_S) == set()
+    assert await store.renew(leases.values(), MINUTE_S) == {Partition(number) for number in range(PARTITIONS)}
+    assert await store.renew([Lease(Partition(0), 7)], MINUTE_S) == set()
+    assert await ledger.store("two").renew(leases.values(), MINUTE_S) == set()
 
 
 async def test_what_was_given_back_is_free_at_once(ledger: Ledger, store: Store, scribe: Scribe) -> None:
     lease = scribe.owned.leases[Partition(2)]
-    await ledger.store("two").release("two", [lease])
-    assert await ledger.store("two").acquire("two", MINUTE_S) is None
-    await store.release("one", [lease])
-    assert await ledger.store("two").acquire("two", MINUTE_S) == Lease(Partition(2), lease.epoch + 1)
+    await ledger.store("two").release([lease])
+    assert await ledger.store("two").acquire(MINUTE_S) is None
+    await store.release([lease])
+    assert await ledger.store("two").acquire(MINUTE_S) == Lease(Partition(2), lease.epoch + 1)
 
 
 async def test_workers_count_as_alive_until_they_leave_or_fall_silent(ledger: Ledger, store: Store) -> None:
-    assert await store.heartbeat("one", MINUTE_S) == ["one"]
+    assert await store.heartbeat(MINUTE_S) == ["one"]
     other = ledger.store("two")
-    assert await other.heartbeat("two", MINUTE_S) == ["one", "two"]
-    await store.leave("one")
-    assert await other.heartbeat("two", MINUTE_S) == ["two"]
+    assert await other.heartbeat(MINUTE_S) == ["one", "two"]
+    await store.leave()
+    assert await other.heartbeat(MINUTE_S) == ["two"]
+    third = ledger.store("three")
 
     async def alone() -> bool:
-        return await store.heartbeat("three", 0.1) == ["three"]
+        return await third.heartbeat(0.1) == ["three"]
 
     assert await eventually_async(alone)
 
@@ -116,9 +122,9 @@ async def test_who_is_late_but_holds_no_row_keeps_its_connection_and_meets_the_f
     await scribe.write(MAKE.open(alice))
     scribe.decide(MAKE.deposit(alice, 1))
     sealed = scribe.seal()
-    await store.renew("one", scribe.owned.leases.values(), -1.0)  # they have run out a second ago
+    await store.renew(scribe.owned.leases.values(), -1.0)  # they have run out a second ago
     other = ledger.store("two")
     assert await other.free_stuck() == 0
-    assert await other.acquire("two", MINUTE_S) == Lease(Partition(0), 2)
+    assert await other.acquire(MINUTE_S) == Lease(Partition(0), 2)
     with pytest.raises(Fenced):
-        await store.commit("one", sealed)
+        await store.commit(sealed)

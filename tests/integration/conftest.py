@@ -1,15 +1,13 @@
 """One ledger with a worker and a gateway for all tests that only use its API; each test brings accounts of its own."""
 
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
 
-from shared import direct_links
 from tests.backends.databases import Databases
 from tests.backends.servers import RabbitServer
-from tests.integration.direct_links import Worker, listening
 from tests.integration.gateway import Client, Stack, stack
 
 NAMES = itertools.count()
@@ -42,16 +40,3 @@ def api(served: Served) -> Client:
 def name() -> Callable[[str], str]:
     """Names that no other test uses."""
     return lambda what: f"{what}-{next(NAMES)}"
-
-
-@pytest.fixture
-async def worker() -> AsyncIterator[Worker]:
-    """The end of a worker that can be reached without the broker."""
-    async with listening() as heard:
-        yield heard
-
-
-@pytest.fixture
-def no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A link that ended may begin anew at once."""
-    monkeypatch.setattr(direct_links, "REST_S", 0.0)

@@ -17,9 +17,9 @@ from typing import cast
 
 import aiohttp
 
-from shared.api_keys import new_key
-from shared.db import connect
-from shared.migrate import declare_topology
+from shared.broker.declare import declare_topology
+from shared.database.postgres import connect
+from shared.domain.api_keys import new_key
 from tests.backends.databases import Database
 from tests.tree import ROOT
 

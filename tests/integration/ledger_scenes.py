@@ -2,7 +2,7 @@
 
 import asyncio
 
-from shared.ids import AccountId
+from shared.domain.ids import AccountId
 from shared.messages import Command
 from tests.builders import Commands, account_in
 from tests.integration.worker import Ledger
@@ -15,8 +15,8 @@ async def funded(ledger: Ledger, *places: int) -> list[AccountId]:
     worker = await ledger.start().ready()
     accounts = [account_in(place) for place in places]
     await ledger.call(*(MAKE.open(account) for account in accounts))
-    answers = await ledger.call(*(MAKE.deposit(account, 1_000) for account in accounts))
-    assert all(answer.outcome.status == "posted" for answer in answers)
+    results = await ledger.call(*(MAKE.deposit(account, 1_000) for account in accounts))
+    assert all(result.outcome.status == "posted" for result in results)
     assert await asyncio.to_thread(worker.stop) == 0
     return accounts
 

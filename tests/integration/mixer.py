@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from shared import db
-from shared.ids import CommandIds, Principal
-from shared.jobcoin_rows import UNITS_PER_MINOR, Row, coins_text, read_rows, read_units
-from shared.ledger_client import LedgerClient
+from shared.database import postgres
+from shared.domain.ids import CommandIds, Principal
+from shared.ledger_client.client import LedgerClient
 from shared.messages import MixCreate, Outcome
 from shared.messages.mixer import deposit_address, mix_id
+from shared.mixer.jobcoin_rows import UNITS_PER_MINOR, ListedRow, coins_text, read_rows, read_units
 from tests.builders import SECRET, fingerprint
 from tests.integration.mixer_stage import Stage
 
@@ -46,10 +46,10 @@ class Mix:
     remaining: int
 
 
-class World:
+class MixerScene:
     """A customer of the mixer, and an auditor who sees everything."""
 
-    def __init__(self, on: Stage, session: aiohttp.ClientSession, client: LedgerClient, owner: db.Pool) -> None:
+    def __init__(self, on: Stage, session: aiohttp.ClientSession, client: LedgerClient, owner: postgres.Pool) -> None:
         self.stage = on
         self.session = session
         self.client = client
@@ -69,9 +69,9 @@ class World:
         )
 
     async def send(self, order: MixCreate, within_s: float = 20) -> Outcome:
-        answer = await self.client.answer(self.client.send_order(order), within_s)
-        assert answer is not None, "no outcome"
-        return answer.outcome
+        result = await self.client.result(self.client.send_order(order), within_s)
+        assert result is not None, "no outcome"
+        return result.outcome
 
     async def mix(self, *destinations: str, fee_ppm: int = 0, delay_ms_max: int = 500) -> tuple[str, str]:
         """A new mix: its id and its deposit address."""
@@ -93,7 +93,7 @@ class World:
         async with self.session.get(f"{self.stage.jobcoin}/addresses/{address}") as answer:
             return (await answer.json())["balance"]
 
-    async def listed(self) -> tuple[Row, ...]:
+    async def listed(self) -> tuple[ListedRow, ...]:
         async with self.session.get(f"{self.stage.jobcoin}/transactions") as answer:
             return read_rows(await answer.json())
 
@@ -109,7 +109,7 @@ class World:
                 while not await what():
                     await asyncio.sleep(0.05)
         except TimeoutError:
-            raise AssertionError(await self.picture()) from None
+            raise AssertionError(await self.rows_and_logs()) from None
 
     async def until_completed(self, *mixes: str, within_s: float = 40) -> None:
         async def completed() -> bool:
@@ -123,8 +123,8 @@ class World:
 
         await self.until(received, within_s)
 
-    async def picture(self) -> str:
-        """What stands where, for a test that failed."""
+    async def rows_and_logs(self) -> str:
+        """The mixer's rows and the ends of the logs, for a test that failed."""
         tables = (
             "mixer.mix_heads",
             "mixer.deposits",
@@ -147,7 +147,10 @@ class World:
             now = (operations, len(await self.listed()))
 
     async def prove(self) -> None:
-        """Every coin is accounted for, whatever is half done (DESIGN §7). Nothing may be moving meanwhile."""
+        """Every coin is accounted for, whatever is half done. Nothing may be moving meanwhile.
+
+        What the house accounts owe, and what came and is not credited yet, less what went and is not captured yet.
+        """
         rows = await self.listed()
         ours = {HOUSE} | {row.destination for row in rows if row.destination.startswith("pay-")}
         ours |= {str(row[0]) for row in await self.owner.fetch("SELECT deposit_address FROM mixer.mixes")}
@@ -157,9 +160,9 @@ class World:
         # Units that came and that the ledger knows nothing of (yet), and units that went likewise.
         uncredited = inward - int(await self.owner.fetchval(CREDITED)) * UNITS_PER_MINOR
         uncaptured = outward - int(await self.owner.fetchval(CAPTURED)) * UNITS_PER_MINOR
-        assert min(uncredited, uncaptured) >= 0, await self.picture()
+        assert min(uncredited, uncaptured) >= 0, await self.rows_and_logs()
         coins = inward - outward
-        assert coins == -house + uncredited - uncaptured, await self.picture()
+        assert coins == -house + uncredited - uncaptured, await self.rows_and_logs()
 
     async def paid_to(self, destinations: Sequence[str]) -> int:
         """Minor units that arrived at the destinations, by the network's word."""
@@ -181,16 +184,16 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def world(on: Stage, secret: str = SECRET) -> AsyncGenerator[World]:
-    """A customer with a line to the mixer. The client's tasks end with the context."""
+async def mixer_scene(on: Stage, secret: str = SECRET) -> AsyncGenerator[MixerScene]:
+    """A customer who is connected to the mixer. The client's tasks end with the context."""
     client = LedgerClient(on.amqp, partitions=on.database.partitions, secret=secret, name="customer")
-    owner = await db.open_pool(on.database.owner, application="auditor")
+    owner = await postgres.open_pool(on.database.owner, application="auditor")
     try:
         async with asyncio.TaskGroup() as group, aiohttp.ClientSession() as session:
             running = group.create_task(client.run())
             while not client.is_ready():
                 await asyncio.sleep(0.02)
-            yield World(on, session, client, owner)
+            yield MixerScene(on, session, client, owner)
             running.cancel()
     finally:
         await owner.close()

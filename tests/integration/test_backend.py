@@ -4,10 +4,10 @@ import aiormq
 import pytest
 from aiormq.exceptions import ChannelNotFoundEntity
 
-from shared.db import connect
-from shared.ids import Partition
-from shared.migrate import check_schema
-from shared.topology import PARTITION_QUEUE_ARGUMENTS, partition_queue
+from shared.database.migrate import check_schema
+from shared.database.postgres import connect
+from shared.domain.ids import Partition
+from shared.messages.topology import PARTITION_QUEUE_ARGUMENTS, partition_queue
 from tests.backends.databases import Database
 from tests.backends.servers import PostgresServer
 

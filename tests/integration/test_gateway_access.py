@@ -12,8 +12,8 @@ from typing import cast
 import pytest
 
 from services.gateway.app import ROUTES
-from services.gateway.routes import Route
-from shared.api_keys import Scope
+from services.gateway.http.routing import Route
+from shared.domain.api_keys import Scope
 from tests.integration.conftest import Served
 from tests.integration.gateway import ADMIN_KEY, Client
 

@@ -1,4 +1,4 @@
-"""The API as API.md says it, over HTTP, on a real ledger."""
+"""The API as docs/API.md says it, over HTTP, on a real ledger."""
 
 import asyncio
 from collections.abc import Callable

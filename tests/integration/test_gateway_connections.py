@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 
-from services.gateway.problems import Fault, Refusal
-from services.gateway.web.answers import Answer, Response
-from services.gateway.web.bodies import read_bytes
-from services.gateway.web.server import Deadlines, GuardedServer
+from services.gateway.http.problems import Problem, RequestFault
+from services.gateway.http.request import read_bytes
+from services.gateway.http.response import HttpResponse, ResponseWriter
+from services.gateway.http.server import Deadlines, GuardedServer
 
 DEADLINES = Deadlines(header_s=0.4, idle_s=1.0, write_s=0.4)
 BODY_S = 0.4
@@ -21,21 +21,23 @@ SERVED_MAX_S = 2.0  # on a busy machine, too; one after the other, five hundred 
 HEAD = b"POST / HTTP/1.1\r\nHost: a\r\n"
 
 
-async def serve(request: web.BaseRequest) -> Response:
+async def serve(request: web.BaseRequest) -> ResponseWriter:
     try:
         body = await read_bytes(request, timeout_s=BODY_S)
-    except Refusal as refusal:
-        return Answer(refusal.status, b"{}", refusal.headers).response("id")
-    return Answer(200, body * 20_000_000 if body == b"much" else b"{}").response("id")
+    except Problem as refusal:
+        return ResponseWriter(HttpResponse(refusal.status, b"{}", refusal.headers), "id")
+    return ResponseWriter(HttpResponse(200, body * 20_000_000 if body == b"much" else b"{}"), "id")
 
 
-def troubled(_: web.BaseRequest, status: int, _fault: BaseException | None) -> Response:
-    return Answer(status, b"{}").response("id")
+def serve_unreadable(_: web.BaseRequest, status: int, _fault: BaseException | None) -> ResponseWriter:
+    return ResponseWriter(HttpResponse(status, b"{}"), "id")
 
 
 @asynccontextmanager
 async def serving(connections_max: int = 1_000) -> AsyncGenerator[int]:
-    server = GuardedServer(serve, troubled=troubled, deadlines=DEADLINES, connections_max=connections_max)
+    server = GuardedServer(
+        serve, serve_unreadable=serve_unreadable, deadlines=DEADLINES, connections_max=connections_max
+    )
     runner = web.ServerRunner(server, shutdown_timeout=1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -131,7 +133,7 @@ async def test_one_connection_too_many_is_told_to_come_back() -> None:
         kept = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
         received, _ = await until_cut(port)
         assert received.startswith(b"HTTP/1.1 503 Service Unavailable")
-        assert f"/problems/{Fault.OVERLOADED}".encode() in received
+        assert f"/problems/{RequestFault.OVERLOADED}".encode() in received
         for _, writer in kept:
             writer.close()
 

@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 
-from shared.ids import CommandIds, Principal
+from shared.domain.ids import CommandIds, Principal
 from tests.backends.databases import Database
 from tests.backends.servers import RabbitServer
 from tests.integration.gateway import SECRET, Stack, stack
@@ -85,7 +85,7 @@ async def test_a_stopping_gateway_answers_those_who_wait(alone: Stack) -> None:
     client = alone.gateway()
     async with asyncio.TaskGroup() as group:
         waiting = group.create_task(client.post("/v1/accounts", BOB, key="a", prefer="wait=30"))
-        while "commands_in_flight 1.0" not in (await client.call("GET", "/metrics")).text:
+        while "commands_pending 1.0" not in (await client.call("GET", "/metrics")).text:
             await asyncio.sleep(0.05)
         assert await asyncio.to_thread(alone.processes[0].stop) == 0
     assert waiting.result().status == 202

@@ -5,8 +5,8 @@ from typing import cast
 
 import pytest
 
-from services.gateway.auth import ADMIN
-from shared.ids import MIXER, CommandIds, Principal
+from services.gateway.usecases.caller import ADMIN
+from shared.domain.ids import MIXER, CommandIds, Principal
 from tests.builders import SECRET
 from tests.integration.conftest import Served
 from tests.integration.gateway import Client

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.ids import Partition
+from shared.domain.ids import Partition
 from tests.backends.databases import Database
 from tests.builders import account_in
 from tests.contract.conditions import eventually_async

@@ -1,35 +1,32 @@
-"""What the gateway says of credits of one batch to one partition: one landed with its debit, one is in transit."""
+"""What the gateway says of a credit to another partition, before and after it has landed."""
 
 from services.gateway.store import database as store
 from services.gateway.store.transactions import Reader, TransactionFacts, read_transaction
-from shared import db
+from shared.database import postgres
 from tests.backends.databases import Database
 from tests.builders import Commands, account_in
 from tests.journal_writer import JournalWriter
 
 
-async def test_each_of_them_is_settled_where_it_landed(database: Database) -> None:
+async def test_a_transaction_is_settled_once_its_credit_has_landed(database: Database) -> None:
     make, alice, carol = Commands(), account_in(0), account_in(1)
-    cleared, sent = make.move(alice, carol, 31), make.move(alice, carol, 37)
-    async with JournalWriter(database) as writer, await db.open_pool(database.gateway, application="tests") as pool:
+    sent = make.move(alice, carol, 37)
+    async with (
+        JournalWriter(database) as writer,
+        await postgres.open_pool(database.gateway, application="tests") as pool,
+    ):
 
-        async def read(identity: str) -> TransactionFacts:
+        async def read() -> TransactionFacts:
             reader = Reader(make.principal, admin=False, partitions=database.partitions)
-            found = await read_transaction(store.Database(pool), reader, identity)
+            found = await read_transaction(store.Database(pool), reader, sent.id)
             assert found is not None
             return found
 
         await writer.write(make.open(alice), make.open(carol))
         await writer.write(make.deposit(alice, 100))
-        writer.clears = True
-        writer.decide(cleared)
-        writer.clears = False
-        writer.decide(sent)
-        await writer.commit()
-        first, second = await read(cleared.id), await read(sent.id)
-        assert (first.settled, first.balances) == (True, {alice: 69, carol: 31})
-        assert (second.settled, second.balances) == (False, {alice: 32})
+        await writer.write(sent)
+        before = await read()
+        assert (before.settled, before.balances) == (False, {alice: 63})
         await writer.settle()
-        assert await read(cleared.id) == first
-        second = await read(sent.id)
-        assert (second.settled, second.balances) == (True, {alice: 32, carol: 68})
+        after = await read()
+        assert (after.settled, after.balances) == (True, {alice: 63, carol: 37})

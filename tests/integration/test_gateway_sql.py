@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 import services.gateway.store
-from shared.db import connect
+from shared.database.postgres import connect
 from tests.backends.databases import Database
 
 MODULES = [
@@ -88,7 +88,7 @@ async def test_the_search_finds_the_last_entry_up_to_a_batch(database: Database,
 
 UUID = "00000000-0000-8000-8000-000000000000"
 PAGES = {
-    "transactions.READ_EFFECTS": (f"{{{UUID}}}", "{a}", "{0}", "{1}", "{1}", "{2}", f"{{{UUID}}}", True, "a"),
+    "transactions.READ_EFFECTS": (f"{{{UUID}}}", "{a}", "{0}", "{1}", "{2}", f"{{{UUID}}}", True, "a"),
     "transaction_lists.LIST_ALL": (None, None, None, "-infinity", "infinity", "infinity", 0, 0, 50),
     "accounts.LIST_ENTRIES": ("a", 0, 2**62, None, None, None, 50),
     "accounts.LIST_ACCOUNTS": ("", None, None, None, None, 50),

@@ -11,12 +11,12 @@ from pydantic import SecretStr
 from services.gateway.app import assemble, serving
 from services.gateway.settings import GatewaySettings
 from services.gateway.store.database import Database
-from shared import db
-from shared.amqp import BusError, NotSent, Refused, SendUnknown, Unroutable
-from shared.ids import Partition
-from shared.ledger_client import LedgerClient
+from shared.broker.channels import NotPublished, PublishFailed, PublishUnknown, QueueFull, Unroutable
+from shared.database import postgres
+from shared.domain.ids import Partition
+from shared.ledger_client.client import LedgerClient
+from shared.ledger_client.pending import CommandResult, PendingCommand
 from shared.messages import Command, MixCreate, Outcome
-from shared.sending import Answer, Sent
 from tests.integration.conftest import Served
 from tests.integration.gateway import ADMIN_KEY, SECRET, Client
 
@@ -28,41 +28,40 @@ class Deaf:
     """Commands arrive, but what is heard of them is up to the test."""
 
     client: LedgerClient
-    heard: Callable[[Answer], Answer | None]
-    fault: BusError | None = None
+    heard: Callable[[CommandResult], CommandResult | None]
+    fault: PublishFailed | None = None
     arrives: bool = True
     partitions: int = 4
-    envelopes: int = 0
-    envelopes_ahead: int = 0
-    replies_unmatched: int = 0
-    in_flight: int = 0
+    envelopes_confirmed: int = 0
+    outcomes_unmatched: int = 0
+    commands_pending: int = 0
 
     def is_ready(self) -> bool:
         return self.client.is_ready()
 
-    async def ask_broker(self) -> None:
-        await self.client.ask_broker()
+    async def ping_broker(self) -> None:
+        await self.client.ping_broker()
 
-    def send(self, command: Command, partition: Partition) -> Sent:
-        return self.client.send(command, partition) if self.arrives else Sent(command)
+    def send(self, command: Command, partition: Partition) -> PendingCommand:
+        return self.client.send(command, partition) if self.arrives else PendingCommand(command)
 
-    def send_order(self, order: MixCreate) -> Sent:
+    def send_order(self, order: MixCreate) -> PendingCommand:
         return self.client.send_order(order)
 
-    async def answer(self, sent: Sent, timeout_s: float) -> Answer | None:
+    async def result(self, pending: PendingCommand, timeout_s: float) -> CommandResult | None:
         if not self.arrives:
-            sent.fault, sent.went_ahead = self.fault, True
-        answer = await self.client.answer(sent, timeout_s)
+            pending.fault = self.fault
+        result = await self.client.result(pending, timeout_s)
         if self.fault is not None:
             raise self.fault
-        return None if answer is None else self.heard(answer)
+        return None if result is None else self.heard(result)
 
 
 @asynccontextmanager
 async def gateway(
     served: Served,
-    heard: Callable[[Answer], Answer | None],
-    fault: BusError | None = None,
+    heard: Callable[[CommandResult], CommandResult | None],
+    fault: PublishFailed | None = None,
     *,
     arrives: bool = True,
 ) -> AsyncGenerator[Client]:
@@ -76,7 +75,10 @@ async def gateway(
         port=0,
     )
     client = LedgerClient(stack.vhost, partitions=4, secret=SECRET, name="test")
-    async with await db.open_pool(stack.database.gateway, application="tests") as pool, asyncio.TaskGroup() as group:
+    async with (
+        await postgres.open_pool(stack.database.gateway, application="tests") as pool,
+        asyncio.TaskGroup() as group,
+    ):
         running = group.create_task(client.run())
         while not client.is_ready():
             await asyncio.sleep(0.01)
@@ -105,7 +107,7 @@ async def test_a_lost_reply_is_found_in_the_journal(served: Served, name: Name, 
 @pytest.mark.parametrize("number", range(6))
 async def test_an_unheard_settlement_is_looked_up_before_it_is_denied(served: Served, name: Name, number: int) -> None:
     body = await pair(served.client, name, number)
-    async with gateway(served, lambda answer: Answer(answer.outcome)) as deaf:
+    async with gateway(served, lambda answer: CommandResult(answer.outcome)) as deaf:
         told = await deaf.post("/v1/transfers", body)
     assert (told.status, told.body["settled"]) == (201, True)
     assert told.body["balances"] == {body["source"]: "4", body["destination"]: "1"}
@@ -115,9 +117,9 @@ async def test_an_outcome_that_a_repeat_had_already_is_read_whole(served: Served
     body, key = await pair(served.client, name), name("key")
     first = await served.client.post("/v1/transfers", body, key=key)
 
-    def replayed(answer: Answer) -> Answer:
+    def replayed(answer: CommandResult) -> CommandResult:
         facts = answer.outcome
-        return Answer(Outcome(id=facts.id, fingerprint=facts.fingerprint, status="posted", replayed=True))
+        return CommandResult(Outcome(id=facts.id, fingerprint=facts.fingerprint, status="posted", replayed=True))
 
     async with gateway(served, replayed) as other:
         again = await other.post("/v1/transfers", body, key=key)
@@ -127,13 +129,13 @@ async def test_an_outcome_that_a_repeat_had_already_is_read_whole(served: Served
 @pytest.mark.parametrize(
     ("fault", "status", "code"),
     [
-        (NotSent("x"), 503, "unavailable"),
+        (NotPublished("x"), 503, "unavailable"),
         (Unroutable("x"), 503, "unavailable"),
-        (Refused("x"), 503, "overloaded"),
+        (QueueFull("x"), 503, "overloaded"),
     ],
 )
 async def test_what_the_broker_did_not_confirm_is_answered_as_what_it_is(
-    served: Served, name: Name, fault: BusError, status: int, code: str
+    served: Served, name: Name, fault: PublishFailed, status: int, code: str
 ) -> None:
     body = await pair(served.client, name)
     async with gateway(served, lambda answer: answer, fault) as cut:
@@ -146,7 +148,7 @@ async def test_what_the_broker_did_not_confirm_is_answered_as_what_it_is(
 @pytest.mark.parametrize("wait_s", [1, 6])
 async def test_what_nobody_knows_is_not_failed_and_a_repeat_ends_it(served: Served, name: Name, wait_s: int) -> None:
     body, key = await pair(served.client, name), name("key")
-    async with gateway(served, lambda answer: answer, SendUnknown("x"), arrives=False) as cut:
+    async with gateway(served, lambda answer: answer, PublishUnknown("x"), arrives=False) as cut:
         told = await cut.post("/v1/transfers", body, key=key, prefer=f"wait={wait_s}")
     assert (told.status, told.code) == (504, "outcome_unknown")
     operation = await served.client.get(told.headers["Location"])
@@ -156,6 +158,6 @@ async def test_what_nobody_knows_is_not_failed_and_a_repeat_ends_it(served: Serv
 
 async def test_what_nobody_confirmed_and_the_journal_holds_is_answered(served: Served, name: Name) -> None:
     body = await pair(served.client, name)
-    async with gateway(served, lambda answer: answer, SendUnknown("x")) as cut:
+    async with gateway(served, lambda answer: answer, PublishUnknown("x")) as cut:
         told = await cut.post("/v1/transfers", body, key=name("key"))
     assert (told.status, told.body["settled"]) == (201, True)

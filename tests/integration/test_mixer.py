@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from shared.amqp import connect_comfortably
-from shared.faults import FaultPoint
-from shared.ids import AccountId, Partition, partition_of
+from shared.broker.connection import connect_aio_pika
+from shared.domain.ids import AccountId, Partition, partition_of
+from shared.domain.rejections import Rejection
 from shared.messages import AccountCreate, MixCreate, OperationCancel
-from shared.mixer_ledger import JOB as JOB_CODE
-from shared.rejections import Rejection
-from shared.topology import PARKING_QUEUE
+from shared.messages.topology import DEAD_LETTERS_QUEUE
+from shared.mixer.ledger import JOB as JOB_CODE
+from shared.runtime.fault_points import FaultPoint
 from tests.backends.databases import Database
 from tests.builders import fingerprint
-from tests.integration.mixer import CUSTOMER, HOUSE, world
+from tests.integration.mixer import CUSTOMER, HOUSE, mixer_scene
 from tests.integration.mixer_stage import Stage, stage
 
 JOB = 10**18
@@ -30,7 +30,7 @@ def mixer(database: Database, broker: str, tmp_path: Path) -> Iterator[Stage]:
 async def test_a_deposit_is_swept_credited_and_paid_out_in_increments_that_add_up(mixer: Stage) -> None:
     mixer.start("deposit_poller")
     mixer.start("distributor")
-    async with world(mixer) as here:
+    async with mixer_scene(mixer) as here:
         mix, address = await here.mix("anna", "bert", fee_ppm=10_000)
         assert (await here.head(mix)).status == "waiting"
         await here.pay(address, "37.5")
@@ -47,7 +47,7 @@ async def test_a_deposit_is_swept_credited_and_paid_out_in_increments_that_add_u
 
 async def test_deposits_that_nobody_was_there_to_see_are_found_and_twins_are_told_apart(mixer: Stage) -> None:
     poller = mixer.start("deposit_poller")
-    async with world(mixer) as here:
+    async with mixer_scene(mixer) as here:
         mix, address = await here.mix("anna")
         assert poller.stop() == 0
         for coins in ("5", "5", "5.0", "0.25"):
@@ -68,7 +68,7 @@ async def test_deposits_that_nobody_was_there_to_see_are_found_and_twins_are_tol
 async def test_what_is_finer_than_the_ledger_is_rounded_down_and_kept_on_record(mixer: Stage) -> None:
     mixer.start("deposit_poller")
     mixer.start("distributor")
-    async with world(mixer) as here:
+    async with mixer_scene(mixer) as here:
         mix, address = await here.mix("anna")
         await here.pay(address, "1.0000000000000000019")
         await here.pay(address, ".0000000000000000004")
@@ -85,7 +85,7 @@ async def test_a_clean_stop_lets_go_of_what_is_under_way(mixer: Stage) -> None:
     settings = {"TELLERLINE_CLAIM_S": "86400"}
     poller = mixer.start("deposit_poller", settings=settings)
     distributor = mixer.start("distributor", settings=settings)
-    async with world(mixer) as here:
+    async with mixer_scene(mixer) as here:
         mixes = [await here.mix(f"receiver-{number}", delay_ms_max=2_000) for number in range(4)]
         for _, address in mixes:
             await here.pay(address, "5")
@@ -103,7 +103,7 @@ async def test_a_clean_stop_lets_go_of_what_is_under_way(mixer: Stage) -> None:
 
 async def test_each_address_that_cannot_be_paid_to_is_refused_with_its_reason(mixer: Stage) -> None:
     mixer.start("deposit_poller")
-    async with world(mixer) as here:
+    async with mixer_scene(mixer) as here:
         _, ours = await here.mix("anna")
         one_shot = "pay-00000000-0000-4000-8000-000000000000"
         order = here.order("bert", "Alice", "bert", "", "a/b", "naïve", HOUSE, ours, one_shot, "\x00", key="bad")
@@ -128,9 +128,9 @@ async def test_each_address_that_cannot_be_paid_to_is_refused_with_its_reason(mi
 async def test_an_order_has_one_outcome_whatever_is_sent_again(mixer: Stage) -> None:
     mixer.start("deposit_poller")
     mixer.start("deposit_poller")
-    async with world(mixer) as here:
+    async with mixer_scene(mixer) as here:
         order = here.order("anna", key="one")
-        async with world(mixer) as there:
+        async with mixer_scene(mixer) as there:
             outcomes = await asyncio.gather(*(each.send(order) for each in (here, there)))
         assert {outcome.status for outcome in outcomes} == {"posted"}
         other = await here.send(here.order("bert", key="one"))
@@ -149,7 +149,7 @@ def cancelling(order: MixCreate) -> OperationCancel:
 
 async def test_mixes_and_the_ledger_share_one_space_of_keys(mixer: Stage) -> None:
     mixer.start("deposit_poller")
-    async with world(mixer) as here:
+    async with mixer_scene(mixer) as here:
         cancelled, used, made = (here.order("anna", key=key) for key in ("cancelled", "used", "made"))
         assert (await here.send(made)).status == "posted"
         others = [cancelling(cancelled), *(opening(order) for order in (used, made))]
@@ -175,7 +175,7 @@ def opening(order: MixCreate) -> AccountCreate:
 
 async def test_of_two_orders_with_one_key_the_first_one_that_was_written_wins(mixer: Stage) -> None:
     dying = mixer.start("deposit_poller", fault=f"{FaultPoint.POLLER_AFTER_ORDER_WRITTEN}:1")
-    async with world(mixer) as here, world(mixer) as there, asyncio.TaskGroup() as group:
+    async with mixer_scene(mixer) as here, mixer_scene(mixer) as there, asyncio.TaskGroup() as group:
         first, second = here.order("anna", key="one"), here.order("bert", key="one")
         waiting = group.create_task(here.send(first, 60))
         await asyncio.to_thread(dying.wait_killed)
@@ -189,7 +189,7 @@ async def test_of_two_orders_with_one_key_the_first_one_that_was_written_wins(mi
 
 async def test_an_order_whose_key_was_used_while_its_poller_was_away_makes_no_mix(mixer: Stage) -> None:
     dying = mixer.start("deposit_poller", fault=f"{FaultPoint.POLLER_AFTER_ORDER_WRITTEN}:1")
-    async with world(mixer) as here, asyncio.TaskGroup() as group:
+    async with mixer_scene(mixer) as here, asyncio.TaskGroup() as group:
         order = here.order("anna", key="one")
         waiting = group.create_task(here.send(order, 60))
         await asyncio.to_thread(dying.wait_killed)
@@ -202,27 +202,27 @@ async def test_an_order_whose_key_was_used_while_its_poller_was_away_makes_no_mi
         assert await here.owner.fetchval("SELECT count(*) FROM mixer.mix_heads") == 0
 
 
-async def test_a_message_that_is_no_order_of_ours_is_parked(mixer: Stage) -> None:
+async def test_a_message_that_is_no_order_of_ours_becomes_a_dead_letter(mixer: Stage) -> None:
     mixer.start("deposit_poller")
-    async with world(mixer) as here, world(mixer, secret="another secret of thirty-two chars") as forger:
+    async with mixer_scene(mixer) as here, mixer_scene(mixer, secret="another secret of thirty-two chars") as forger:
         sent = forger.client.send_order(here.order("anna"))
-        assert await forger.client.answer(sent, 1.0) is None
+        assert await forger.client.result(sent, 1.0) is None
         assert (await here.send(here.order("bert"))).status == "posted"
         assert await here.owner.fetchval("SELECT count(*) FROM mixer.mixes") == 1
-        connection = await connect_comfortably(mixer.amqp, name="auditor")
+        connection = await connect_aio_pika(mixer.amqp, name="auditor")
         async with connection:
-            queue = await (await connection.channel()).get_queue(PARKING_QUEUE)
-            parked = await queue.get()
-            assert parked is not None
-            assert parked.headers["x-original-key"] == "mix"
-            await parked.nack()
+            queue = await (await connection.channel()).get_queue(DEAD_LETTERS_QUEUE)
+            dead_letter = await queue.get()
+            assert dead_letter is not None
+            assert dead_letter.headers["x-original-key"] == "mix"
+            await dead_letter.nack()
 
 
 async def test_several_pollers_and_distributors_pay_each_mix_once(mixer: Stage) -> None:
     for service in ("deposit_poller", "distributor"):
         mixer.start(service)
         mixer.start(service)
-    async with world(mixer) as here:
+    async with mixer_scene(mixer) as here:
         mixes = [await here.mix(f"receiver-{number}", f"another-{number}") for number in range(8)]
         for _, address in mixes:
             await here.pay(address, "3.125")

@@ -14,9 +14,9 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from shared.faults import FaultPoint
+from shared.runtime.fault_points import FaultPoint
 from tests.backends.databases import Database
-from tests.integration.mixer import HOUSE, World, world
+from tests.integration.mixer import HOUSE, MixerScene, mixer_scene
 from tests.integration.mixer_stage import API, Stage, stage
 
 JOB = 10**18
@@ -55,11 +55,11 @@ def test_every_point_of_the_mixer_is_tried() -> None:
     assert tried == {point for point in FaultPoint if point.startswith(("poller.", "distributor."))}
 
 
-async def state_of(here: World, table: str) -> str:
+async def state_of(here: MixerScene, table: str) -> str:
     return str(await here.owner.fetchval(f"SELECT state FROM {table}"))
 
 
-async def applied(here: World, table: str) -> int:
+async def applied(here: MixerScene, table: str) -> int:
     """How many of the open intents the network shows as applied."""
     rows = {(row.source, row.destination) for row in await here.listed()}
     opened = await here.owner.fetch(f"SELECT source, destination FROM {table} WHERE ended IS NULL")
@@ -72,7 +72,7 @@ async def test_a_poller_that_dies_at_any_step_of_a_sweep_leaves_nothing_undone_a
 ) -> None:
     poller = mixer.start("deposit_poller", fault=f"{point}:1")
     mixer.start("distributor")
-    async with world(mixer) as here:
+    async with mixer_scene(mixer) as here:
         mix, address = await here.mix("anna", "bert")
         await here.pay(address, "12.5")
         await asyncio.to_thread(poller.wait_killed)
@@ -91,7 +91,7 @@ async def test_a_distributor_that_dies_at_any_step_of_a_payout_pays_it_once(
 ) -> None:
     mixer.start("deposit_poller")
     distributor = mixer.start("distributor", fault=f"{point}:{passage}")
-    async with world(mixer) as here:
+    async with mixer_scene(mixer) as here:
         # One minor unit cannot be divided: a single payout, whose steps come in a known order.
         mix, address = await here.mix("anna")
         await here.pay(address, "0.000000000000000001")
@@ -107,22 +107,22 @@ async def test_a_distributor_that_dies_at_any_step_of_a_payout_pays_it_once(
 
 
 async def test_services_that_are_killed_again_and_again_lose_nothing(mixer: Stage) -> None:
-    lots = random.Random(2024)
+    chance = random.Random(2024)
     running = {service: mixer.start(service) for service in ("deposit_poller", "distributor")}
-    async with world(mixer) as here:
+    async with mixer_scene(mixer) as here:
         mixes = [await here.mix(f"receiver-{number}", delay_ms_max=4_000) for number in range(6)]
         for _, address in mixes:
             await here.pay(address, "2.75")
             await here.pay(address, "1.1")
         for _ in range(6):
-            await asyncio.sleep(lots.uniform(0.2, 0.8))
+            await asyncio.sleep(chance.uniform(0.2, 0.8))
             for process in running.values():
                 process.popen.send_signal(signal.SIGSTOP)
             await here.until_quiet()
             await here.prove()
             for process in running.values():
                 process.popen.send_signal(signal.SIGCONT)
-            service = lots.choice(sorted(running))
+            service = chance.choice(sorted(running))
             running[service].kill()
             running[service] = await asyncio.to_thread(mixer.start, service)
         for mix, _ in mixes:
@@ -134,7 +134,7 @@ async def test_services_that_are_killed_again_and_again_lose_nothing(mixer: Stag
 
 async def test_a_poller_that_was_stopped_and_wakes_up_late_sends_nothing_more(mixer: Stage) -> None:
     zombie = mixer.start("deposit_poller", fault=f"{FaultPoint.POLLER_AFTER_SWEEP_INTENT}:1:stop")
-    async with world(mixer) as here:
+    async with mixer_scene(mixer) as here:
         mix, address = await here.mix("anna")
         await here.pay(address, "5")
         await here.until(lambda: hit(zombie.log))
@@ -226,7 +226,7 @@ async def test_transfers_without_an_answer_are_looked_for_and_never_sent_blindly
     mixer: Stage, fates: list[str]
 ) -> None:
     asked = list(fates)
-    async with world(mixer) as here, between(mixer, fates) as proxy:
+    async with mixer_scene(mixer) as here, between(mixer, fates) as proxy:
         settings = {"TELLERLINE_JOBCOIN_URL": proxy.url + API}
         await asyncio.to_thread(mixer.start, "deposit_poller", settings=settings)
         await asyncio.to_thread(mixer.start, "distributor", settings=settings)
@@ -240,7 +240,7 @@ async def test_transfers_without_an_answer_are_looked_for_and_never_sent_blindly
 
 
 async def test_a_funding_later_than_the_settle_time_pays_nobody_twice_and_comes_back(mixer: Stage) -> None:
-    async with world(mixer) as here, between(mixer, ["late"]) as proxy:
+    async with mixer_scene(mixer) as here, between(mixer, ["late"]) as proxy:
         proxy.late_s = 4.0  # the settle time is 1.5 s: the bound is broken
         mixer.start("deposit_poller")
         settings = {"TELLERLINE_JOBCOIN_URL": proxy.url + API}
@@ -260,7 +260,7 @@ async def test_a_funding_later_than_the_settle_time_pays_nobody_twice_and_comes_
 
 
 async def test_a_row_that_the_address_does_not_know_is_no_deposit(mixer: Stage) -> None:
-    async with world(mixer) as here, between(mixer, []) as proxy:
+    async with mixer_scene(mixer) as here, between(mixer, []) as proxy:
         settings = {"TELLERLINE_JOBCOIN_URL": proxy.url + API}
         poller = await asyncio.to_thread(mixer.start, "deposit_poller", settings=settings)
         mixer.start("distributor")

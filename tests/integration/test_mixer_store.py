@@ -8,19 +8,46 @@ from collections.abc import AsyncIterator, Iterator
 import asyncpg
 import pytest
 
-from shared import db
+from shared.database import postgres
+from shared.mixer.store import ClaimTable
 from tests.backends.databases import Database, Databases
 
 STORES = {
     "poller": ("services.deposit_poller.store.mixes", "services.deposit_poller.store.deposits"),
     "distributor": ("services.distributor.store.credits", "services.distributor.store.payouts"),
 }
+COMMANDS = {"mixer.deposits": ["credit"], "payouts.credits": ["fee"], "payouts.payouts": ["hold", "capture"]}
+
+
+def statements_of(module: str) -> Iterator[tuple[str, str]]:
+    """The statements of a module with their names."""
+    for name, statement in vars(importlib.import_module(module)).items():
+        if name.isupper() and isinstance(statement, str) and re.match(r"\s*(SELECT|INSERT|UPDATE|WITH)\b", statement):
+            yield name, statement
+
+
+def statements_on(table: ClaimTable) -> Iterator[tuple[str, str]]:
+    """Those that all claimed tables share."""
+    for name, statement in statements_of("shared.mixer.store"):
+        if "{command}" in statement:
+            yield from ((f"{name}.{each}", table.sql(statement, each)) for each in COMMANDS[table.table])
+        elif table.intents or "{intents}" not in statement:
+            yield name, table.sql(statement)
+
+
 STATEMENTS = [
     pytest.param(role, statement, id=f"{module.rpartition('services.')[2]}.{name}")
     for role, modules in STORES.items()
     for module in modules
-    for name, statement in vars(importlib.import_module(module)).items()
-    if name.isupper() and isinstance(statement, str) and re.match(r"\s*(SELECT|INSERT|UPDATE|WITH)\b", statement)
+    for name, statement in [
+        *statements_of(module),
+        *(
+            found
+            for table in vars(importlib.import_module(module)).values()
+            if isinstance(table, ClaimTable)
+            for found in statements_on(table)
+        ),
+    ]
 ]
 OWN_TABLES = {
     "poller": {"mixer.mixes", "mixer.list_cursors", "mixer.deposits", "mixer.sweeps"},
@@ -36,15 +63,15 @@ ADDRESS = "0123456789abcdef0123456789abcdef"
 
 
 @pytest.fixture
-async def owner(database: Database) -> AsyncIterator[db.Connection]:
-    connection = await db.connect(database.owner, application="tests")
+async def owner(database: Database) -> AsyncIterator[postgres.Connection]:
+    connection = await postgres.connect(database.owner, application="tests")
     yield connection
     await connection.close()
 
 
 @pytest.mark.parametrize(("role", "statement"), STATEMENTS)
 async def test_every_statement_is_one_that_its_role_may_run(databases_of: Database, role: str, statement: str) -> None:
-    connection = await db.connect(getattr(databases_of, role), application="tests")
+    connection = await postgres.connect(getattr(databases_of, role), application="tests")
     try:
         await connection.prepare(statement)
         # The rights are checked when it is planned with its values: a plan for any values will do.
@@ -64,7 +91,7 @@ def databases_of(databases: Databases) -> Iterator[Database]:
 
 
 @pytest.mark.parametrize("role", sorted(OWN_TABLES))
-async def test_a_role_writes_its_own_tables_and_erases_nothing(owner: db.Connection, role: str) -> None:
+async def test_a_role_writes_its_own_tables_and_erases_nothing(owner: postgres.Connection, role: str) -> None:
     name = f"tellerline_{role}"
     for (table,) in await owner.fetch(TABLES):
         schema = str(table).partition(".")[0]
@@ -78,7 +105,7 @@ async def test_a_role_writes_its_own_tables_and_erases_nothing(owner: db.Connect
         assert writes == (table in OWN_TABLES[role]), table
 
 
-async def credit(owner: db.Connection, amount: int) -> tuple[str, str]:
+async def credit(owner: postgres.Connection, amount: int) -> tuple[str, str]:
     """A mix with one credit; their ids."""
     mix, order, operation = (str(uuid.uuid4()) for _ in range(3))
     await owner.execute(
@@ -90,13 +117,11 @@ async def credit(owner: db.Connection, amount: int) -> tuple[str, str]:
         ADDRESS,
         bytes(16),
     )
-    await owner.execute(
-        "INSERT INTO payouts.credits (operation_id, mix_id, amount) VALUES ($1, $2, $3)", operation, mix, amount
-    )
+    await owner.execute("INSERT INTO payouts.credits (id, mix_id, amount) VALUES ($1, $2, $3)", operation, mix, amount)
     return mix, operation
 
 
-async def write_plan(owner: db.Connection, mix: str, operation: str, fee: int, *amounts: int) -> None:
+async def write_plan(owner: postgres.Connection, mix: str, operation: str, fee: int, *amounts: int) -> None:
     async with owner.transaction():
         for number, amount in enumerate(amounts, start=1):
             await owner.execute(
@@ -107,13 +132,13 @@ async def write_plan(owner: db.Connection, mix: str, operation: str, fee: int, *
                 number,
                 amount,
             )
-        await owner.execute(
-            "UPDATE payouts.credits SET state = 'planned', fee = $2 WHERE operation_id = $1", operation, fee
-        )
+        await owner.execute("UPDATE payouts.credits SET state = 'planned', fee = $2 WHERE id = $1", operation, fee)
 
 
 @pytest.mark.parametrize("amounts", [(60, 29), (60, 31), (), (60, 30, 10)])
-async def test_the_database_refuses_a_plan_that_does_not_add_up(owner: db.Connection, amounts: tuple[int, ...]) -> None:
+async def test_the_database_refuses_a_plan_that_does_not_add_up(
+    owner: postgres.Connection, amounts: tuple[int, ...]
+) -> None:
     mix, operation = await credit(owner, 100)
     with pytest.raises(asyncpg.PostgresError, match="add up"):
         await write_plan(owner, mix, operation, 10, *amounts)
@@ -121,12 +146,12 @@ async def test_the_database_refuses_a_plan_that_does_not_add_up(owner: db.Connec
     await write_plan(owner, mix, operation, 10, 60, 30)
 
 
-async def test_two_equal_transfers_are_never_under_way_together(owner: db.Connection) -> None:
+async def test_two_equal_transfers_are_never_under_way_together(owner: postgres.Connection) -> None:
     mix, operation = await credit(owner, 100)
     await write_plan(owner, mix, operation, 0, 50, 50)
     payouts = [row["id"] for row in await owner.fetch("SELECT id FROM payouts.payouts")]
     statement = (
-        "INSERT INTO payouts.intents (id, payout_id, leg, attempt, source, destination, amount, settles_at)"
+        "INSERT INTO payouts.intents (id, payout_id, leg, attempt, source, destination, amount_units, settles_at)"
         " VALUES (gen_random_uuid(), $1, 'pay', 1, 'x', 'a', 50, now())"
     )
     await owner.execute(statement, payouts[0])

@@ -11,16 +11,16 @@ from pathlib import Path
 import aiormq
 import pytest
 
-from shared.db import connect
-from tellerline.servers import PrivatePostgres, PrivateRabbit
-from tellerline.servers.postgres import installed_programs
-from tellerline.servers.process import processes
-from tellerline.servers.rabbit import PROGRAMS
-from tellerline.servers.unprivileged import Way, as_another_user, give_to, in_a_namespace, refusal_of
+from shared.database.postgres import connect
+from tellerline.local_stack.servers import PrivatePostgres, PrivateRabbit
+from tellerline.local_stack.servers.postgres import installed_programs
+from tellerline.local_stack.servers.process import processes
+from tellerline.local_stack.servers.rabbit import PROGRAMS
+from tellerline.local_stack.servers.unprivileged import Way, as_another_user, give_to, in_a_namespace, refusal_of
 
 needs_postgres = pytest.mark.skipif(not installed_programs(), reason="no PostgreSQL is installed")
 needs_rabbitmq = pytest.mark.skipif(not PROGRAMS.exists(), reason="no RabbitMQ is installed")
-# A quorum queue that is younger can come back empty from a kill, on RabbitMQ's account (facts of 3.10.8).
+# A quorum queue that is younger can come back empty from a kill of the broker, through no fault of ours.
 QUEUE_AGE_MIN_S = 3.0
 QUORUM = {"x-queue-type": "quorum"}
 

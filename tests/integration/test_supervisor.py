@@ -4,6 +4,8 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -12,15 +14,23 @@ from typing import cast
 
 import pytest
 
-from tellerline.servers import PrivatePostgres, PrivateRabbit, StartFailed
-from tellerline.servers.files import LOOPBACK
-from tellerline.servers.postgres import installed_programs
-from tellerline.servers.process import processes_with
-from tellerline.servers.rabbit import PROGRAMS
-from tellerline.supervisor.data_dir import DataDir
-from tellerline.supervisor.plan import MARK, TIER_CLIENTS, TIER_SERVERS, TIER_WORKERS, Options, base_environment
-from tellerline.supervisor.run import Supervisor
-from tellerline.supervisor.service import Service, ServicePlan
+from shared.database.migrate import read_partitions
+from tellerline.local_stack.servers import PrivatePostgres, PrivateRabbit, StartFailed
+from tellerline.local_stack.servers.files import LOOPBACK
+from tellerline.local_stack.servers.postgres import installed_programs
+from tellerline.local_stack.servers.process import processes_with
+from tellerline.local_stack.servers.rabbit import PROGRAMS
+from tellerline.local_stack.supervisor.data_dir import DataDir
+from tellerline.local_stack.supervisor.plan import (
+    MARK,
+    TIER_CLIENTS,
+    TIER_SERVERS,
+    TIER_WORKERS,
+    Options,
+    base_environment,
+)
+from tellerline.local_stack.supervisor.run import MIGRATE, PlanServices, Supervisor
+from tellerline.local_stack.supervisor.service import Service, ServicePlan
 
 pytestmark = pytest.mark.skipif(not (installed_programs() and PROGRAMS.exists()), reason="needs local servers")
 
@@ -84,18 +94,20 @@ class Observed:
 @asynccontextmanager
 async def running(
     folder: Path,
-    services: Callable[
-        [Options, DataDir, ServicePlan, PrivatePostgres, PrivateRabbit], Sequence[ServicePlan]
-    ] = fake_services,
+    services: PlanServices = fake_services,
+    *,
+    migrate: Sequence[str] = ("tests.fakes.migrate",),
+    workers: int = 1,
+    partitions: int | None = None,
 ) -> AsyncGenerator[Observed]:
     data_dir = DataDir(folder)
     data_dir.prepare()
     observed = Observed(data_dir)
     supervisor = Supervisor(
-        *(Options(folder, port=0), data_dir, observed.said.append, observed.is_ready),
+        *(Options(folder, 0, workers, partitions=partitions), data_dir, observed.said.append, observed.is_ready),
         plan_network=fake_network,
         plan_services=services,
-        migrate="tests.fakes.migrate",
+        migrate=migrate,
     )
     stop = asyncio.Event()
     with data_dir.locked():
@@ -139,6 +151,25 @@ async def test_a_service_that_cannot_start_ends_the_start_and_leaves_nothing(tmp
             pass
     assert failed.group_contains(StartFailed, match=r"(?s)distributor-1 ended with exit code 1.*was told to end with 7")
     assert not list(processes_with(MARK, str((tmp_path / "stack").resolve())))
+
+
+async def test_another_number_of_partitions_than_the_ledger_has_ends_the_start_with_2_and_touches_nothing(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "stack"
+    async with running(folder, migrate=MIGRATE, workers=3, partitions=2) as stack:
+        assert await read_partitions(str(stack.state["postgres"])) == 2
+        assert "3 workers, 2 partitions: 1 worker stands by" in stack.said
+    migrations, admin_key = stack.data_dir.log("migrate").read_text(encoding="utf-8"), stack.data_dir.admin_key()
+    command = [*(sys.executable, "-m", "tellerline", "up", "--detach", "--data-dir", str(folder), "--port=0")]
+    ended = await asyncio.to_thread(
+        subprocess.run, [*command, "--partitions=3", "--admin-key=another"], capture_output=True, text=True, check=False
+    )
+    refusal = "tellerline up: the ledger has 2 partitions, not 3: the number is fixed when it is created"
+    assert (ended.returncode, ended.stderr.splitlines()[-1]) == (2, refusal)
+    assert stack.data_dir.log("migrate").read_text(encoding="utf-8") == migrations, "nothing was migrated"
+    assert stack.data_dir.admin_key() == admin_key
+    assert not list(processes_with(MARK, str(stack.data_dir.path)))
 
 
 async def test_a_taken_port_is_told_before_anything_is_started(tmp_path: Path) -> None:

@@ -15,13 +15,14 @@ import aio_pika
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
-from shared import topology
-from shared.db import Connection, connect
-from shared.envelopes import ENVELOPE_KIND, MAC_HEADER, envelope_mac
-from shared.ids import Partition, partition_of, subkey
-from shared.ledger_client import LedgerClient
-from shared.messages import Command
-from shared.sending import Answer, Sent
+from services.ledger_worker.core.decide import deciding_account
+from shared.broker.dead_letters import REASON_HEADER
+from shared.database.postgres import Connection, connect
+from shared.domain.ids import Partition, partition_of, subkey
+from shared.ledger_client.client import LedgerClient
+from shared.ledger_client.pending import CommandResult, PendingCommand
+from shared.messages import Command, topology
+from shared.messages.envelopes import ENVELOPE_KIND, MAC_HEADER, sign
 from tellerline.verification.proof import prove
 from tellerline.verification.store import snapshot
 from tests.backends.databases import Database
@@ -31,7 +32,7 @@ from tests.integration.mixer_stage import Process
 from tests.tree import ROOT
 
 TTL_S, RENEW_S = 2.0, 0.3
-ANSWER_MAX_S = 40.0
+RESULT_MAX_S = 40.0
 MAC_KEY = subkey(SECRET, "envelope")
 Row = Mapping[str, object]
 
@@ -51,7 +52,7 @@ class Worker(Process):
 
     async def hit(self) -> None:
         """Waits until it passed its fault point."""
-        await eventually(lambda: "fault.hit" in self.text(), ANSWER_MAX_S)
+        await eventually(lambda: "fault.hit" in self.text(), RESULT_MAX_S)
 
     def signal(self, number: signal.Signals) -> None:
         """Stops it or lets it go on."""
@@ -106,23 +107,23 @@ class Ledger:
 
     def partition(self, command: Command) -> Partition:
         """Where a command belongs."""
-        account = getattr(command, "source", None) or getattr(command, "account", None)
+        account = deciding_account(command)
         return Partition(0) if account is None else partition_of(account, self.database.partitions)
 
-    def send(self, command: Command) -> Sent:
-        """On its way."""
+    def send(self, command: Command) -> PendingCommand:
+        """Sends without waiting."""
         return self.client.send(command, self.partition(command))
 
-    async def answer(self, sent: Sent) -> Answer:
-        """Waits for the decision and its legs."""
-        answer = await self.client.answer(sent, ANSWER_MAX_S)
-        assert answer is not None, f"no answer: {[worker.text()[-2_000:] for worker in self.workers]}"
-        return answer
+    async def result(self, pending: PendingCommand) -> CommandResult:
+        """Waits for the outcome and the credits in other partitions."""
+        result = await self.client.result(pending, RESULT_MAX_S)
+        assert result is not None, f"no outcome: {[worker.text()[-2_000:] for worker in self.workers]}"
+        return result
 
-    async def call(self, *commands: Command) -> list[Answer]:
+    async def call(self, *commands: Command) -> list[CommandResult]:
         """Sends all at once, and waits for all."""
         sent = [self.send(command) for command in commands]
-        return [await self.answer(each) for each in sent]
+        return [await self.result(each) for each in sent]
 
     async def publish(self, partition: int, body: bytes, *, mac: str | None = None, kind: str = ENVELOPE_KIND) -> None:
         """What no client of ours would send."""
@@ -131,18 +132,18 @@ class Ledger:
             exchange = await (await connection.channel()).get_exchange(topology.COMMANDS)
             headers = {} if mac is None else {MAC_HEADER: mac}
             message = aio_pika.Message(body, type=kind, headers=dict(headers), delivery_mode=2)
-            await exchange.publish(message, topology.partition_key(Partition(partition)))
+            await exchange.publish(message, topology.PARTITION_KEYS[partition])
 
-    async def parked(self, at_least: int) -> list[tuple[bytes, str]]:
-        """Takes what was parked, once there are so many: body and reason."""
+    async def dead_letters(self, at_least: int) -> list[tuple[bytes, str]]:
+        """Takes the dead letters, once there are so many: body and reason."""
         found: list[tuple[bytes, str]] = []
         connection = await aio_pika.connect(self.broker)
         async with connection:
-            queue = await (await connection.channel()).get_queue(topology.PARKING_QUEUE)
+            queue = await (await connection.channel()).get_queue(topology.DEAD_LETTERS_QUEUE)
 
             async def take() -> bool:
                 while (message := await queue.get(no_ack=True, fail=False)) is not None:
-                    found.append((message.body, str(message.headers["x-parked-reason"])))
+                    found.append((message.body, str(message.headers[REASON_HEADER])))
                 return len(found) >= at_least
 
             await eventually_async(take)
@@ -175,7 +176,7 @@ class Ledger:
         async def shared() -> bool:
             return await self.owners() == {worker.name: share for worker in workers}
 
-        await eventually_async(shared, ANSWER_MAX_S)
+        await eventually_async(shared, RESULT_MAX_S)
 
     async def prove(self) -> None:
         """`tellerline verify`."""
@@ -205,4 +206,4 @@ async def ledger_of(database: Database, broker: str, folder: Path) -> AsyncGener
 def signed(*commands: Command) -> tuple[bytes, str]:
     """An envelope and its signature."""
     body = envelope(*commands).model_dump_json(exclude_none=True).encode()
-    return body, envelope_mac(MAC_KEY, body)
+    return body, sign(MAC_KEY, body)

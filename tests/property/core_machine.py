@@ -5,18 +5,15 @@ from collections.abc import Sequence
 
 from hypothesis.stateful import RuleBasedStateMachine, invariant
 
-from services.ledger_worker.core.accounts import Account
-from services.ledger_worker.core.decide import Asking, Decision, decide, needed_accounts
-from services.ledger_worker.core.line import Known, Line, World
-from services.ledger_worker.core.transit import fold_row, landing_accounts, transit_accounts
-from services.ledger_worker.group import Group
-from services.ledger_worker.owned import Owned
-from services.ledger_worker.ports import Lease
-from services.ledger_worker.sealing import seal_drafts
-from shared.ids import AccountId, AssetCode, Partition, Principal, partition_of, system_account, transit_account
-from shared.messages import Command, HoldCapture, HoldPlace, HoldVoid, routed_by
-from shared.rejections import Rejection
-from shared.transit_rows import Credit, decode_credits
+from services.ledger_worker.core.accounts import Account, AccountFacts, Status
+from services.ledger_worker.core.decide import decide, deciding_account, needed_accounts
+from services.ledger_worker.core.outcomes import CommandContext, Decision, KnownOutcome
+from services.ledger_worker.core.state import LedgerState, PartitionState
+from services.ledger_worker.core.transit import close_transit, landing_accounts, take_in, transit_accounts
+from shared.domain.ids import AccountId, AssetCode, Partition, Principal, partition_of, system_account, transit_account
+from shared.domain.rejections import Rejection
+from shared.journal.transit import TransitCredit, decode_credits
+from shared.messages import AccountClose, Command, HoldCapture, HoldPlace, HoldVoid
 from tests.builders import Commands
 from tests.property.naive_ledger import NaiveLedger
 from tests.twins.journal import Journal
@@ -32,7 +29,7 @@ ANYWHERE = [*POOL, AccountId("nobody"), *(system_account("world", ASSETS[0], Par
 
 
 class CoreMachine(RuleBasedStateMachine):
-    """Does to the core what the shell does, and to the model the same; subclasses say when."""
+    """Does to the core what the engine does, and to the model the same; subclasses say when."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,79 +37,85 @@ class CoreMachine(RuleBasedStateMachine):
         self.journal = Journal(P, lambda: self.now_us)
         for row in self.journal.owners:
             row.owner, row.epoch = CORE, 1
-        self.world = World(P, dict.fromkeys(ASSETS, 2))
-        self.lines = self.world.lines
+        self.ledger = LedgerState(P, dict.fromkeys(ASSETS, 2))
+        self.states: dict[Partition, PartitionState] = {}
         self.model = NaiveLedger(P, frozenset(ASSETS))
         self.fresh = 0
         self.placed: list[HoldPlace] = []
         self.sent: list[tuple[Partition, Command]] = []
-        self._begin_lines()
+        self._begin_states()
         self._keep()
 
-    def _begin_lines(self) -> None:
+    def _begin_states(self) -> None:
         for partition in map(Partition, range(P)):
             rows = self.journal.batches[partition]
             cursors: dict[Partition, int] = {}
             for source, batch, destination in self.journal.settlements:
                 if destination == partition:
                     cursors[Partition(source)] = max(batch, cursors.get(Partition(source), 0))
-            is_draining = partition in self.model.apart
-            self.lines[partition] = Line(
-                self.world, partition, len(rows), cursors, committed=len(rows), is_draining=is_draining
-            )
+            self.states[partition] = PartitionState(self.ledger, partition, len(rows), cursors, committed=len(rows))
 
     def _keep(self) -> None:
         self.kept = copy.deepcopy(self.model)
 
-    # What the shell does: load, decide, fold, seal.
+    # What the engine does: load, decide, take in, seal.
 
-    def _load(self, line: Line, wanted: Sequence[AccountId]) -> None:
+    def _load(self, state: PartitionState, wanted: Sequence[AccountId]) -> None:
         store = MemoryStore(self.journal, CORE)
         for account in wanted:
-            there = self.lines[partition_of(account, P)]
-            known = self.world.facts if there.is_draining and there is not line else there.accounts
-            if account in self.journal.accounts and account not in known:
-                read, partition = store._account(account)
-                self.world.learn(self.lines[partition].accounts.setdefault(account, read))
-                self.model.believed_open.discard(account)
+            is_own = partition_of(account, P) == state.partition
+            known = state.accounts if is_own else self.ledger.facts
+            if account in known or account not in self.journal.accounts:
+                continue
+            read = store.account(account)
+            if is_own:
+                state.accounts[account] = read
+            elif not read.is_system:
+                self.ledger.facts[account] = AccountFacts(read.asset, read.status is Status.CLOSED)
+                self._compare_facts(account)
+
+    def _compare_facts(self, account: AccountId) -> None:
+        """Tells the model when the account was closed, and other partitions have not heard of it."""
+        facts = self.ledger.facts.get(account)
+        if facts is not None and not facts.is_closed and self.model.accounts[account].status == "closed":
+            self.model.believed_open.add(account)
 
     def _decide(self, command: Command, partition: Partition | None = None) -> None:
-        account = routed_by(command)
+        account = deciding_account(command)
         place = partition if account is None else partition_of(account, P)
-        line = self.lines[place or Partition(0)]
-        self.sent.append((line.partition, command))
-        self._load(line, needed_accounts(command))
-        if isinstance(command, HoldCapture | HoldVoid | HoldPlace) and command.hold not in line.holds:
-            self._load_hold(line, command)
-        before = self._picture()
+        state = self.states[place or Partition(0)]
+        needed = needed_accounts(command)
+        self._load(state, needed)
+        if isinstance(command, HoldCapture | HoldVoid | HoldPlace) and command.hold not in state.holds:
+            self._load_hold(state, command)
         # What is not in the journal yet is not known in other partitions: the model sees the whole at once.
-        hidden = {name for name in needed_accounts(command) if self._is_hidden(line, name)}
-        if hidden:
-            self.sent.pop()
+        if any(self._is_hidden(state, name) for name in needed):
             return
-        decision = decide(line, command, Asking("reply", self.now_us))
-        told = decision.code or "posted"
+        self.sent.append((state.partition, command))
+        before = self._accounts_now()
         on_their_way = self._on_their_way()
+        decision = decide(state, command, CommandContext("reply", self.now_us))
+        told = decision.code or "posted"
         assert told == self.model.decide(command)
         assert len(decision.legs) == self._on_their_way() - on_their_way
         if told != "posted" or decision.replayed:
             self._check_untouched(before)
         self._check_told(command, decision)
+        if isinstance(command, AccountClose):
+            self._compare_facts(command.account)
 
     def _on_their_way(self) -> int:
         return sum(map(len, self.model.on_their_way.values()))
 
-    def _is_hidden(self, line: Line, name: AccountId) -> bool:
+    def _is_hidden(self, state: PartitionState, name: AccountId) -> bool:
         return (
-            partition_of(name, P) != line.partition
-            and line.beside(partition_of(name, P)) is None
-            and name not in self.lines[partition_of(name, P)].accounts
+            partition_of(name, P) != state.partition
             and name in self.model.accounts
             and not self.model.accounts[name].is_system
-            and name not in self.world.facts
+            and name not in self.ledger.facts
         )
 
-    def _load_hold(self, line: Line, command: HoldCapture | HoldVoid | HoldPlace) -> None:
+    def _load_hold(self, state: PartitionState, command: HoldCapture | HoldVoid | HoldPlace) -> None:
         row = self.journal.holds.get(command.hold)
         if row is not None:
             run = MemoryStore(self.journal, CORE).holds([command.hold])
@@ -121,52 +124,51 @@ class CoreMachine(RuleBasedStateMachine):
                     run.send(None)
             except StopIteration as ended:
                 for hold in ended.value:
-                    line.holds.setdefault(hold.id, hold)
+                    state.holds.setdefault(hold.id, hold)
 
     def _check_told(self, command: Command, decision: Decision) -> None:
         for account, balance in decision.balances.items():
             assert balance == self.model.accounts[account].balance
             assert command.admin or self.model.accounts[account].owner == command.principal
 
-    def _picture(self) -> dict[str, tuple[object, ...]]:
+    def _accounts_now(self) -> dict[str, tuple[object, ...]]:
         return {
             account.id: (account.status, account.seq, account.balance, account.held, account.limit)
-            for line in self.lines.values()
-            for account in line.accounts.values()
+            for state in self.states.values()
+            for account in state.accounts.values()
         }
 
     def _check_untouched(self, before: dict[str, tuple[object, ...]]) -> None:
-        after = self._picture()
+        after = self._accounts_now()
         assert {name: after[name] for name in before} == before
         assert all(after[name][1:] == (0, 0, 0, 0) for name in after.keys() - before.keys())
 
-    def _fold_waiting(self, rows_max: int) -> None:
+    def _take_in_waiting(self, rows_max: int) -> None:
         waiting = sorted(
             (destination, source, batch)
             for source, batch, destination in self.journal.transit
             if (source, batch, destination) not in self.journal.settlements
         )
         for destination, source, batch in waiting[:rows_max]:
-            line = self.lines[Partition(destination)]
+            state = self.states[Partition(destination)]
             credits = decode_credits(self.journal.transit[source, batch, destination])
-            self._fold(line, Partition(source), batch, credits)
+            self._take_in(state, Partition(source), batch, credits)
 
-    def _fold(self, line: Line, source: Partition, batch: int, credits: Sequence[Credit]) -> None:
-        self._load(line, sorted(landing_accounts(line, credits)))
-        fold_row(line, source, batch, credits)
-        self.model.land(source, line.partition, len(credits))
+    def _take_in(self, state: PartitionState, source: Partition, batch: int, credits: Sequence[TransitCredit]) -> None:
+        self._load(state, sorted(landing_accounts(state, credits)))
+        take_in(state, source, batch, credits)
+        self.model.land(source, state.partition, len(credits))
 
     def _commit(self) -> None:
-        for line in self.lines.values():
-            self._load(line, transit_accounts(line))
-        group = Group()
-        leases = {partition: Lease(partition, 1) for partition in self.lines}
-        seal_drafts(Owned(self.world, leases), group)
+        for state in self.states.values():
+            self._load(state, sorted(transit_accounts(state)))
+            close_transit(state)
+        sealed = [state.seal(1) for state in self.states.values()]
         # The twin of the database checks keys, bounds, funds and that each batch sums to zero per asset.
-        if group.sealed:
-            self.journal.append(CORE, group.sealed)
-        for line in self.lines.values():
-            line.committed = line.batch
+        if batches := [batch for batch in sealed if batch is not None]:
+            self.journal.append(CORE, batches)
+        for state in self.states.values():
+            state.committed = state.batch
         self._keep()
         self._check_transit()
 
@@ -194,8 +196,8 @@ class CoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def accounts_are_as_the_model_says(self) -> None:
-        for line in self.lines.values():
-            for account in line.accounts.values():
+        for state in self.states.values():
+            for account in state.accounts.values():
                 if not account.id.startswith("transit:"):
                     self._check_account(account)
 
@@ -227,13 +229,13 @@ class CoreMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         self._commit()
         for _ in range(4):  # out, back, to suspense
-            self._fold_waiting(10_000)
+            self._take_in_waiting(10_000)
             self._commit()
         assert prove(self.journal) == 0
 
 
-def known_operations(journal: Journal) -> dict[str, Known]:
+def known_operations(journal: Journal) -> dict[str, KnownOutcome]:
     return {
-        identity: Known(str(row["fingerprint"])[2:], None if row["code"] is None else Rejection(row["code"]))
+        identity: KnownOutcome(str(row["fingerprint"])[2:], None if row["code"] is None else Rejection(row["code"]))
         for identity, row in journal.operations.items()
     }

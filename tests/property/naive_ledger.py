@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from shared.ids import SYSTEM_ACCOUNT_ID, AccountId, partition_of
+from shared.domain.ids import SYSTEM_ACCOUNT_ID, AccountId, partition_of
 from shared.messages import (
     AccountClose,
     AccountCreate,
@@ -11,9 +11,10 @@ from shared.messages import (
     HoldCapture,
     HoldPlace,
     HoldVoid,
-    Move,
     OperationCancel,
     OperationRefuse,
+    Posting,
+    PostTransaction,
 )
 
 BOUND = 10**36
@@ -55,8 +56,6 @@ class NaiveLedger:
     holds: dict[str, NaiveHold] = field(default_factory=dict[str, NaiveHold])
     outcomes: dict[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
     on_their_way: dict[tuple[int, int], list[OnItsWay]] = field(default_factory=dict[tuple[int, int], list[OnItsWay]])
-    # Partitions whose credits from others come through transit; in the rest they land at once.
-    apart: set[int] = field(default_factory=set[int])
     # Closed, but other partitions have not heard of it.
     believed_open: set[str] = field(default_factory=set[str])
 
@@ -79,8 +78,9 @@ class NaiveLedger:
 
     def _refusal(self, command: Command) -> str:
         match command:
-            case Move():
-                return self._refuse_move(command)
+            case PostTransaction():
+                [posting] = command.postings
+                return self._refuse_posting(command, posting)
             case AccountCreate():
                 if command.asset not in self.assets:
                     return "unknown_asset"
@@ -101,7 +101,7 @@ class NaiveLedger:
         return account if account is not None and (command.admin or account.owner == command.principal) else None
 
     def _is_here(self, source: str, name: str) -> bool:
-        return self._place(name) == self._place(source) or self._place(name) not in self.apart
+        return self._place(name) == self._place(source)
 
     def _refuse_debit(self, account: NaiveAccount, amount: int) -> str | None:
         if account.status != "open":
@@ -116,18 +116,18 @@ class NaiveLedger:
             return "account_closed"
         return "limit_exceeded" if is_here and account.balance + amount > BOUND else None
 
-    def _refuse_move(self, command: Move) -> str:
-        if command.asset not in self.assets:
+    def _refuse_posting(self, command: PostTransaction, posting: Posting) -> str:
+        if posting.asset not in self.assets:
             return "unknown_asset"
-        if command.source == command.destination:
+        if posting.source == posting.destination:
             return "same_account"
-        source, destination = self._mine(command.source, command), self.account(command.destination)
+        source, destination = self._mine(posting.source, command), self.account(posting.destination)
         if source is None or destination is None:
             return "account_not_found"
-        if not source.asset == destination.asset == command.asset:
+        if not source.asset == destination.asset == posting.asset:
             return "asset_mismatch"
-        refused = self._refuse_debit(source, command.amount)
-        return refused or self._refuse_credit(command.source, command.destination, command.amount) or "posted"
+        refused = self._refuse_debit(source, posting.amount)
+        return refused or self._refuse_credit(posting.source, posting.destination, posting.amount) or "posted"
 
     def _refuse_change(self, command: AccountUpdate | AccountClose) -> str:
         account = self._mine(command.account, command)
@@ -174,8 +174,9 @@ class NaiveLedger:
 
     def _apply(self, command: Command) -> None:
         match command:
-            case Move():
-                self._move(command.id, command.source, command.destination, command.amount)
+            case PostTransaction():
+                [posting] = command.postings
+                self._move(command.id, posting.source, posting.destination, posting.amount)
             case AccountCreate():
                 self.accounts[command.account] = NaiveAccount(
                     command.asset, command.owner, limit=command.overdraft_limit

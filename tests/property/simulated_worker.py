@@ -1,22 +1,19 @@
-"""One worker process in the simulation: the real teller and lease keeper between twins."""
+"""One worker process in the simulation: the real engine between twins."""
 
 import asyncio
 import random
 from typing import Protocol
 
-from services.ledger_worker.core.line import World
-from services.ledger_worker.leases import LeaseKeeper
-from services.ledger_worker.ports import Inbound
-from services.ledger_worker.teller import Teller
-from shared.ids import Partition
+from services.ledger_worker.engine.commit_loop import CommitLoop
+from services.ledger_worker.engine.intake import Inbox
+from services.ledger_worker.engine.leases import LeaseKeeper
 from tests.builders import SECRET
-from tests.twins.bus import Broker, MemoryBus
+from tests.twins.broker import MemoryBroker, MemoryConnection
 from tests.twins.clock import LoopClock
 from tests.twins.faults import Fault
 from tests.twins.journal import Journal
 from tests.twins.store import MemoryStore
 
-PARTITIONS = 4
 TTL_S, RENEW_S = 10.0, 2.0
 
 
@@ -26,73 +23,58 @@ class WorkerClock(LoopClock):
     def __init__(self, gate: asyncio.Event) -> None:
         self._gate = gate
 
-    async def sleep(self, seconds: float) -> None:
+    async def sleep(self, seconds: float, /) -> None:
         await super().sleep(seconds)
         await self._gate.wait()
 
 
-class Luck(Protocol):
+class Environment(Protocol):
     """What a worker needs of the simulation that it lives in."""
 
-    lots: random.Random
+    rng: random.Random
+    partitions: int
     journal: Journal
-    broker: Broker
+    broker: MemoryBroker
     is_faulty: bool
 
     def fault(self, method: str) -> Fault | None: ...
     def delay(self) -> float: ...
 
 
-class Worker:
-    """One process: teller, keeper, store and bus."""
+class SimulatedWorker:
+    """One process: commit loop, lease keeper, store and connection."""
 
-    def __init__(self, name: str, simulation: Luck) -> None:
-        lots = simulation.lots
+    def __init__(self, name: str, environment: Environment) -> None:
+        rng, partitions = environment.rng, environment.partitions
         self.name = name
-        self.store = MemoryStore(simulation.journal, name, faults=simulation.fault, delay=simulation.delay)
-        self.bus = MemoryBus(
-            simulation.broker,
-            deliver=self._deliver,
-            nudged=self._nudged,
-            lost=self._lost,
-            delay=simulation.delay,
-            nudge_is_lost=lambda: simulation.is_faulty and lots.random() < 0.3,
-        )
+        self.store = MemoryStore(environment.journal, name, faults=environment.fault, delay=environment.delay)
         clock = WorkerClock(self.store.gate)
-        self.teller = Teller(
-            owner=name,
-            store=self.store,
-            bus=self.bus,
-            clock=clock,
-            world=World(PARTITIONS),
-            secret=SECRET,
-            commands_max=lots.choice((3, 20, 200)),
-            accounts_max=lots.choice((2, 8, 1_000)),
+        self.inbox = Inbox(partitions, SECRET, clock)
+        self.connection = MemoryConnection(
+            environment.broker,
+            self.inbox,
+            delay=environment.delay,
+            is_nudge_lost=lambda: environment.is_faulty and rng.random() < 0.3,
+        )
+        self.loop = CommitLoop(
+            self.store,
+            self.inbox,
+            self.connection,
+            self.connection,
+            clock,
+            partitions=partitions,
+            commands_max=rng.choice((3, 20, 200)),
+            accounts_max=rng.choice((2, 8, 1_000)),
             lease_ttl_s=TTL_S,
         )
         self.keeper = LeaseKeeper(
-            owner=name,
-            store=self.store,
-            teller=self.teller,
-            clock=clock,
-            partitions=PARTITIONS,
-            ttl_s=TTL_S,
-            renew_s=RENEW_S,
+            name, self.store, self.loop, self.inbox, clock, partitions=partitions, ttl_s=TTL_S, renew_s=RENEW_S
         )
         loop = asyncio.get_running_loop()
-        self.tasks = [loop.create_task(self.teller.run()), loop.create_task(self.keeper.run())]
-
-    def _deliver(self, inbound: Inbound) -> None:
-        self.teller.deliver(inbound)
-
-    def _nudged(self, partition: Partition) -> None:
-        self.teller.nudge(partition)
-
-    def _lost(self, partition: Partition) -> None:
-        self.teller.channel_lost(partition)
+        self.tasks = [loop.create_task(self.loop.run()), loop.create_task(self.keeper.run())]
 
     def check(self) -> None:
-        """Raises what a task of it has raised: a process that ends by itself is a fault here."""
+        """Raises what one of its tasks has raised: a process that ends by itself is a fault here."""
         for task in self.tasks:
             if task.done() and not task.cancelled():
                 task.result()
@@ -100,26 +82,26 @@ class Worker:
     def kill(self) -> None:
         """SIGKILL."""
         self.store.kill()
-        if not self.bus.is_dead:
-            self.bus.kill()
+        if not self.connection.is_dead:
+            self.connection.kill()
         for task in self.tasks:
             task.cancel()
 
     def freeze(self) -> None:
         """SIGSTOP."""
         self.store.freeze()
-        self.bus.is_frozen = True
+        self.connection.is_frozen = True
 
     def thaw(self) -> None:
         """SIGCONT."""
         self.store.thaw()
-        self.bus.is_frozen = False
+        self.connection.is_frozen = False
 
     async def stop(self) -> None:
         """SIGTERM."""
-        teller, keeping = self.tasks
+        committing, keeping = self.tasks
         keeping.cancel()
         await asyncio.wait({keeping})
         await self.keeper.stop()
-        teller.cancel()
-        await asyncio.wait({teller})
+        committing.cancel()
+        await asyncio.wait({committing})

@@ -1,68 +1,54 @@
-"""The worker's own shell on the twins, in virtual time: one seed, one schedule of commands and faults."""
+"""The worker's engine on the twins, in virtual time: one seed, one schedule of commands and faults."""
 
 import asyncio
 import random
 from collections.abc import Callable
-from itertools import count
 
-from shared.ids import AccountId, Partition, partition_of
-from shared.messages import Command, HoldPlace, Move, OperationCancel, routed_by
-from tests.builders import Commands, command_id
-from tests.property.mail import Mail
-from tests.property.simulated_worker import PARTITIONS, Worker
-from tests.property.told import Told
-from tests.twins.bus import Broker, MemoryBus
+from shared.domain.ids import Partition
+from shared.journal.rows import ANY_CONTENT_FINGERPRINT
+from shared.messages import AccountCreate, Command, CommandEnvelope, OperationCancel, PostTransaction
+from tests.property.envelopes import EnvelopePublisher
+from tests.property.random_commands import ACCOUNTS, RAISES, REFUSED, RandomCommands
+from tests.property.replies import ReceivedReplies
+from tests.property.simulated_worker import SimulatedWorker
+from tests.twins.broker import MemoryBroker, Message
 from tests.twins.clock import LoopClock
 from tests.twins.faults import Fault
 from tests.twins.journal import Journal
 from tests.twins.proof import prove
 
 HEALED_MAX_S = 120.0
-RAISES = "breaks the core"
-REFUSED = "a NUL: \0"
-
-
-def _accounts(each: int) -> list[AccountId]:
-    """So many accounts in each partition, the same in every run."""
-    found: dict[Partition, list[AccountId]] = {Partition(partition): [] for partition in range(PARTITIONS)}
-    for account in (AccountId(f"acc-{number}") for number in range(100)):
-        found[partition_of(account, PARTITIONS)].append(account)
-    return [account for accounts in found.values() for account in accounts[:each]]
 
 
 class Simulation:
     """A ledger, its clients, its workers and their bad luck."""
 
-    def __init__(self, seed: int) -> None:
-        self.lots = random.Random(seed)
+    def __init__(self, seed: int, *, partitions: int | None = None) -> None:
+        self.rng = random.Random(seed)
+        self.partitions = partitions or self.rng.choice((1, 2, 4, 4))
         self.clock = LoopClock()
-        self.journal = Journal(PARTITIONS, self.clock.now_us)
-        self.told = Told(self.journal)
-        self.broker = Broker(PARTITIONS, hear=self.told.hear)
+        self.journal = Journal(self.partitions, lambda: self.clock.now_ns() // 1_000)
+        self.replies = ReceivedReplies(self.journal)
+        self.broker = MemoryBroker(self.partitions, self.replies.receive, self._note_acknowledged)
+        self.publisher = EnvelopePublisher(self.broker)
         self.is_faulty = True
-        self.fault_rate = self.lots.choice((0.0, 0.02, 0.1))
-        self.delay_max_s = self.lots.choice((0.0, 0.002, 0.05))
-        self.sharing = self.lots.choice((0.0, 0.5, 1.0))  # how often partitions share an envelope (ADR 11)
-        self.workers: list[Worker] = []
-        self.mail = Mail(self.lots, self.broker, self.journal, self.workers, self.delay)
-        self.buses: dict[MemoryBus, str] = {}
+        self.fault_rate = self.rng.choice((0.0, 0.02, 0.1))
+        self.delay_max_s = self.rng.choice((0.0, 0.002, 0.05))
+        self.workers: list[SimulatedWorker] = []
+        self.lost: list[Message] = []  # acknowledged before they were decided
         self.names = iter(f"worker-{number}" for number in range(10_000))
-        self.make = Commands(partitions=PARTITIONS)
-        self.accounts = _accounts(3)
-        self.keys = (f"fresh-{number}" for number in count())
-        self.sent: list[tuple[Partition, Command]] = []
-        self.placed: list[HoldPlace] = []
+        self.commands = RandomCommands(self.rng, self.partitions)
 
     def delay(self) -> float:
         """How long the next call takes."""
-        return self.lots.random() * self.delay_max_s
+        return self.rng.random() * self.delay_max_s
 
     def fault(self, method: str) -> Fault | None:
         """What happens to the next call."""
-        if not self.is_faulty or self.lots.random() >= self.fault_rate:
+        if not self.is_faulty or self.rng.random() >= self.fault_rate:
             return None
         if method == "commit":
-            return self.lots.choice((Fault.UNAVAILABLE, Fault.LOST_BEFORE, Fault.LOST_AFTER, Fault.LATE, Fault.STUCK))
+            return self.rng.choice((Fault.UNAVAILABLE, Fault.LOST_BEFORE, Fault.LOST_AFTER, Fault.LATE, Fault.STUCK))
         return Fault.UNAVAILABLE
 
     async def run(self) -> None:
@@ -76,9 +62,7 @@ class Simulation:
         self.is_faulty = False
         for worker in self.workers:
             worker.thaw()
-        if not self.workers:
-            self.start()
-        await self._until(self._is_done, "not everything was decided and settled")
+        await self.until(self.is_done, "not everything was decided and settled")
         for worker in list(self.workers):
             worker.check()
             await worker.stop()
@@ -87,157 +71,98 @@ class Simulation:
 
     def start(self) -> None:
         """Another worker."""
-        worker = Worker(next(self.names), self)
-        self.workers.append(worker)
-        self.buses[worker.bus] = worker.name
+        self.workers.append(SimulatedWorker(next(self.names), self))
 
-    async def _until(self, holds: Callable[[], bool], otherwise: str) -> None:
-        until = self.clock.monotonic_s() + HEALED_MAX_S
+    async def until(self, holds: Callable[[], bool], otherwise: str) -> None:
+        """Waits, of virtual time at most HEALED_MAX_S."""
+        until_s = self.clock.monotonic_s() + HEALED_MAX_S
         while not holds():
             for worker in self.workers:
                 worker.check()
-            assert self.clock.monotonic_s() < until, f"{otherwise}: {self.state()}"
+            assert not self.lost, "acknowledged before it was decided"
+            assert self.clock.monotonic_s() < until_s, f"{otherwise}: {self.state()}"
             await asyncio.sleep(0.05)
 
-    def _is_done(self) -> bool:
-        return (
-            not self.mail.on_their_way
-            and self.broker.is_empty
-            and self.journal.transit.keys() == self.journal.settlements.keys()
-        )
+    def is_done(self) -> bool:
+        """True when everything was acknowledged and settled."""
+        return self.broker.is_empty and self.journal.transit.keys() == self.journal.settlements.keys()
 
     def state(self) -> str:
         """What a person needs to see why it does not go on."""
         queues = {
             int(partition): (
                 len(queue.ready),
-                [
-                    (
-                        self.buses[channel.bus],
-                        len(channel.unacknowledged),
-                        channel.bus._channels.get(partition) is channel,
-                    )
-                    for channel in queue.consumers
-                ],
+                [(self._name_of(channel.connection), len(channel.unacknowledged)) for channel in queue.consumers],
             )
             for partition, queue in self.broker.queues.items()
         }
-        owners = [(row.owner, row.epoch, row.expires_us - self.clock.now_us()) for row in self.journal.owners]
-        tellers = [
+        owners = [(row.owner, row.epoch, row.expires_us - self.journal.now_us()) for row in self.journal.owners]
+        loops = [
             (
                 worker.name,
-                worker.teller.leases(),
-                [line.partition for line in worker.teller.lines.values() if line.is_draining],
-                worker.teller._committing,
-                worker.teller._open.commands,
-                worker.teller._suspects.limit,
-                worker.teller._folding.is_suspect,
-                worker.teller._folding.due,
+                worker.loop.leases(),
+                [partition for partition, state in worker.loop.owned.states.items() if state.is_draining],
+                worker.loop._committing,
+                len(worker.loop._open.decisions),
+                worker.loop._poison.limit,
+                worker.loop._transit_in.is_alone,
+                worker.inbox.is_nudged,
                 worker.keeper.last_tick_s,
             )
             for worker in self.workers
         ]
         unsettled = sorted(self.journal.transit.keys() - self.journal.settlements.keys())
-        return f"\n{queues=}\n{owners=}\n{tellers=}\n{unsettled=}\nlocks={self.journal.locks}"
+        return f"\n{queues=}\n{owners=}\n{loops=}\n{unsettled=}\nlocks={self.journal.locks}"
+
+    def _name_of(self, connection: object) -> str:
+        return next((worker.name for worker in self.workers if worker.connection is connection), "gone")
 
     # What clients send.
 
     async def _ask(self) -> None:
-        for account in self.accounts:
-            self.publish(self.make.open(account, overdraft_limit=self.lots.choice((0, 0, 500)), key=next(self.keys)))
-        # So that from here on each of them exists for everybody.
-        await self._until(lambda: len(self.journal.operations) >= len(self.accounts), "the accounts are not opened")
-        for account in self.accounts:
-            self.publish(self.make.deposit(account, self.lots.randrange(1, 2_000), key=next(self.keys)))
-        for _ in range(self.lots.randrange(20, 80)):
+        for command in self.commands.first():
+            self.publish(command)
+        # So that from here on each account exists for everybody.
+        await self.until(lambda: len(self.journal.operations) >= ACCOUNTS, "the accounts are not opened")
+        for command in self.commands.deposits():
+            self.publish(command)
+        for _ in range(self.rng.randrange(20, 80)):
             by_partition: dict[Partition, list[Command]] = {}
-            for _ in range(self.lots.choice((1, 1, 2, 5, 15))):
-                command = self._command()
-                by_partition.setdefault(self._route(command), []).append(command)
-            for partition, commands in self._shared(by_partition).items():
+            for _ in range(self.rng.choice((1, 1, 2, 5, 15))):
+                command = self.commands.next(self.publisher.sent)
+                by_partition.setdefault(self.commands.partition_for(command), []).append(command)
+            for partition, commands in by_partition.items():
+                self._publish_what_nobody_applies()
                 self.publish(*commands, partition=partition)
-            await asyncio.sleep(self.lots.choice((0.0, 0.0, 0.01, 0.3)))
-
-    def _shared(self, by_partition: dict[Partition, list[Command]]) -> dict[Partition, list[Command]]:
-        """Sometimes all that an account routes in one envelope; the rest stays with its partition."""
-        if self.lots.random() >= self.sharing:
-            return by_partition
-        queue = self.lots.choice(list(by_partition))
-        shared: dict[Partition, list[Command]] = {}
-        for partition, commands in by_partition.items():
-            for command in commands:
-                shared.setdefault(partition if routed_by(command) is None else queue, []).append(command)
-        return shared
-
-    def _command(self) -> Command:
-        lots, make = self.lots, self.make
-        here, there = lots.sample(self.accounts, 2)
-        amount = lots.randrange(1, 300)
-        # Some keys are used again, with the same or other content. No id is drawn: the seed decides everything.
-        fresh = next(self.keys)
-        key = f"key-{lots.randrange(60)}" if lots.random() < 0.3 else fresh
-        roll = lots.random()
-        if roll < 0.03 and self.sent:
-            return lots.choice(self.sent)[1].model_copy(update={"repeat": lots.random() < 0.5})
-        if roll < 0.06:
-            return make.cancel(lots.choice(self.sent)[1].id if lots.random() < 0.5 else command_id(fresh))
-        if roll < 0.10:
-            return make.update(
-                here,
-                status=lots.choice(("open", "open", "frozen")),
-                overdraft_limit=lots.choice((None, 0, 700)),
-                key=fresh,
-            )
-        if roll < 0.12:
-            return make.close(here, key=fresh)
-        if roll < 0.16:
-            self.placed.append(make.hold(here, amount, destination=lots.choice((None, there)), key=fresh))
-            return self.placed[-1]
-        if roll < 0.20 and self.placed:
-            hold = lots.choice(self.placed)
-            return (
-                make.void(hold, key=fresh)
-                if lots.random() < 0.5 or hold.account == there
-                else make.capture(hold, there, key=fresh)
-            )
-        if roll < 0.25:
-            return make.deposit(here, amount, key=key)
-        if roll < 0.28:
-            return make.withdrawal(here, amount, key=key)
-        moved = make.move(here, there, amount, key=key)
-        if roll < 0.29:
-            return moved.model_copy(update={"reference": REFUSED})
-        return moved.model_copy(update={"reference": RAISES}) if roll < 0.30 else moved
-
-    def _route(self, command: Command) -> Partition:
-        if isinstance(command, OperationCancel):
-            known = [partition for partition, sent in self.sent if sent.id == command.id]
-            return known[0] if known else Partition(self.lots.randrange(PARTITIONS))
-        account = command.source if isinstance(command, Move) else getattr(command, "account", AccountId(""))
-        return partition_of(account, PARTITIONS)
+            await asyncio.sleep(self.rng.choice((0.0, 0.0, 0.01, 0.3)))
 
     def publish(self, *commands: Command, partition: Partition | None = None) -> None:
-        """One envelope; sometimes with one that nobody can read before it."""
-        place = self._route(commands[0]) if partition is None else partition
-        if self.lots.random() < 0.02:
-            self.mail.post_unreadable(place)
-        self.sent.extend((place, command) for command in commands)
-        self.mail.post(place, commands)
+        """One envelope."""
+        place = self.commands.partition_for(commands[0]) if partition is None else partition
+        self.publisher.publish(place, commands)
+
+    def _publish_what_nobody_applies(self) -> None:
+        roll, queue = self.rng.random(), Partition(self.rng.randrange(self.partitions))
+        if roll < 0.02:
+            self.publisher.publish_unsigned(queue)
+        elif roll < 0.04 and self.partitions > 1:
+            elsewhere = Partition((queue + 1) % self.partitions)
+            self.publisher.publish_misplaced(queue, [self.commands.opening(queue), self.commands.opening(elsewhere)])
 
     # What goes wrong.
 
     async def _chaos(self) -> None:
-        lots = self.lots
+        rng = self.rng
         while self.fault_rate:
-            await asyncio.sleep(lots.random() * lots.choice((0.02, 0.5, 4.0)))
-            worker = lots.choice(self.workers)
-            match lots.choice(("channel", "channel", "kill", "stop", "start", "freeze", "lease", "park")):
+            await asyncio.sleep(rng.random() * rng.choice((0.02, 0.5, 4.0)))
+            worker = rng.choice(self.workers)
+            match rng.choice(("channel", "channel", "kill", "stop", "start", "freeze", "lease", "dead letter")):
                 case "channel":
-                    worker.bus.lose_channel(Partition(lots.randrange(PARTITIONS)))
+                    worker.connection.lose_channel(Partition(rng.randrange(self.partitions)))
                 case "kill" if len(self.workers) > 1:
                     self.workers.remove(worker)
                     worker.kill()
-                case "stop" if len(self.workers) > 1 and not worker.bus.is_frozen:
+                case "stop" if len(self.workers) > 1 and not worker.connection.is_frozen:
                     self.workers.remove(worker)
                     try:
                         await worker.stop()
@@ -247,54 +172,73 @@ class Simulation:
                     self.start()
                 case "freeze":
                     worker.freeze()
-                    await asyncio.sleep(lots.choice((0.1, 3.0, 15.0)))
+                    await asyncio.sleep(rng.choice((0.1, 3.0, 15.0)))
                     worker.thaw()
                 case "lease":
                     # Somebody else's word in the database: the owner finds out at its next commit or renewal.
-                    partition = lots.randrange(PARTITIONS)
+                    partition = rng.randrange(self.partitions)
                     if partition not in self.journal.locks:
                         self.journal.owners[partition].owner = None
-                case "park":
-                    worker.bus.parks_refused += 1
+                case "dead letter":
+                    worker.connection.dead_letters_refused += 1
                 case _:
                     pass
 
     # What must hold.
 
+    def _note_acknowledged(self, _: Partition, message: Message) -> None:
+        """What has left its queue is in the journal, or is a dead letter."""
+        if not any(message.body == body for _, body, _ in self.broker.dead_letters):
+            commands = CommandEnvelope.model_validate_json(message.body).commands
+            if not all(command.id in self.journal.operations for command in commands):
+                self.lost.append(message)
+
     def check(self) -> None:
-        """The journal, the order, the answers and the parking queue."""
+        """The journal, the order, the replies and the dead letters."""
+        assert not self.lost, "acknowledged before it was decided"
         assert prove(self.journal) == 0
         self._check_decided()
-        for partition in range(PARTITIONS):
+        for partition in range(self.partitions):
             self._check_order(Partition(partition))
-        unreadable = [reason for _, _, reason in self.broker.parked if "signature" in reason]
-        assert len(unreadable) >= self.mail.unreadable
-        assert (len(unreadable) > 0) == (self.mail.unreadable > 0)
+        unsigned = {body for _, body, reason in self.broker.dead_letters if "signature" in reason}
+        assert len(unsigned) == self.publisher.unsigned
+        misplaced = {(queue, body) for queue, body, reason in self.broker.dead_letters if "partition" in reason}
+        assert len(misplaced) == len(self.publisher.misplaced)
+        for _, commands in self.publisher.misplaced:
+            assert not any(command.id in self.journal.operations for command in commands)
 
     def _check_decided(self) -> None:
-        for _, command in self.sent:
+        for _, command in self.publisher.sent:
             row = self.journal.operations[command.id]
             assert row["code"] != "account_not_found", f"{command} was decided on accounts that were not loaded"
-            assert (command.id, command.fingerprint) in self.told.answered, "never answered"
+            assert (command.id, command.fingerprint) in self.replies.outcomes, "no reply"
             if row["code"] == "internal_error":
-                assert any(sent.id == command.id and sent.reference in {RAISES, REFUSED} for _, sent in self.sent)
-            if isinstance(command, Move) and command.reference and str(row["fingerprint"])[2:] == command.fingerprint:
-                assert row["code"] in {"internal_error", "cancelled"}
+                same_id = [sent for _, sent in self.publisher.sent if sent.id == command.id]
+                assert any(sent.reference in {RAISES, REFUSED} for sent in same_id)
+            if isinstance(command, PostTransaction) and command.reference and _decided_as(row, command):
+                assert row["code"] == "internal_error"
+            if isinstance(command, AccountCreate) and row["code"] == "unknown_asset":
+                # Its creation was published for the same partition, and before.
+                assert self.journal.operations[self.commands.created[command.asset].id]["code"] == "cancelled"
 
     def _check_order(self, partition: Partition) -> None:
-        first: dict[str, Partition] = {}
-        elsewhere = set(self.mail.went_ahead)
-        order: list[str] = []
-        for place, command in self.sent:
-            # What came by another's queue, or ahead of its own, has no place in the order of its own.
-            if first.setdefault(command.id, place) != place or self._route(command) != place:
-                elsewhere.add(command.id)
-            elif place == partition and command.id not in order:
-                order.append(command.id)
-        decided = sorted(
-            (int(row["batch"] or 0), int(row["line"] or 0), identity)
-            for identity, row in self.journal.operations.items()
-            if row["partition"] == str(partition) and row["kind"] != "return.v1"
-        )
-        expected = [identity for identity in order if identity not in elsewhere]
-        assert [identity for _, _, identity in decided if identity not in elsewhere] == expected
+        """What a partition decided, it decided in the order in which the publishes were confirmed.
+
+        An id is decided where and when it first comes: later it is a repeat, in this partition and in every other.
+        """
+        first: dict[str, Command] = {}
+        for place, command in self.publisher.sent:
+            if place == partition:
+                first.setdefault(command.id, command)
+        rows = self.journal.operations
+        here = [identity for identity, row in rows.items() if row["partition"] == str(partition)]
+        here.sort(key=lambda identity: (int(rows[identity]["batch"] or 0), int(rows[identity]["line"] or 0)))
+        decided = [identity for identity in here if rows[identity]["kind"] != "return.v1"]
+        assert decided == [identity for identity in first if rows[identity]["partition"] == str(partition)]
+        assert all(_decided_as(rows[identity], first[identity]) for identity in decided)
+
+
+def _decided_as(row: dict[str, str | None], command: Command) -> bool:
+    """Whether the row is the decision on this very command, and not on another one with its id."""
+    fingerprint = ANY_CONTENT_FINGERPRINT if isinstance(command, OperationCancel) else command.fingerprint
+    return str(row["fingerprint"])[2:] == fingerprint

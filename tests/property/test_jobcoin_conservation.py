@@ -3,12 +3,26 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.jobcoin_network.core.chain import CREATED, Address, Movement, Refusal, creation
-from services.jobcoin_network.core.coins import COIN_SCALE, AmountError, coins_text, read_amount
-from services.jobcoin_network.core.world import InstanceName, Row, World
+from services.jobcoin_network.core.coins import (
+    COIN_SCALE,
+    AmountMalformedError,
+    AmountNotPositiveError,
+    coins_text,
+    read_amount,
+)
+from services.jobcoin_network.core.instances import (
+    CREATED,
+    CoinAddress,
+    CoinMovement,
+    InstanceName,
+    Instances,
+    NetworkRefusal,
+    PlacedTransaction,
+    creation,
+)
 
 INSTANCES = [InstanceName("puppy"), InstanceName("kitten")]
-ADDRESSES = [Address(name) for name in ("Alice", "Bob", "alice", "50", "")]
+ADDRESSES = [CoinAddress(name) for name in ("Alice", "Bob", "alice", "50", "")]
 
 amounts = st.one_of(
     st.sampled_from(["50", "37.5", "12.5", "0.1", "1e-40", ".5", "49.9999999999999999999999999999999999"]),
@@ -16,36 +30,36 @@ amounts = st.one_of(
 ).map(read_amount)
 movements = st.one_of(
     st.builds(creation, st.sampled_from(ADDRESSES)),
-    st.builds(Movement, st.sampled_from(ADDRESSES), st.sampled_from(ADDRESSES), amounts),
+    st.builds(CoinMovement, st.sampled_from(ADDRESSES), st.sampled_from(ADDRESSES), amounts),
 )
 requests = st.tuples(st.sampled_from(INSTANCES), movements, st.integers(0, 10_000))
 
 
 @given(st.lists(requests, max_size=60))
-def test_coins_are_conserved_and_no_balance_is_negative(asked: list[tuple[InstanceName, Movement, int]]) -> None:
-    world = World()
-    rows: list[Row] = []
+def test_coins_are_conserved_and_no_balance_is_negative(asked: list[tuple[InstanceName, CoinMovement, int]]) -> None:
+    instances = Instances()
+    placed: list[PlacedTransaction] = []
     for name, movement, now_ms in asked:
-        opened = world.begin(name, now_ms)
-        assert not isinstance(opened, Refusal)
-        rows += opened
-        before = dict(world.chains[name].balances())
-        outcome = world.apply(name, movement, now_ms)
-        if isinstance(outcome, Row):
-            rows.append(outcome)
+        opened = instances.begin(name, now_ms)
+        assert not isinstance(opened, NetworkRefusal)
+        placed += opened
+        before = dict(instances.by_name[name].balances())
+        outcome = instances.apply(name, movement, now_ms)
+        if isinstance(outcome, PlacedTransaction):
+            placed.append(outcome)
         else:
             assert movement.sender is not None
             assert before.get(movement.sender, 0) < movement.amount.units
-            assert dict(world.chains[name].balances()) == before
-    for chain in world.chains.values():
-        created = sum(CREATED.units for row in chain.transactions() if row.movement.sender is None)
-        assert sum(units for _, units in chain.balances()) == created
-        assert all(units >= 0 for _, units in chain.balances())
-        times = [row.timestamp_ms for row in chain.transactions()]
+            assert dict(instances.by_name[name].balances()) == before
+    for instance in instances.by_name.values():
+        created = sum(CREATED.units for row in instance.transactions() if row.movement.sender is None)
+        assert sum(units for _, units in instance.balances()) == created
+        assert all(units >= 0 for _, units in instance.balances())
+        times = [row.timestamp_ms for row in instance.transactions()]
         assert times == sorted(times)
-    again = World(rows)
-    assert {name: chain.balances() for name, chain in again.chains.items()} == {
-        name: chain.balances() for name, chain in world.chains.items()
+    again = Instances(placed)
+    assert {name: instance.balances() for name, instance in again.by_name.items()} == {
+        name: instance.balances() for name, instance in instances.by_name.items()
     }
 
 
@@ -54,7 +68,7 @@ def test_a_canonical_amount_is_read_back_to_the_same_units(value: int, power: in
     units = value * 10 ** (power + COIN_SCALE)
     try:
         assert read_amount(coins_text(units)).units == units
-    except AmountError:
+    except AmountMalformedError:
         assert len(coins_text(units).removeprefix("0.").replace(".", "")) > 40
 
 
@@ -62,7 +76,7 @@ def test_a_canonical_amount_is_read_back_to_the_same_units(value: int, power: in
 def test_what_is_listed_is_read_as_the_same_amount(text: str) -> None:
     try:
         amount = read_amount(text)
-    except AmountError:
+    except (AmountMalformedError, AmountNotPositiveError):
         return
     assert amount.units > 0
     assert "e" not in amount.text.lower()

@@ -6,7 +6,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import example, given
 
-from shared.journal import copy_fields, copy_text, json_rows
+from shared.journal.rows import copy_fields, copy_text, json_rows
 
 # What could be taken for an escape, a separator, a quote or NULL, more often than chance would have it.
 pieces = st.sampled_from(

@@ -1,4 +1,4 @@
-"""The worker's core against a naive ledger: several lines, all kinds of commands, credits that cross and return."""
+"""The worker's core against a naive ledger: several partitions, all kinds of commands, credits that come back."""
 
 import copy
 import os
@@ -9,12 +9,13 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis.stateful import initialize, rule
 
-from services.ledger_worker.core.draft import OperationRow
-from services.ledger_worker.core.line import InvariantBroken, Line, World
-from services.ledger_worker.core.transit import fold_row
-from shared.ids import AccountId, AssetCode, CommandId, Partition, Principal, partition_of, system_account
+from services.ledger_worker.core.batch import OperationRow
+from services.ledger_worker.core.state import LedgerState, PartitionState
+from services.ledger_worker.core.transit import take_in
+from shared.domain.ids import AccountId, AssetCode, CommandId, Partition, Principal, partition_of, system_account
+from shared.domain.lifecycle import InvariantBroken
+from shared.domain.money import AMOUNT_MINOR_MAX, BALANCE_MINOR_MAX
 from shared.messages import OperationCancel
-from shared.money import AMOUNT_MINOR_MAX, BALANCE_MINOR_MAX
 from tests.builders import command_id, fingerprint
 from tests.property.core_machine import ALICE, ANYWHERE, ASSETS, BOB, POOL, ROOT, CoreMachine, P, known_operations
 
@@ -33,7 +34,7 @@ pytestmark = pytest.mark.timeout(600)
 
 
 class LedgerCore(CoreMachine):
-    """Rules decide; some commit, with what waits in transit folded in; some fail, and everything is as it was."""
+    """Rules decide; some commit, with what waits in transit taken in; some fail, and everything is as it was."""
 
     @initialize(limit=limits)
     def some_accounts(self, limit: int) -> None:
@@ -114,9 +115,9 @@ class LedgerCore(CoreMachine):
     @rule(account=accounts)
     def nobody_heard_of_the_closing(self, account: AccountId) -> None:
         """As if another worker had closed it after the others had read of it."""
-        found, facts = self.model.accounts.get(account), self.world.facts.get(account)
+        found, facts = self.model.accounts.get(account), self.ledger.facts.get(account)
         if facts is not None and found is not None and found.status == "closed":
-            self.world.facts[account] = replace(facts, is_closed=False)
+            self.ledger.facts[account] = replace(facts, is_closed=False)
             self.model.believed_open.add(account)
 
     @rule(source=accounts, destination=accounts)
@@ -129,7 +130,7 @@ class LedgerCore(CoreMachine):
         for _ in range(2):
             self.move_a_little(source, destination, 1)
             for _ in range(3):  # out, back, home
-                self._fold_waiting(10_000)
+                self._take_in_waiting(10_000)
                 self._commit()
 
     @rule(source=accounts, destination=accounts, slack=st.integers(0, 3), amount=st.integers(1, 5))
@@ -143,24 +144,24 @@ class LedgerCore(CoreMachine):
     def fill_to_the_bound(self, account: AccountId, slack: int) -> None:
         """As a million deposits would."""
         found = self.model.accounts.get(account)
-        line = self.lines[partition_of(account, P)]
+        state = self.states[partition_of(account, P)]
         if found is None or found.status == "closed":
             return
-        world = system_account("world", AssetCode(found.asset), line.partition)
+        world = system_account("world", AssetCode(found.asset), state.partition)
         pool = self.model.account(world)
         added = BALANCE_MINOR_MAX - slack - found.balance
         # Nor can one entry carry more than a balance may be: from below zero, that much would be two deposits.
         if pool is None or not 0 < added <= BALANCE_MINOR_MAX or pool.balance - added < -BALANCE_MINOR_MAX:
             return
-        self._load(line, [account, world])
+        self._load(state, [account, world])
         operation = command_id(self._key(None))
-        filled, emptied = line.account(account), line.account(world)
+        filled, emptied = state.account(account), state.account(world)
         assert filled is not None
         assert emptied is not None
-        draft = line.open_draft()
-        draft.enter(emptied, operation, -added)
-        draft.enter(filled, operation, added)
-        draft.operate(
+        batch = state.open_batch()
+        batch.enter(emptied, operation, -added)
+        batch.enter(filled, operation, added)
+        batch.add_operation(
             OperationRow(
                 operation,
                 "deposit.v1",
@@ -236,48 +237,38 @@ class LedgerCore(CoreMachine):
 
     @rule(rows_max=st.integers(0, 5))
     def commit(self, rows_max: int) -> None:
-        self._fold_waiting(rows_max)
+        self._take_in_waiting(rows_max)
         self._commit()
-
-    @rule(source=accounts, destination=accounts, is_first_cleared=st.booleans())
-    def cross_both_ways_in_one_batch(self, source: AccountId, destination: AccountId, is_first_cleared: bool) -> None:
-        """The destination's line comes or goes between two transfers."""
-        partition = int(partition_of(destination, P))
-        if (partition in self.model.apart) == is_first_cleared:
-            self.credits_from_others_come_through_transit_or_at_once(partition)
-        self.move_a_little(source, destination, 1)
-        self.credits_from_others_come_through_transit_or_at_once(partition)
-        self.move_a_little(source, destination, 1)
-        self._commit()
-
-    @rule(partition=st.integers(0, P - 1))
-    def credits_from_others_come_through_transit_or_at_once(self, partition: int) -> None:
-        """As when a line is being given back, or has come; also in the midst of a batch."""
-        self.model.apart ^= {partition}
-        self.lines[Partition(partition)].is_draining = partition in self.model.apart
 
     @rule()
     def lose_what_is_not_committed(self) -> None:
         self.model = copy.deepcopy(self.kept)
+        self.ledger.recent.clear()
+        self.ledger.recent.update(known_operations(self.journal))
+        self._begin_states()
         self.model.believed_open.clear()
-        self.world.forget_decided()
-        self.world.recent.update(known_operations(self.journal))
-        self._begin_lines()
+        for account in self.ledger.facts:
+            self._compare_facts(account)
 
     @rule(accounts_max=st.integers(0, 6))
     def forget_accounts(self, accounts_max: int) -> None:
-        for line in self.lines.values():
-            line.trim(accounts_max)
+        for state in self.states.values():
+            state.trim(accounts_max)
+
+    @rule()
+    def forget_other_partitions_accounts(self) -> None:
+        self.ledger.facts.clear()
+        self.model.believed_open.clear()
 
 
-def test_a_transit_row_is_folded_once_and_in_order() -> None:
-    line = Line(World(P, {ASSETS[0]: 2}), Partition(1), 0, {})
-    fold_row(line, Partition(0), 7, [])
+def test_a_transit_row_is_taken_in_once_and_in_order() -> None:
+    state = PartitionState(LedgerState(P, {ASSETS[0]: 2}), Partition(1), 0, {})
+    take_in(state, Partition(0), 7, [])
     for batch in (7, 6):
         with pytest.raises(InvariantBroken):
-            fold_row(line, Partition(0), batch, [])
-    fold_row(line, Partition(2), 1, [])
-    assert line.cursors == {0: 7, 2: 1}
+            take_in(state, Partition(0), batch, [])
+    take_in(state, Partition(2), 1, [])
+    assert state.cursors == {0: 7, 2: 1}
 
 
 TestLedgerCore = LedgerCore.TestCase

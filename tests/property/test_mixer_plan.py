@@ -5,18 +5,18 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.deposit_poller.core.listing import Prefix, position_after, sightings, window_start
+from services.deposit_poller.core.listing import ListPrefix, listed_deposits, position_after, window_start
 from services.distributor.core.plan import (
     INCREMENTS_PER_DESTINATION_MAX,
     PPM,
     WEIGHT_MAX,
     WEIGHT_MIN,
+    MixTerms,
     fee_of,
     plan,
     split,
 )
-from services.distributor.planner import RandomLots
-from shared.jobcoin_rows import Address, Row
+from shared.mixer.jobcoin_rows import Address, ListedRow
 
 AMOUNTS = st.one_of(st.integers(1, 10**30), st.integers(1, 1_000), st.integers(10**17, 10**20))
 
@@ -40,9 +40,9 @@ def test_parts_add_up_and_each_is_its_share_to_within_one(amount: int, weights: 
 def test_a_plan_is_exact_within_its_bounds_and_forgets_nobody(
     amount: int, receivers: int, delay_ms_min: int, spread_ms: int, seed: int
 ) -> None:
-    destinations = [f"receiver-{number}" for number in range(receivers)]
-    lots = RandomLots(random.Random(seed))
-    increments = plan(amount, destinations, delay_ms_min, delay_ms_min + spread_ms, lots)
+    destinations = tuple(f"receiver-{number}" for number in range(receivers))
+    terms = MixTerms(destinations, 0, delay_ms_min, delay_ms_min + spread_ms)
+    increments = plan(amount, terms, random.Random(seed))
     assert sum(increment.amount for increment in increments) == amount
     assert all(increment.amount > 0 for increment in increments)
     assert all(delay_ms_min <= increment.delay_ms <= delay_ms_min + spread_ms for increment in increments)
@@ -55,16 +55,16 @@ def test_a_plan_is_exact_within_its_bounds_and_forgets_nobody(
 
 
 def test_a_plan_of_nothing_is_empty() -> None:
-    assert plan(0, ["a"], 0, 1, RandomLots(random.Random(1))) == ()
+    assert plan(0, MixTerms(("a",), 0, 0, 1), random.Random(1)) == ()
 
 
-def test_the_same_lots_make_the_same_plan() -> None:
-    plans = [plan(10**18, ["a", "b"], 0, 9_000, RandomLots(random.Random(7))) for _ in range(2)]
+def test_the_same_random_numbers_make_the_same_plan() -> None:
+    plans = [plan(10**18, MixTerms(("a", "b"), 0, 0, 9_000), random.Random(7)) for _ in range(2)]
     assert plans[0] == plans[1]
 
 
 ROWS = st.builds(
-    Row,
+    ListedRow,
     st.sampled_from([f"2026-11-21T12:00:0{second}.000Z" for second in range(3)]),
     st.just(Address("sender")),
     st.sampled_from([Address("ours"), Address("also-ours"), Address("somebody")]),
@@ -75,18 +75,18 @@ MIXES = {Address("ours"): "mix-1", Address("also-ours"): "mix-2"}
 
 @given(st.lists(ROWS, max_size=30), st.lists(st.integers(0, 30), max_size=6), st.randoms(use_true_random=False))
 def test_each_deposit_is_counted_once_however_the_list_is_read(
-    rows: list[Row], readings: list[int], lots: random.Random
+    rows: list[ListedRow], readings: list[int], chance: random.Random
 ) -> None:
-    """The follower's rule, without the network: twins, a cursor, and rows that must wait for a second look."""
+    """The scanner's rule, without the network: twins, a cursor, and rows that must wait for a second look."""
     rows.sort(key=lambda row: row.timestamp)
     counted: list[str] = []
     position = 0
     for end in [*sorted(min(reading, len(rows)) for reading in readings), len(rows), len(rows)]:
         listed = rows[:end]
-        found = sightings("puppy", listed, window_start(listed, position), MIXES)
-        fresh = [sighting for sighting in found if sighting.id not in counted]
+        found = listed_deposits("puppy", listed, window_start(listed, position), MIXES)
+        fresh = [deposit for deposit in found if deposit.id not in counted]
         is_last = end == len(rows)
-        confirmed = [sighting.id for sighting in fresh if is_last or lots.random() < 0.5]
+        confirmed = [deposit.id for deposit in fresh if is_last or chance.random() < 0.5]
         counted += confirmed
         position = max(position_after(fresh, confirmed, end), position)
     assert len(counted) == len(set(counted)) == sum(row.destination in MIXES for row in rows)
@@ -94,9 +94,9 @@ def test_each_deposit_is_counted_once_however_the_list_is_read(
 
 
 @given(st.lists(ROWS, max_size=20), st.integers(0, 20))
-def test_a_prefix_is_the_same_however_it_was_read(rows: list[Row], cut: int) -> None:
-    grown = Prefix(rows[:cut])
+def test_a_prefix_is_the_same_however_it_was_read(rows: list[ListedRow], cut: int) -> None:
+    grown = ListPrefix(rows[:cut])
     grown.extend(rows[cut:])
-    assert (grown.position, grown.hash) == (Prefix(rows).position, Prefix(rows).hash)
+    assert (grown.position, grown.hash) == (ListPrefix(rows).position, ListPrefix(rows).hash)
     if rows:
-        assert Prefix(rows[1:]).hash != grown.hash
+        assert ListPrefix(rows[1:]).hash != grown.hash

@@ -15,7 +15,7 @@ from tests.system.stack import Stack
 # The longest `Prefer: wait` is 30 s.
 ANSWER_MAX_S = 45.0
 RETRY_S = 0.2
-# Not outcomes: the same request, with the same key, may be sent again (API.md, "Idempotency"). 0: no answer at all.
+# Not outcomes: the same request, with the same key, may be sent again (docs/API.md). 0: no answer at all.
 UNDECIDED = frozenset({0, 202, 429, 503, 504})
 _numbers = itertools.count()
 
@@ -190,7 +190,7 @@ SELECT id::text, outcome, count(*) AS times FROM ledger.operations WHERE id = AN
 
 
 async def prove(stack: Stack, told: Ledger) -> None:
-    """What clients were told is in the journal exactly once, and the whole ledger is sound (DESIGN §3)."""
+    """What clients were told is in the journal exactly once, and the whole ledger is sound."""
     ids = [*told.posted, *told.rejected]
     written = {str(row["id"]): row for row in await stack.rows(COUNT_OUTCOMES, ids)}
     missing = [each for each in ids if each not in written]

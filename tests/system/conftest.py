@@ -10,14 +10,18 @@ from tests.system.client import Client, client_of, prove
 from tests.system.load import ACCOUNTS, FUNDS
 from tests.system.stack import Stack
 
-# Half of the usual: whatever waits for a lease to run out waits half as long, and a lease is lost more easily.
-LEASES = {"TELLERLINE_LEASE_TTL_S": "5", "TELLERLINE_LEASE_RENEW_S": "1"}
+# A third of the usual: whatever waits for a lease to expire waits a third as long, and a lease is lost more easily.
+LEASES = {"TELLERLINE_LEASE_TTL_S": "3", "TELLERLINE_LEASE_RENEW_S": "0.6"}
+PARTITIONS = {1: 1, 3: 4}  # by workers
 
 
-@pytest.fixture(scope="session", params=[1, 3], ids=["one_worker", "three_workers"])
+@pytest.fixture(scope="session", params=PARTITIONS, ids=["one_worker", "three_workers"])
 def running_stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Generator[Stack]:
     """One stack for all tests with so many workers."""
-    stack = Stack.up(tmp_path_factory.mktemp("stack"), workers=cast("int", request.param), environment=LEASES)
+    workers = cast("int", request.param)
+    stack = Stack.up(
+        tmp_path_factory.mktemp("stack"), workers=workers, partitions=PARTITIONS[workers], environment=LEASES
+    )
     try:
         yield stack
     finally:

@@ -19,8 +19,8 @@ import psutil
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import BaseModel, ConfigDict
 
-from shared.db import connect
-from tellerline.supervisor.data_dir import DataDir
+from shared.database.postgres import connect
+from tellerline.local_stack.supervisor.data_dir import DataDir
 from tests.tree import ROOT
 
 UP_MAX_S = 120
@@ -77,11 +77,12 @@ def tellerline(*arguments: str, within_s: float, environment: Mapping[str, str] 
 
 @dataclass(slots=True)
 class Stack:
-    """A running stack of `workers` ledger workers and `gateways` gateways under one data dir."""
+    """A running stack under one data dir. `partitions`: as many as the ledger has."""
 
     data_dir: Path
     workers: int
     gateways: int
+    partitions: int
     facts: Facts
     stopped: set[int] = field(default_factory=set[int])
     # Processes beside those of the supervisor: name → the URL of its /metrics.
@@ -94,6 +95,7 @@ class Stack:
         *,
         workers: int = 1,
         gateways: int = 1,
+        partitions: int = 1,
         port: int | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> "Stack":
@@ -101,14 +103,14 @@ class Stack:
         try:
             printed = tellerline(
                 *("up", "--detach", "--json", "--data-dir", str(data_dir), "--port", str(port or free_port())),
-                *("--workers", str(workers), "--gateways", str(gateways)),
+                *("--workers", str(workers), "--gateways", str(gateways), "--partitions", str(partitions)),
                 within_s=UP_MAX_S,
                 environment=environment,
             )
         except (RuntimeError, subprocess.TimeoutExpired):
             tellerline("down", "--data-dir", str(data_dir), within_s=DOWN_MAX_S)
             raise
-        return cls(data_dir, workers, gateways, Facts.model_validate_json(printed))
+        return cls(data_dir, workers, gateways, partitions, Facts.model_validate_json(printed))
 
     def down(self) -> None:
         """Ends everything; a stopped process is continued first, so that it can hear the signal."""

@@ -24,8 +24,7 @@ async def test_a_repeat_with_other_content_is_refused_and_changes_nothing(client
     assert await client.balance(source) == "9"
 
 
-async def test_sixty_four_clients_hammering_one_account_never_overdraw_it(stack: Stack, client: Client) -> None:
-    ahead = await stack.metric("ledger_worker", "ledger_envelopes_total", way="direct")
+async def test_sixty_four_clients_hammering_one_account_never_overdraw_it(client: Client) -> None:
     hot = await client.account(funds="100")
     others = await client.accounts(64)
 
@@ -36,7 +35,6 @@ async def test_sixty_four_clients_hammering_one_account_never_overdraw_it(stack:
     assert (statuses.count(201), statuses.count(422)) == (100, 156)
     assert await client.balance(hot) == "0"
     assert sum([Decimal(await client.balance(other)) for other in others]) == 100
-    assert await stack.metric("ledger_worker", "ledger_envelopes_total", way="direct") > ahead
 
 
 async def test_credits_to_other_partitions_go_through_transit(stack: Stack, client: Client) -> None:
@@ -47,4 +45,5 @@ async def test_credits_to_other_partitions_go_through_transit(stack: Stack, clie
         moved = await client.transfer(source, other, "1")
         assert (moved.status, moved.body["settled"]) == (201, True), moved
     assert [await client.balance(other) for other in others] == ["1"] * 16
-    assert await stack.metric("ledger_worker", "ledger_transit_legs_total") > before
+    taken_in = await stack.metric("ledger_worker", "ledger_transit_legs_total") - before
+    assert (taken_in > 0) == (stack.partitions > 1)

@@ -38,7 +38,7 @@ async def test_what_a_customer_sends_is_paid_on_to_the_last_unit_though_every_se
 
     # The gauge is read from the rows every few seconds.
     async def nothing_is_unknown() -> bool:
-        return await stack.metric("distributor", "distributor_unknown_open") == 0
+        return await stack.metric("distributor", "mixer_unknown_open") == 0
 
     await stack.wait_until(nothing_is_unknown, within_s=PAID_MAX_S)
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-BEGAN_US = 1_700_000_000_000_000
+BEGAN_NS = 1_700_000_000_000_000_000
 
 
 class Deadlock(Exception):
@@ -56,10 +56,10 @@ class LoopClock:
         """See ports.Clock."""
         return asyncio.get_running_loop().time()
 
-    def now_us(self) -> int:
+    def now_ns(self) -> int:
         """See ports.Clock."""
-        return BEGAN_US + int(self.monotonic_s() * 1_000_000)
+        return BEGAN_NS + int(self.monotonic_s() * 1_000_000_000)
 
-    async def sleep(self, seconds: float) -> None:
+    async def sleep(self, seconds: float, /) -> None:
         """See ports.Clock."""
         await asyncio.sleep(seconds)

@@ -6,10 +6,11 @@ from collections.abc import Callable, Container, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from services.ledger_worker.ports import Fenced, Lease, PictureStale, RepeatFound, RowRefused, Sealed
-from shared.ids import UUID_TEXT, Partition
-from shared.journal import GENESIS_HASH, HASHED_COLUMNS, copy_fields
-from shared.money import AMOUNT_MINOR_MAX, BALANCE_MINOR_MAX
+from services.ledger_worker.core.batch import SealedBatch
+from services.ledger_worker.ports import Fenced, Lease, RepeatFound, RowRefused, StaleRead
+from shared.domain.ids import UUID_TEXT, Partition
+from shared.domain.money import AMOUNT_MINOR_MAX, BALANCE_MINOR_MAX
+from shared.journal.rows import GENESIS_HASH, HASHED_COLUMNS, copy_fields
 from tellerline.verification.chain import BatchRow
 
 BORN_WITH: Mapping[str, int] = {"USD": 2, "EUR": 2, "BTC": 8, "JOB": 18}
@@ -79,24 +80,24 @@ class Journal:
             if row.owner != owner or row.epoch != lease.epoch:
                 raise Fenced(f"partition {lease.partition} is {row.owner}'s under epoch {row.epoch}")
 
-    def append(self, owner: str, batches: Sequence[Sealed]) -> dict[Partition, int]:
+    def append(self, owner: str, batches: Sequence[SealedBatch]) -> dict[Partition, int]:
         """ledger.append: checks everything, then writes everything. Raises the StoreFault of the first bad row."""
-        self.fence(owner, [Lease(sealed.partition, sealed.epoch) for sealed in batches])
+        self.fence(owner, [Lease(batch.partition, batch.epoch) for batch in batches])
         rows = {
-            table: [_row(table, line) for sealed in batches for line in sealed.lines[table]] for table in HASHED_COLUMNS
+            table: [_row(table, line) for batch in batches for line in batch.lines[table]] for table in HASHED_COLUMNS
         }
-        assets = [copy_fields(line) for sealed in batches for line in sealed.assets]
+        assets = [copy_fields(line) for batch in batches for line in batch.assets]
         self._check_keys(rows, assets)
         _check_values(rows)
-        for sealed in batches:
-            if sealed.batch != len(self.batches[sealed.partition]) + 1:
-                raise PictureStale(f"batch {sealed.batch} does not follow the last of partition {sealed.partition}")
+        for batch in batches:
+            if batch.batch != len(self.batches[batch.partition]) + 1:
+                raise StaleRead(f"batch {batch.batch} does not follow the last of partition {batch.partition}")
         self._write(rows, assets)
-        for sealed in batches:
-            for account, (status, metadata) in sealed.account_changes.items():
+        for batch in batches:
+            for account, (status, metadata) in batch.account_changes.items():
                 self.accounts[account]["status"] = status
                 self.accounts[account]["metadata"] = metadata or self.accounts[account]["metadata"]
-        return {sealed.partition: self._seal(sealed) for sealed in batches}
+        return {batch.partition: self._seal(batch) for batch in batches}
 
     def _check_keys(self, rows: Mapping[str, Sequence[Row]], assets: Sequence[Sequence[str | None]]) -> None:
         _unique("assets_pkey", [str(asset[0]) for asset in assets], self.assets)
@@ -128,28 +129,27 @@ class Journal:
         self.holds.update({str(row["id"]): row for row in rows["holds"]})
         self.hold_ends.update({str(row["hold_id"]): row for row in rows["hold_ends"]})
 
-    def _seal(self, sealed: Sealed) -> int:
-        before = self.batches[sealed.partition][-1:]
+    def _seal(self, batch: SealedBatch) -> int:
+        before = self.batches[batch.partition][-1:]
         prev_hash = before[0].hash if before else GENESIS_HASH
         at_us = max(self.now_us(), before[0].recorded_at_us + 1 if before else 0)
         row = BatchRow(
-            sealed.partition,
-            sealed.batch,
-            sealed.epoch,
-            len(sealed.lines["operations"]),
-            len(sealed.lines["entries"]),
+            batch.partition,
+            batch.batch,
+            batch.epoch,
+            len(batch.lines["operations"]),
+            len(batch.lines["entries"]),
             at_us,
-            sealed.cursors,
-            sealed.cleared,
+            batch.cursors,
             prev_hash,
-            sealed.content_hash,
+            batch.content_hash,
             b"",
         )
-        place = [row.partition, row.batch, row.epoch, at_us, row.cursors, *[row.cleared][: row.cleared != "{}"]]
+        place = [row.partition, row.batch, row.epoch, at_us, row.cursors]
         text = "|".join(map(str, ["tellerline.batch.v1", *place]))
-        digest = hashlib.sha256(prev_hash + sealed.content_hash + text.encode()).digest()
-        self.batches[sealed.partition].append(row._replace(hash=digest))
-        self.lines[sealed.partition, sealed.batch] = sealed.lines
+        digest = hashlib.sha256(prev_hash + batch.content_hash + text.encode()).digest()
+        self.batches[batch.partition].append(row._replace(hash=digest))
+        self.lines[batch.partition, batch.batch] = batch.lines
         return at_us
 
 
@@ -170,7 +170,7 @@ def _place(row: Row, *columns: str) -> tuple[int, int, int]:
 
 def _unique(key: str, fresh: Sequence[object], known: Container[object]) -> None:
     if len(set(fresh)) < len(fresh) or any(each in known for each in fresh):
-        raise PictureStale(key)
+        raise StaleRead(key)
 
 
 def _check_values(rows: Mapping[str, Sequence[Row]]) -> None:

@@ -2,13 +2,10 @@
 
 from collections.abc import Iterator
 
-from services.ledger_worker.core.line import read_batches
-from shared.ids import Partition
-from tellerline.verification.accounts import ACCOUNT, ENTRY, OPEN_HOLDS, AccountProof
-from tellerline.verification.batches import Batch, BatchProof, ClearedCredit, EndedHold
+from tellerline.verification.accounts import ACCOUNT, ENTRY, OPEN_HOLDS, AccountProof, check_totals
+from tellerline.verification.batches import Batch, BatchProof, EndedHold
 from tellerline.verification.chain import Chain
-from tellerline.verification.crossings import FoldedRow
-from tellerline.verification.pairs import PairProof, WaitingRow, check_totals
+from tellerline.verification.transit import SettledRow, TransitBalances, WaitingRow
 from tests.twins.journal import Journal
 
 
@@ -16,30 +13,27 @@ def prove(journal: Journal) -> int:
     """The number of credits that are still on their way. Raises Violated at the first bad row."""
     assets = {code: made for code, (_, _, made) in journal.assets.items()}
     accounts = AccountProof(journal.partitions, frozenset(assets))
-    accounts.feed(_stories(journal))
+    accounts.feed(_account_lines(journal))
     accounts.finish()
     check_totals(accounts.totals)
     cursors: dict[int, dict[int, int]] = {}
-    on_their_way = 0
     for partition in range(journal.partitions):
         chain = Chain(partition, journal.partitions)
         for row in journal.batches[partition]:
             batch = _batch(journal, partition, row.batch)
             chain.check_place(row)
-            sent, taken = BatchProof(batch, journal.partitions, assets).check(chain.check_cleared(row))
-            on_their_way += sent - taken
-            chain.advance(row, batch.lines_of, chain.check_cursors(row, batch.folded_batches()))
+            BatchProof(batch, journal.partitions, assets).check()
+            chain.advance(row, batch.lines_of, chain.check_cursors(row, batch.settled_batches()))
         cursors[partition] = chain.cursors
-    pairs = PairProof(cursors)
+    transit = TransitBalances(cursors)
     for place, credits in sorted(journal.transit.items()):
         if place not in journal.settlements:
-            pairs.wait(WaitingRow(*place, credits))
-    pairs.finish(accounts.transit_balances)
-    assert on_their_way == 0, "a credit that was cleared was not taken"
-    return pairs.waiting_credits
+            transit.wait(WaitingRow(*place, credits))
+    transit.finish(accounts.transit_balances)
+    return transit.waiting_credits
 
 
-def _stories(journal: Journal) -> Iterator[str]:
+def _account_lines(journal: Journal) -> Iterator[str]:
     for account, row in sorted(journal.accounts.items()):
         opened = [account, ACCOUNT, "0", row["asset"], row["partition"], row["batch"], "0", *["0"] * 5, row["status"]]
         yield "\t".join(map(str, opened))
@@ -79,8 +73,7 @@ def _batch(journal: Journal, partition: int, number: int) -> Batch:
     batch = Batch(row, {table: rows for table, rows in lines.items() if rows})
     for source, source_batch, _, _ in (line.split("\t") for line in lines["settlements"]):
         place = int(source), int(source_batch), partition
-        batch.folded.append(FoldedRow(*place[:2], journal.transit.get(place)))
-    batch.taken = list(dict.fromkeys(_cleared(journal, batch)))
+        batch.settled.append(SettledRow(*place[:2], journal.transit.get(place)))
     for hold, ended, operation, _, _ in (line.split("\t") for line in lines["hold_ends"]):
         row_of = journal.holds.get(hold)
         held = (
@@ -90,15 +83,3 @@ def _batch(journal: Journal, partition: int, number: int) -> Batch:
         )
         batch.ended.append(EndedHold(hold, ended, operation, *held))
     return batch
-
-
-def _cleared(journal: Journal, batch: Batch) -> Iterator[ClearedCredit]:
-    for line in batch.lines("entries"):
-        operation = journal.operations.get(line.split("\t")[2])
-        if operation is None or operation["outcome"] != "posted" or operation["postings"] is None:
-            continue
-        source, source_batch = int(operation["partition"] or 0), int(operation["batch"] or 0)
-        cleared = read_batches(journal.batches[source][source_batch - 1].cleared)
-        waits = journal.transit.get((source, source_batch, batch.row.partition), "")
-        if cleared.get(Partition(batch.row.partition)) == batch.row.batch and f'["{operation["id"]}",' not in waits:
-            yield ClearedCredit(str(operation["id"]), operation["postings"])

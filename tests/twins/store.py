@@ -5,10 +5,12 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 
 from services.ledger_worker.core.accounts import LEDGER, Account, Hold, Status
-from services.ledger_worker.core.line import Known, read_batches
-from services.ledger_worker.ports import CommitUnknown, Head, Lease, Sealed, StoreUnavailable, TransitRow
-from shared.ids import AccountId, AssetCode, CommandId, HoldId, Partition, Principal, transit_account
-from shared.rejections import Rejection
+from services.ledger_worker.core.batch import SealedBatch
+from services.ledger_worker.core.outcomes import KnownOutcome
+from services.ledger_worker.core.state import read_cursors
+from services.ledger_worker.ports import CommitUnknown, JournalHead, Lease, StoreUnavailable, TransitRow
+from shared.domain.ids import AccountId, AssetCode, CommandId, HoldId, Partition, Principal, transit_account
+from shared.domain.rejections import Rejection
 from tests.twins.faults import Delay, Fault, Faults
 from tests.twins.journal import Backend, Journal
 
@@ -32,7 +34,7 @@ class MemoryStore:
         self.faults = faults
         self.delay = delay
         self.script: dict[str, deque[Fault]] = {}
-        self.commits: list[Sequence[Sealed]] = []
+        self.commits: list[Sequence[SealedBatch]] = []
         self.looked_up: list[str] = []
         self.is_dead = False
         self.gate = asyncio.Event()
@@ -44,11 +46,12 @@ class MemoryStore:
         await self._call("assets")
         return {AssetCode(code): scale for code, (scale, _, _) in self.journal.assets.items()}
 
-    async def accounts(self, wanted: Sequence[AccountId]) -> list[tuple[Account, Partition]]:
+    async def accounts(self, wanted: Sequence[AccountId]) -> list[Account]:
         await self._call("accounts")
-        return [self._account(account) for account in wanted if account in self.journal.accounts]
+        return [self.account(account) for account in wanted if account in self.journal.accounts]
 
-    def _account(self, account: AccountId) -> tuple[Account, Partition]:
+    def account(self, account: AccountId) -> Account:
+        """The account after its last entry."""
         row = self.journal.accounts[account]
         last = self.journal.entries.get(account, [{}])[-1]
         owner = Principal(str(row["owner"]))
@@ -62,7 +65,7 @@ class MemoryStore:
             int(last.get("held_after") or 0),
             int(last.get("limit_after") or 0),
             is_system=owner == LEDGER,
-        ), Partition(int(row["partition"] or 0))
+        )
 
     async def holds(self, wanted: Sequence[HoldId]) -> list[Hold]:
         await self._call("holds")
@@ -80,20 +83,20 @@ class MemoryStore:
             for hold, row in found
         ]
 
-    async def known(self, wanted: Sequence[str]) -> dict[str, Known]:
+    async def known(self, wanted: Sequence[str]) -> dict[str, KnownOutcome]:
         await self._call("known")
         self.looked_up.extend(wanted)
         found = {each: self.journal.operations[each] for each in wanted if each in self.journal.operations}
         return {
-            each: Known(str(row["fingerprint"])[2:], None if row["code"] is None else Rejection(row["code"]))
+            each: KnownOutcome(str(row["fingerprint"])[2:], None if row["code"] is None else Rejection(row["code"]))
             for each, row in found.items()
         }
 
-    async def heads(self, partitions: Sequence[Partition]) -> dict[Partition, Head]:
+    async def heads(self, partitions: Sequence[Partition]) -> dict[Partition, JournalHead]:
         await self._call("heads")
         last = {partition: self.journal.batches[partition][-1:] for partition in partitions}
         return {
-            partition: Head(row[0].batch, read_batches(row[0].cursors)) if row else Head(0, {})
+            partition: JournalHead(row[0].batch, read_cursors(row[0].cursors)) if row else JournalHead(0, {})
             for partition, row in last.items()
         }
 
@@ -123,7 +126,7 @@ class MemoryStore:
             )
         return found
 
-    async def commit(self, owner: str, batches: Sequence[Sealed]) -> dict[Partition, int]:
+    async def commit(self, batches: Sequence[SealedBatch]) -> dict[Partition, int]:
         fault = self._fault("commit")
         await self._pass()
         self.commits.append(batches)
@@ -134,71 +137,71 @@ class MemoryStore:
                 self._reconnect()
                 raise CommitUnknown("injected, nothing written")
             case Fault.LATE | Fault.STUCK:
-                backend, self._backend = self._backend, Backend(owner)
+                backend, self._backend = self._backend, Backend(self.owner)
                 server = asyncio.get_running_loop().create_task(
-                    self._go_on(owner, batches, backend, is_stuck=fault is Fault.STUCK)
+                    self._go_on(batches, backend, is_stuck=fault is Fault.STUCK)
                 )
                 self._servers.add(server)
                 server.add_done_callback(self._servers.discard)
                 await self._pass()
                 raise CommitUnknown("injected, the server goes on")
             case Fault.LOST_AFTER | None:
-                recorded = await self._write(owner, batches, self._backend)
+                recorded = await self._write(batches, self._backend)
         await self._pass()
         if fault is Fault.LOST_AFTER:
             self._reconnect()
             raise CommitUnknown("injected, written")
         return recorded
 
-    async def _write(self, owner: str, batches: Sequence[Sealed], backend: Backend) -> dict[Partition, int]:
-        partitions = [sealed.partition for sealed in batches]
+    async def _write(self, batches: Sequence[SealedBatch], backend: Backend) -> dict[Partition, int]:
+        partitions = [batch.partition for batch in batches]
         await self._unlocked(partitions)
         with self.journal.locked(partitions, backend):
-            self.journal.fence(owner, [Lease(sealed.partition, sealed.epoch) for sealed in batches])
+            self.journal.fence(self.owner, [Lease(batch.partition, batch.epoch) for batch in batches])
             await asyncio.sleep(self.delay())
             if backend.is_ended or self.is_dead:
                 self._reconnect()
                 raise CommitUnknown("the backend was ended")
-            return self.journal.append(owner, batches)
+            return self.journal.append(self.owner, batches)
 
-    async def _go_on(self, owner: str, batches: Sequence[Sealed], backend: Backend, *, is_stuck: bool) -> None:
+    async def _go_on(self, batches: Sequence[SealedBatch], backend: Backend, *, is_stuck: bool) -> None:
         await asyncio.sleep(10 * self.delay())
-        partitions = [sealed.partition for sealed in batches]
+        partitions = [batch.partition for batch in batches]
         try:
             await self._unlocked(partitions)
             with self.journal.locked(partitions, backend):
-                self.journal.fence(owner, [Lease(sealed.partition, sealed.epoch) for sealed in batches])
+                self.journal.fence(self.owner, [Lease(batch.partition, batch.epoch) for batch in batches])
                 while is_stuck and not backend.is_ended:
                     await asyncio.sleep(LOCK_POLL_S)
                 if not backend.is_ended:
-                    self.journal.append(owner, batches)
+                    self.journal.append(self.owner, batches)
         except Exception:  # noqa: BLE001 - nobody hears what a server says to a lost connection
             return
 
-    async def heartbeat(self, owner: str, alive_s: float) -> list[str]:
+    async def heartbeat(self, alive_s: float) -> list[str]:
         await self._call("heartbeat")
         now = self.journal.now_us()
-        self.journal.workers[owner] = now
+        self.journal.workers[self.owner] = now
         return sorted(worker for worker, seen in self.journal.workers.items() if seen > now - alive_s * 1e6)
 
-    async def renew(self, owner: str, leases: Iterable[Lease], ttl_s: float) -> set[Partition]:
+    async def renew(self, leases: Iterable[Lease], ttl_s: float) -> set[Partition]:
         await self._call("renew")
         wanted = list(leases)
         await self._unlocked([lease.partition for lease in wanted])
         renewed: set[Partition] = set()
         for lease in wanted:
             row = self.journal.owners[lease.partition]
-            if row.owner == owner and row.epoch == lease.epoch:
+            if row.owner == self.owner and row.epoch == lease.epoch:
                 row.expires_us = self._after(ttl_s)
                 renewed.add(lease.partition)
         return renewed
 
-    async def acquire(self, owner: str, ttl_s: float) -> Lease | None:
+    async def acquire(self, ttl_s: float) -> Lease | None:
         await self._call("acquire")
         for partition, row in enumerate(self.journal.owners):
             is_free = row.owner is None or row.expires_us < self.journal.now_us()
             if is_free and partition not in self.journal.locks:
-                row.owner, row.epoch, row.backend = owner, row.epoch + 1, self._backend
+                row.owner, row.epoch, row.backend = self.owner, row.epoch + 1, self._backend
                 row.expires_us = self._after(ttl_s)
                 return Lease(Partition(partition), row.epoch)
         return None
@@ -212,23 +215,23 @@ class MemoryStore:
             backend.is_ended = True
         return len(ended)
 
-    async def release(self, owner: str, leases: Iterable[Lease]) -> None:
+    async def release(self, leases: Iterable[Lease]) -> None:
         await self._call("release")
         wanted = list(leases)
         await self._unlocked([lease.partition for lease in wanted])
         for lease in wanted:
             row = self.journal.owners[lease.partition]
-            if row.owner == owner and row.epoch == lease.epoch:
+            if row.owner == self.owner and row.epoch == lease.epoch:
                 row.owner, row.backend, row.expires_us = None, None, -(2**62)
 
-    async def raise_epochs(self, owner: str, leases: Iterable[Lease]) -> list[Lease]:
+    async def raise_epochs(self, leases: Iterable[Lease]) -> list[Lease]:
         await self._call("raise_epochs")
         wanted = list(leases)
         await self._unlocked([lease.partition for lease in wanted])
         raised: list[Lease] = []
         for lease in wanted:
             row = self.journal.owners[lease.partition]
-            if row.owner == owner and row.epoch >= lease.epoch:
+            if row.owner == self.owner and row.epoch >= lease.epoch:
                 row.epoch += 1
                 row.backend = self._backend
                 raised.append(Lease(lease.partition, row.epoch))
@@ -236,9 +239,9 @@ class MemoryStore:
             raise StoreUnavailable("injected after the epochs were raised")
         return raised
 
-    async def leave(self, owner: str) -> None:
+    async def leave(self) -> None:
         await self._call("leave")
-        self.journal.workers.pop(owner, None)
+        self.journal.workers.pop(self.owner, None)
 
     # Seams.
 

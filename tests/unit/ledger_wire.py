@@ -1,83 +1,51 @@
-"""The ledger's client on a wire of the test's own: a broker, and a link to one worker."""
+"""The ledger client on a wire of the test's own, which stands for the broker and the worker."""
 
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
+from typing import TypeVar
 
 import pytest
 
-from shared import amqp
-from shared.amqp import BusError, Outgoing, Refused
-from shared.envelopes import read_ahead
-from shared.ids import Partition
-from shared.ledger_client import LedgerClient
+from shared.broker.channels import OutgoingMessage, PublishFailed
+from shared.broker.connection import ManagedConnection
+from shared.domain.ids import Partition
+from shared.ledger_client import client
+from shared.ledger_client.client import LedgerClient
+from shared.ledger_client.pending import PendingCommand
 from shared.messages import Command, CommandEnvelope, Outcome, Reply, Settled
-from shared.sending import Sent
 from tests.builders import SECRET, Commands, account_in
 from tests.contract.conditions import eventually
 
 MAKE = Commands()
-HERE = Partition(0)
-# Of the loop: more than all whom a reply of a test wakes.
+HERE, THERE = Partition(0), Partition(1)
+# Turns of the event loop: more than it takes to wake all who wait for a reply of a test.
 TURNS_OF_WAKING = 8
 
 
 class Wire:
-    """The other side: takes envelopes, confirms them when asked to, and lets replies be told."""
+    """Takes envelopes, confirms them when it may, or raises `fault`; replies when it is told to."""
 
     def __init__(self) -> None:
         self.envelopes: list[list[str]] = []
         self.keys: list[str] = []
-        self.ahead: list[list[str]] = []
-        self.linked = ""  # the worker that there is a link to
-        self.can_publish = True
         self.confirms = asyncio.Event()
         self.confirms.set()
-        self.fault: BusError | None = None
-        self.refusing = ""
+        self.fault: PublishFailed | None = None
         self.client = LedgerClient("amqp://nowhere/", partitions=4, secret=SECRET, name="tests")
-        self.courier = self.client._courier
 
-    async def publish(self, _: object, message: Outgoing) -> None:
+    async def publish(self, channel: object, message: OutgoingMessage) -> None:
         self.keys.append(message.key)
         self.envelopes.append([command.id for command in CommandEnvelope.model_validate_json(message.body).commands])
         await self.confirms.wait()
         if self.fault is not None:
             raise self.fault
-        if message.key == self.refusing:
-            raise Refused(message.key)
 
-    def takes(self, _: object) -> bool:
-        return self.can_publish
+    def send(self, count: int = 1) -> list[PendingCommand]:
+        return [self.client.send(transfer(), HERE) for _ in range(count)]
 
-    def offer(self, worker: str, _: str, message: bytes) -> bool:
-        if worker == self.linked:
-            body = read_ahead(message)[-1]
-            self.ahead.append([command.id for command in CommandEnvelope.model_validate_json(body).commands])
-        return worker == self.linked
-
-    async def link(self) -> None:
-        """To the worker of the first queues, of which one reply came by the broker."""
-        [first] = self.send()
-        await self.left(1)
-        await self.tell(posted(first), owned=(0, 1), queue=0)
-        await self.client.answer(first, 60)
-        self.linked = "one"
-        self.envelopes.clear()
-        self.keys.clear()
-
-    def send(self, count: int = 1) -> list[Sent]:
-        return [self.client.send(move(), HERE) for _ in range(count)]
-
-    async def tell(
-        self,
-        *outcomes: Outcome,
-        settled: tuple[Settled, ...] = (),
-        owned: tuple[int, ...] = (),
-        queue: int | None = None,
-    ) -> None:
-        reply = Reply(outcomes=outcomes, settled=settled, worker="one", owned=owned, queue=queue)
-        self.client._hear(reply.model_dump_json().encode())
+    async def reply(self, *outcomes: Outcome, settled: tuple[Settled, ...] = ()) -> None:
+        self.client._receive(Reply(outcomes=outcomes, settled=settled).model_dump_json().encode())
         for _ in range(TURNS_OF_WAKING):
             await asyncio.sleep(0)
 
@@ -85,37 +53,38 @@ class Wire:
         await eventually(lambda: len(self.envelopes) >= count)
 
     async def stays_at(self, count: int) -> None:
-        for _ in range(10):  # turns of the loop, in which a line that does not wait would send
+        for _ in range(10):  # turns of the event loop, in which a queue that does not wait would send
             await asyncio.sleep(0)
         assert len(self.envelopes) == count
 
 
-async def never_opens(_: amqp.Link) -> None:
+AnyWire = TypeVar("AnyWire", bound=Wire)
+
+
+async def never_opens(_: ManagedConnection) -> None:
     await asyncio.Event().wait()
 
 
-def move() -> Command:
+def transfer() -> Command:
     return MAKE.move(account_in(0), account_in(1), 1)
 
 
-def ids(*sent: Sent) -> list[str]:
-    return [each.command.id for each in sent]
+def ids(*pending: PendingCommand) -> list[str]:
+    return [each.command.id for each in pending]
 
 
-def posted(sent: Sent, *, legs: tuple[int, ...] = ()) -> Outcome:
-    return Outcome(id=sent.command.id, fingerprint=sent.command.fingerprint, status="posted", legs=legs)
+def posted(pending: PendingCommand, *, legs: tuple[int, ...] = ()) -> Outcome:
+    command = pending.command
+    return Outcome(id=command.id, fingerprint=command.fingerprint, status="posted", legs=legs)
 
 
 @asynccontextmanager
-async def wired(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Wire]:
-    """A client that runs, and believes that it is connected."""
-    wire = Wire()
-    monkeypatch.setattr(amqp, "publish", wire.publish)
-    monkeypatch.setattr(amqp.Link, "run", never_opens)
-    monkeypatch.setattr(wire.client, "is_ready", lambda: True)
+async def wired(monkeypatch: pytest.MonkeyPatch, wire: AnyWire) -> AsyncGenerator[AnyWire]:
+    """Runs the wire's client, which believes that it is connected."""
+    monkeypatch.setattr(client, "publish", wire.publish)
+    monkeypatch.setattr(ManagedConnection, "run", never_opens)
+    monkeypatch.setattr(wire.client, "_channel", object())
     monkeypatch.setattr(wire.client, "_reply_to", "replies")
-    monkeypatch.setattr(amqp, "can_publish", wire.takes)
-    monkeypatch.setattr(wire.client._links, "offer", wire.offer)
     running = asyncio.get_running_loop().create_task(wire.client.run())
     yield wire
     running.cancel()

@@ -1,6 +1,6 @@
 """The breaker opens on faults, probes once and closes; the alert speaks once for each episode."""
 
-from shared.breaker import Breaker, BreakerState, RateAlert
+from shared.mixer.breaker import Breaker, BreakerState, RateAlert
 
 
 def failing(breaker: Breaker, times: int, now_s: float = 0.0) -> Breaker:

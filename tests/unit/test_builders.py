@@ -1,6 +1,6 @@
 """What the builders of the tests promise."""
 
-from shared.ids import partition_of
+from shared.domain.ids import partition_of
 from shared.messages import CommandEnvelope
 from tests.builders import Commands, account_in, envelope
 
@@ -13,8 +13,8 @@ def test_the_same_key_and_content_make_the_same_command() -> None:
 
 
 def test_a_deposit_lies_in_one_partition() -> None:
-    move = Commands().deposit(account_in(3), 1)
-    assert partition_of(move.source, 4) == partition_of(move.destination, 4) == 3
+    [posting] = Commands().deposit(account_in(3), 1).postings
+    assert partition_of(posting.source, 4) == partition_of(posting.destination, 4) == 3
 
 
 def test_every_command_survives_the_wire() -> None:

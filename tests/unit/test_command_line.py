@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-import tellerline
+from shared.database.migrate import PartitionsFixed, agreed_partitions
+from tellerline import commands
 from tellerline.cli import main
+from tellerline.local_stack.servers import StartFailed
 
 
 def run(*arguments: str) -> tuple[int, str, str]:
@@ -16,7 +18,10 @@ def run(*arguments: str) -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr
 
 
-@pytest.mark.parametrize("name", ["up", "status", "down", "migrate"])
+NAMES = ["bench", "dead-letters", "down", "keys", "migrate", "mix", "status", "up", "verify"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_every_command_explains_itself(name: str) -> None:
     assert run(name, "--help")[0] == 0
     assert f"  {name} " in run("--help")[1]
@@ -25,14 +30,15 @@ def test_every_command_explains_itself(name: str) -> None:
 def test_a_module_with_a_command_is_a_command_and_nothing_else_is_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tellerline, "__path__", [*tellerline.__path__, str(tmp_path)])
+    monkeypatch.setattr(commands, "__path__", [*commands.__path__, str(tmp_path)])
     monkeypatch.setattr(sys, "modules", dict(sys.modules))
-    (tmp_path / "greet.py").write_text(
-        "import click\ncommand = click.Command('greet', callback=lambda: click.echo('hi'))\n"
+    (tmp_path / "greet_all.py").write_text(
+        "import click\ncommand = click.Command('greet-all', callback=lambda: click.echo('hi'))\n"
     )
     (tmp_path / "plain.py").write_text("command = 'none of click'\n")
-    assert run("greet")[:2] == (0, "hi\n")
-    assert run("plain")[0] == run("cli")[0] == run("__main__")[0] == run("no.such")[0] == 2
+    assert run("greet-all")[:2] == (0, "hi\n")
+    for name in ("plain", "greet_all", "cli", "__main__", "no.such"):
+        assert run(name)[0] == 2
 
 
 def test_status_of_nothing_is_told_to_people_and_programs(tmp_path: Path) -> None:
@@ -54,6 +60,58 @@ def test_migrate_without_a_stack_says_what_is_missing(tmp_path: Path, monkeypatc
     code, _, told = run("migrate", "--data-dir", str(tmp_path))
     assert code == 1
     assert "TELLERLINE_DATABASE_URL is not set" in told
+
+
+@pytest.mark.parametrize("partitions", ["0", "257", "-1", "many"])
+@pytest.mark.parametrize("is_option", [True, False])
+def test_a_number_of_partitions_that_cannot_be_is_one_clear_line_and_nothing_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, partitions: str, is_option: bool
+) -> None:
+    monkeypatch.setenv("TELLERLINE_PARTITIONS", "4" if is_option else partitions)
+    folder = tmp_path / "stack"
+    code, _, told = run("up", "--data-dir", str(folder), *(("--partitions", partitions) if is_option else ()))
+    assert code == 2
+    said = f"--partitions (or TELLERLINE_PARTITIONS) is a number from 1 to 256, not '{partitions}'"
+    assert told == f"tellerline up: {said}\n"
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("partitions", ["0", "257", "many"])
+def test_migrate_with_such_a_number_is_one_clear_line(monkeypatch: pytest.MonkeyPatch, partitions: str) -> None:
+    monkeypatch.setenv("TELLERLINE_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
+    monkeypatch.setenv("TELLERLINE_PARTITIONS", partitions)
+    code, _, told = run("migrate")
+    assert (code, told.count("\n")) == (2, 1)
+    assert told.startswith("settings: TELLERLINE_PARTITIONS: ")
+
+
+@pytest.mark.parametrize("how", [("start_detached", "--detach"), ("run_in_foreground",)])
+def test_a_start_that_fails_gives_its_exit_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: tuple[str, ...]
+) -> None:
+    for exit_code in (1, 2):
+
+        def fail(*_: object, exit_code: int = exit_code) -> None:
+            raise StartFailed("no", exit_code=exit_code)
+
+        monkeypatch.setattr(f"tellerline.commands.up.{how[0]}", fail)
+        assert run("up", "--data-dir", str(tmp_path), *how[1:]) == (exit_code, "", "tellerline up: no\n")
+
+
+@pytest.mark.parametrize(
+    ("held", "asked", "agreed"), [(None, None, 3), (None, 5, 5), (1, None, 1), (4, 4, 4), (256, None, 256)]
+)
+def test_partitions_are_the_ledger_s_else_those_asked_for_else_one_for_each_worker(
+    held: int | None, asked: int | None, agreed: int
+) -> None:
+    assert agreed_partitions(held, asked, of_new=3) == agreed
+
+
+def test_another_number_of_partitions_than_the_ledger_has_is_refused() -> None:
+    with pytest.raises(PartitionsFixed, match="the ledger has 4 partitions, not 3: the number is fixed when it is cr"):
+        agreed_partitions(4, 3)
+    with pytest.raises(PartitionsFixed, match="the ledger has 1 partition, not 4"):
+        agreed_partitions(1, 4)
 
 
 @pytest.mark.parametrize(

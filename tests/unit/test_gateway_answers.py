@@ -6,7 +6,7 @@ from typing import cast
 import pytest
 from aiohttp import HttpVersion, HttpVersion10, HttpVersion11, web
 
-from services.gateway.web.answers import Answer, instant_text
+from services.gateway.http.response import HttpResponse, ResponseWriter, instant_text
 
 
 @dataclass(slots=True)
@@ -30,10 +30,10 @@ class Request:
     writer: Writer = field(default_factory=Writer)
 
 
-async def written(answer: Answer, request: Request | None = None) -> tuple[str, dict[str, str], bytes, bool]:
+async def written(answer: HttpResponse, request: Request | None = None) -> tuple[str, dict[str, str], bytes, bool]:
     """Status line, headers, body, and whether the connection stays open."""
     request = request or Request()
-    response = answer.response("id-1")
+    response = ResponseWriter(answer, "id-1")
     await response.prepare(cast("web.BaseRequest", request))
     await response.write_eof()
     [piece] = request.writer.pieces
@@ -46,7 +46,7 @@ async def written(answer: Answer, request: Request | None = None) -> tuple[str, 
 
 
 async def test_an_answer_is_one_piece_with_its_length_and_the_usual_headers() -> None:
-    status, headers, body, stays = await written(Answer(201, b'{"a":1}', {"Operation-Id": "x"}))
+    status, headers, body, stays = await written(HttpResponse(201, b'{"a":1}', {"Operation-Id": "x"}))
     assert status == "HTTP/1.1 201 Created"
     assert body == b'{"a":1}'
     assert stays
@@ -63,27 +63,27 @@ async def test_an_answer_is_one_piece_with_its_length_and_the_usual_headers() ->
 
 
 async def test_an_answer_may_say_otherwise_than_is_usual() -> None:
-    _, headers, _, _ = await written(Answer(200, b"x", {"Cache-Control": "max-age=60"}, "text/plain"))
+    _, headers, _, _ = await written(HttpResponse(200, b"x", {"Cache-Control": "max-age=60"}, "text/plain"))
     assert headers["Cache-Control"] == "max-age=60"
     assert headers["Content-Type"] == "text/plain"
     assert headers["Server"] == "tellerline"
 
 
 async def test_a_head_has_the_length_of_what_a_get_would_send_and_no_body() -> None:
-    _, headers, body, _ = await written(Answer(200, b"four"), Request(method="HEAD"))
+    _, headers, body, _ = await written(HttpResponse(200, b"four"), Request(method="HEAD"))
     assert headers["Content-Length"] == "4"
     assert body == b""
 
 
 async def test_no_content_has_neither_length_nor_type() -> None:
-    status, headers, body, _ = await written(Answer(204))
+    status, headers, body, _ = await written(HttpResponse(204))
     assert status == "HTTP/1.1 204 No Content"
     assert headers.keys().isdisjoint({"Content-Length", "Content-Type"})
     assert body == b""
 
 
 async def test_an_empty_answer_that_may_have_a_body_says_that_it_has_none() -> None:
-    assert (await written(Answer(404)))[1]["Content-Length"] == "0"
+    assert (await written(HttpResponse(404)))[1]["Content-Length"] == "0"
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ async def test_an_empty_answer_that_may_have_a_body_says_that_it_has_none() -> N
 async def test_it_says_whether_the_connection_stays_open(
     version: HttpVersion, *, asked: bool, closes: bool, told: str | None
 ) -> None:
-    answer = Answer(200, b"x", {"Connection": "close"} if closes else {})
+    answer = HttpResponse(200, b"x", {"Connection": "close"} if closes else {})
     _, headers, _, stays = await written(answer, Request(version=version, keep_alive=asked))
     assert headers.get("Connection") == told
     assert stays is (asked and not closes)
@@ -108,7 +108,7 @@ async def test_it_says_whether_the_connection_stays_open(
 
 async def test_a_forced_close_is_told() -> None:
     request = Request()
-    response = Answer(400, b"x").response("id-1")
+    response = ResponseWriter(HttpResponse(400, b"x"), "id-1")
     response.force_close()
     await response.prepare(cast("web.BaseRequest", request))
     assert b"\r\nConnection: close\r\n" in request.writer.pieces[0]
@@ -119,7 +119,9 @@ async def test_a_forced_close_is_told() -> None:
 async def test_a_header_that_is_more_than_a_line_of_text_is_refused_before_anything_is_written(value: str) -> None:
     request = Request()
     with pytest.raises(ValueError, match="more than text"):
-        await Answer(200, b"x", {"Location": value}).response("id-1").prepare(cast("web.BaseRequest", request))
+        await ResponseWriter(HttpResponse(200, b"x", {"Location": value}), "id-1").prepare(
+            cast("web.BaseRequest", request)
+        )
     assert request.writer.pieces == []
 
 

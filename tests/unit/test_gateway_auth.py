@@ -5,12 +5,13 @@ from typing import cast
 
 import pytest
 
-from services.gateway import auth
-from services.gateway.auth import Caller, Keychain
-from services.gateway.problems import Fault, Refusal
+from services.gateway.http import auth
+from services.gateway.http.auth import Keychain, require_scope
+from services.gateway.http.problems import Problem, RequestFault
 from services.gateway.store.database import Database, DatabaseUnavailable
 from services.gateway.store.keys import StoredKey
-from shared.api_keys import Scope, hash_of_key, new_key
+from services.gateway.usecases.caller import Caller
+from shared.domain.api_keys import Scope, hash_of_key, new_key
 
 ADMIN_KEY = "an-admin-key-of-a-test"
 
@@ -79,15 +80,15 @@ async def test_a_revoked_key_is_refused_once_what_is_known_is_too_old(store: Key
     del store.live[hash_of_key(text)]
     await caller(keys, text)
     clock.now_s += 1.1
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(Problem) as refused:
         await caller(keys, text)
-    assert refused.value.code is Fault.UNAUTHENTICATED
+    assert refused.value.code is RequestFault.UNAUTHENTICATED
 
 
 async def test_an_unknown_key_costs_one_question_a_second(store: Keys, clock: Clock) -> None:
     keys = keychain(clock)
     for _ in range(10):
-        with pytest.raises(Refusal):
+        with pytest.raises(Problem):
             await caller(keys, "unknown-unknown-unknown")
     assert store.asked == 1
 
@@ -120,27 +121,27 @@ async def test_a_key_that_cannot_be_checked_is_not_taken(store: Keys, clock: Clo
     ],
 )
 async def test_what_is_no_key_is_refused(store: Keys, clock: Clock, headers: list[str]) -> None:
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(Problem) as refused:
         await keychain(clock).authenticate(headers)
-    assert refused.value.code is Fault.UNAUTHENTICATED
+    assert refused.value.code is RequestFault.UNAUTHENTICATED
 
 
 async def test_a_scope_that_a_key_lacks_is_forbidden_and_admin_has_all(store: Keys, clock: Clock) -> None:
     keys = keychain(clock)
-    (await caller(keys, ADMIN_KEY)).require([Scope.PAYOUT])
+    require_scope(await caller(keys, ADMIN_KEY), [Scope.PAYOUT])
     reader = await caller(keys, store.make(Scope.READ))
-    reader.require([Scope.READ])
+    require_scope(reader, [Scope.READ])
     for scope in (Scope.WRITE, Scope.PAYOUT, Scope.ADMIN):
-        with pytest.raises(Refusal):
-            reader.require([scope])
+        with pytest.raises(Problem):
+            require_scope(reader, [scope])
 
 
 async def test_one_of_several_scopes_will_do(store: Keys, clock: Clock) -> None:
     keys = keychain(clock)
     for scope in (Scope.WRITE, Scope.PAYOUT, Scope.ADMIN):
-        (await caller(keys, store.make(scope))).require([Scope.WRITE, Scope.PAYOUT])
-    with pytest.raises(Refusal) as refused:
-        (await caller(keys, store.make(Scope.READ))).require([Scope.WRITE, Scope.PAYOUT])
+        require_scope(await caller(keys, store.make(scope)), [Scope.WRITE, Scope.PAYOUT])
+    with pytest.raises(Problem) as refused:
+        require_scope(await caller(keys, store.make(Scope.READ)), [Scope.WRITE, Scope.PAYOUT])
     assert refused.value.detail == "the API key lacks the scope `write` or `payout`"
 
 
@@ -148,9 +149,9 @@ async def test_a_key_may_burst_and_then_at_its_rate(store: Keys, clock: Clock) -
     keys, text = keychain(clock, rate_per_s_max=2.0), store.make()
     for _ in range(3):
         await caller(keys, text)
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(Problem) as refused:
         await caller(keys, text)
-    assert (refused.value.code, refused.value.headers["Retry-After"]) == (Fault.RATE_LIMITED, "1")
+    assert (refused.value.code, refused.value.headers["Retry-After"]) == (RequestFault.RATE_LIMITED, "1")
     clock.now_s += 0.5
     await caller(keys, text)
 
@@ -161,7 +162,7 @@ async def test_what_is_known_is_bounded_and_the_admin_key_stays(
     monkeypatch.setattr(auth, "KEYS_KNOWN_MAX", 50)
     keys = keychain(clock)
     for number in range(500):
-        with pytest.raises(Refusal):
+        with pytest.raises(Problem):
             await caller(keys, f"stranger-stranger-{number}")
     assert len(keys.known) <= 51
     assert (await caller(keys, ADMIN_KEY)).admin

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.web.cursors import Cursors, ForeignCursor
+from services.gateway.http.cursors import Cursors, ForeignCursor
 
 CURSORS = Cursors("a secret of thirty-two characters")
 QUERY = {"route": "/v1/accounts", "principal": "alice", "filter.asset": "USD"}

@@ -7,11 +7,11 @@ from typing import cast
 
 import pytest
 
-from services.gateway import dependencies
-from services.gateway.dependencies import BROKER_DURABILITY, Dependencies, Finding
 from services.gateway.store.database import Database, DatabaseUnavailable
-from shared import topology
-from shared.amqp import NotSent, Outgoing
+from services.gateway.usecases import dependencies
+from services.gateway.usecases.dependencies import BROKER_DURABILITY, Dependencies, Finding
+from shared.broker.channels import NotPublished, OutgoingMessage
+from shared.messages import topology
 
 ON = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"}
 
@@ -29,9 +29,9 @@ class Double:
     def is_ready(self) -> bool:
         return self.ready
 
-    async def ask_broker(self) -> None:
+    async def ping_broker(self) -> None:
         self.asked += 1
-        if isinstance(self.fault, NotSent):
+        if isinstance(self.fault, NotPublished):
             raise self.fault
 
     async def read_durability(self, _: Database) -> dict[str, str]:
@@ -70,7 +70,7 @@ async def test_what_is_wrong_with_a_database_that_answers_is_named_with_what_was
 
 
 @pytest.mark.parametrize(
-    ("fault", "name"), [(NotSent("to amqp://secret"), "rabbitmq"), (DatabaseUnavailable("secret"), "postgres")]
+    ("fault", "name"), [(NotPublished("to amqp://secret"), "rabbitmq"), (DatabaseUnavailable("secret"), "postgres")]
 )
 async def test_of_a_silent_dependency_nothing_is_claimed(double: Double, fault: Exception, name: str) -> None:
     double.fault = fault
@@ -87,6 +87,6 @@ async def test_a_broker_that_is_known_to_be_away_is_not_asked(double: Double) ->
 
 def test_what_is_said_of_the_broker_is_what_is_sent_and_declared() -> None:
     persistent = 2
-    assert Outgoing("", "", b"", "").properties().delivery_mode == persistent
+    assert OutgoingMessage("", "", b"", "").properties().delivery_mode == persistent
     assert topology.PARTITION_QUEUE_ARGUMENTS["x-queue-type"] == "quorum"
     assert BROKER_DURABILITY["command_queues"] == "declared as quorum"

@@ -5,12 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from services.gateway.fields import canonical_json, fingerprint, minor_units, minor_units_or_zero
-from services.gateway.mixes import ppm_of
-from services.gateway.problems import Refusal
-from services.gateway.transfers import TransferNew
-from services.gateway.web.queries import ListQuery, parse_instant, parse_query
-from shared.money import AMOUNT_MINOR_MAX, format_amount
+from services.gateway.api.fields import canonical_json
+from services.gateway.api.mixes import ppm_of
+from services.gateway.api.transfers import TransferNew
+from services.gateway.http.problems import Problem
+from services.gateway.http.queries import ListQuery, parse_instant, parse_parameters
+from services.gateway.usecases.accounts import limit_units
+from services.gateway.usecases.submit import fingerprint
+from shared.domain.money import AMOUNT_MINOR_MAX, AmountError, format_amount, parse_amount
 
 GOOD = {"source": "a", "destination": "b", "amount": "1", "asset": "USD"}
 
@@ -19,15 +21,15 @@ GOOD = {"source": "a", "destination": "b", "amount": "1", "asset": "USD"}
 def test_an_amount_comes_back_as_it_was_sent(minor: int, scale: int) -> None:
     text = format_amount(minor, scale)
     if len(text.partition(".")[0]) <= 30:
-        assert minor_units("amount", text, scale) == minor
+        assert parse_amount(text, scale) == minor
 
 
 @given(st.text(max_size=40))
 def test_any_text_is_an_amount_or_refused_by_model_or_parser(text: str) -> None:
     try:
         body = TransferNew.model_validate({**GOOD, "amount": text})
-        assert minor_units("amount", body.amount, 2) > 0
-    except (ValidationError, Refusal):
+        assert parse_amount(body.amount, 2) > 0
+    except (ValidationError, AmountError):
         return
     assert text.isascii()
     assert text.replace(".", "", 1).isdigit()
@@ -44,9 +46,9 @@ def test_what_is_no_amount_does_not_pass_the_model(amount: object) -> None:
 
 @pytest.mark.parametrize("text", ["0", "0.0", "00.00"])
 def test_a_limit_may_be_zero(text: str) -> None:
-    assert minor_units_or_zero("overdraft_limit", text, 2) == 0
-    with pytest.raises(Refusal):
-        minor_units("amount", text, 2)
+    assert limit_units(text, 2) == 0
+    with pytest.raises(AmountError):
+        parse_amount(text, 2)
 
 
 @pytest.mark.parametrize(
@@ -98,8 +100,8 @@ def test_what_is_no_percentage_is_refused(text: str) -> None:
 @given(st.text(max_size=60))
 def test_any_query_is_read_or_refused(text: str) -> None:
     try:
-        query = parse_query(text, ListQuery)
-    except Refusal:
+        query = ListQuery.model_validate(parse_parameters(text))
+    except (Problem, ValidationError):
         return
     assert 1 <= query.limit <= 500
 

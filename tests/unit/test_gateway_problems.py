@@ -1,11 +1,10 @@
-"""One code has one status, and every code of API.md is there."""
+"""One code has one status, and every code of the HTTP contract is there."""
 
 import pytest
 
-from services.gateway.problems import PROBLEM, PROBLEM_OF_FAULT, Code, Fault, Refusal, code_named, problem_of
-from shared.rejections import Rejection
+from services.gateway.http.problems import PROBLEM, PROBLEM_TYPES, Problem, ProblemCode, RequestFault, problem_code
+from shared.domain.rejections import Rejection
 
-# API.md, "Errors".
 STATUS_OF = {
     400: ("invalid_request", "amount_scale", "amount_not_positive"),
     401: ("unauthenticated",),
@@ -24,26 +23,26 @@ STATUS_OF = {
     503: ("overloaded", "unavailable"),
     504: ("outcome_unknown",),
 }
-CODES: tuple[Code, ...] = (*Fault, *Rejection)
+CODES: tuple[ProblemCode, ...] = (*RequestFault, *Rejection)
 
 
 @pytest.mark.parametrize(("status", "name"), [(status, name) for status, names in STATUS_OF.items() for name in names])
 def test_every_code_of_the_contract_has_its_status(status: int, name: str) -> None:
-    assert problem_of(code_named(name)).status == status
+    assert PROBLEM_TYPES[problem_code(name)].status == status
 
 
 @pytest.mark.parametrize("code", CODES)
-def test_every_code_is_total_and_names_itself(code: Code) -> None:
-    body = Refusal(code).body("r1")
+def test_every_code_is_total_and_names_itself(code: ProblemCode) -> None:
+    body = Problem(code).body("r1")
     assert body["type"] == f"/problems/{code.value}"
-    assert body["status"] == problem_of(code).status
+    assert body["status"] == PROBLEM_TYPES[code].status
     assert body["title"]
     assert body["detail"]
     assert b'"request_id":"r1"' in PROBLEM.dump_json(body)
 
 
 def test_every_fault_has_a_problem_and_no_name_means_two_things() -> None:
-    assert set(PROBLEM_OF_FAULT) == set(Fault)
-    assert not {fault.value for fault in Fault} & {rejection.value for rejection in Rejection}
+    assert set(PROBLEM_TYPES) == set(CODES)
+    assert not {fault.value for fault in RequestFault} & {rejection.value for rejection in Rejection}
     with pytest.raises(KeyError):
-        code_named("nothing")
+        problem_code("nothing")

@@ -4,21 +4,21 @@ import json
 
 import pytest
 
-from shared.jobcoin_rows import (
+from shared.mixer.jobcoin_rows import (
     Address,
     AddressView,
-    Row,
-    Sight,
+    ListedRow,
+    Presence,
     Transfer,
     Unreadable,
     coins_text,
     numbered,
+    presence_of,
     read_address,
     read_rows,
     read_units,
     readable_rows,
     row_id,
-    sight_of,
     split_units,
 )
 
@@ -72,7 +72,7 @@ def listed(**changed: object) -> dict[str, object]:
 def test_created_coins_have_no_source() -> None:
     row = listed()
     del row["fromAddress"]
-    assert read_rows([row]) == (Row(NOON, Address(""), THERE, COIN),)
+    assert read_rows([row]) == (ListedRow(NOON, Address(""), THERE, COIN),)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_one_odd_row_of_the_whole_list_hides_no_other() -> None:
 
 
 def test_twins_are_two_and_keep_their_ids_wherever_they_stand() -> None:
-    twin, other = Row(NOON, HERE, THERE, COIN), Row(NOON, HERE, THERE, 2 * COIN)
+    twin, other = ListedRow(NOON, HERE, THERE, COIN), ListedRow(NOON, HERE, THERE, 2 * COIN)
     ids = {row_id("puppy", row, number) for row, number in numbered([twin, other, twin])}
     assert len(ids) == 3
     assert ids == {row_id("puppy", row, number) for row, number in numbered([twin, twin, other])}
@@ -114,7 +114,7 @@ def test_twins_are_two_and_keep_their_ids_wherever_they_stand() -> None:
 
 
 def test_fields_of_a_row_cannot_run_into_one_another() -> None:
-    one, other = Row(NOON, Address('a","b'), Address("c"), 1), Row(NOON, Address("a"), Address('b","c'), 1)
+    one, other = ListedRow(NOON, Address('a","b'), Address("c"), 1), ListedRow(NOON, Address("a"), Address('b","c'), 1)
     assert row_id("puppy", one, 1) != row_id("puppy", other, 1)
 
 
@@ -156,8 +156,8 @@ def test_a_transfer_is_found_unless_it_is_known_to_be_another() -> None:
 
 def test_only_a_settled_reading_that_agrees_with_itself_proves_absence() -> None:
     sound, doubtful = view("0"), view("1")
-    assert sight_of(sound, None, is_settled=True) is Sight.ABSENT
-    assert sight_of(sound, None, is_settled=False) is Sight.UNDECIDED
-    assert sight_of(doubtful, None, is_settled=True) is Sight.UNDECIDED
-    found = row_id("puppy", Row(NOON, HERE, THERE, COIN), 1)
-    assert sight_of(doubtful, found, is_settled=False) is Sight.SEEN
+    assert presence_of(sound, None, is_settled=True) is Presence.ABSENT
+    assert presence_of(sound, None, is_settled=False) is Presence.UNDECIDED
+    assert presence_of(doubtful, None, is_settled=True) is Presence.UNDECIDED
+    found = row_id("puppy", ListedRow(NOON, HERE, THERE, COIN), 1)
+    assert presence_of(doubtful, found, is_settled=False) is Presence.SEEN

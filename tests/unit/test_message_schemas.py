@@ -2,15 +2,15 @@
 
 import pytest
 
-from shared.message_schemas import FOLDER, MESSAGES, schema_text
 from shared.messages import CommandEnvelope, MixMessage
+from tests.message_schemas import FOLDER, MESSAGES, schema_text
 from tests.tree import ROOT
 
 
 @pytest.mark.parametrize("name", sorted(MESSAGES))
 def test_a_committed_schema_is_what_its_message_says(name: str) -> None:
     committed = (ROOT / FOLDER / name).read_text(encoding="utf-8")
-    assert committed == schema_text(MESSAGES[name]), "run `python -m shared.message_schemas`"
+    assert committed == schema_text(MESSAGES[name]), "run `python -m tests.message_schemas`"
 
 
 def test_there_is_no_schema_of_a_message_that_is_no_more() -> None:

@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from tellerline.cli import main
-from tellerline.mix import API_KEY, GATEWAY_URL, Mix, print_mix
+from tellerline.commands.mix import API_KEY, GATEWAY_URL, Mix, print_mix
 
 MIX = {
     "id": "m", "status": "paying", "deposit_address": "d", "received": "10", "fee": "0", "paid": "4", "remaining": "6",

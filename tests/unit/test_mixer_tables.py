@@ -1,78 +1,93 @@
-"""The lives of deposits and payouts, as tables; where they may not go, and that the database knows the same states."""
+"""The life cycles of deposits, credits and payouts; the database knows the same states."""
 
 import re
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import TypeVar
 
 import pytest
 
-from services.deposit_poller.core import deposits
-from services.deposit_poller.core.deposits import DepositState
+from services.deposit_poller.core.deposits import DEPOSIT_LIFECYCLE, SWEEP, DepositState
 from services.deposit_poller.core.destinations import refusal_of
-from services.distributor.core import payouts
-from services.distributor.core.payouts import FUND, PAY, Payout, PayoutState, one_shot_address
-from shared.jobcoin_rows import Address, Transfer
+from services.distributor.core.credits import CREDIT_LIFECYCLE, CreditState
+from services.distributor.core.payouts import FUND, PAY, PAYOUT_LIFECYCLE, Payout, PayoutState, one_shot_address
+from shared.domain.lifecycle import InvariantBroken, Lifecycle
+from shared.mixer.claimed_rows import Leg
+from shared.mixer.jobcoin_rows import Address, Transfer
 from tests.tree import ROOT
 
-State = TypeVar("State", bound=StrEnum)
-SCHEMA = (ROOT / "shared/migrations/0003_mixer.sql").read_text(encoding="utf-8")
+LIFECYCLES = [
+    (DEPOSIT_LIFECYCLE, DepositState, {DepositState.CREDITED}),
+    (CREDIT_LIFECYCLE, CreditState, {CreditState.PLANNED}),
+    (PAYOUT_LIFECYCLE, PayoutState, {PayoutState.PAID}),
+]
+SCHEMA = (ROOT / "shared/database/migrations/0003_mixer.sql").read_text(encoding="utf-8")
 
 
-def reached(table: Mapping[State, frozenset[State]], start: State, without: State) -> set[State]:
+def reached(table: Mapping[StrEnum, frozenset[StrEnum]], start: StrEnum, without: StrEnum) -> set[StrEnum]:
     """Everything that can follow on a state, when nobody decides about what is stuck."""
     found, edge = {start}, [start]
     while edge:
         state = edge.pop()
-        fresh = set[State]() if state is without else set(table[state]) - found
+        fresh = set[StrEnum]() if state is without else set(table[state]) - found
         found |= fresh
         edge += fresh
     return found
 
 
-def test_tables_are_total() -> None:
-    assert set(deposits.NEXT) == set(DepositState)
-    assert set(payouts.NEXT) == set(PayoutState)
-
-
-def test_every_state_is_reached_and_none_is_left_without_a_way_on() -> None:
-    assert reached(deposits.NEXT, DepositState.SEEN, DepositState.STUCK) == set(DepositState)
-    assert reached(payouts.NEXT, PayoutState.PLANNED, PayoutState.STUCK) == set(PayoutState)
-    assert {state for state, after in deposits.NEXT.items() if not after} == {DepositState.CREDITED}
-    assert {state for state, after in payouts.NEXT.items() if not after} == {PayoutState.PAID}
+@pytest.mark.parametrize(("lifecycle", "states", "ends"), LIFECYCLES)
+def test_every_state_is_reached_and_none_is_left_without_a_way_on(
+    lifecycle: Lifecycle[StrEnum], states: type[StrEnum], ends: set[StrEnum]
+) -> None:
+    first, stuck = next(iter(states)), states("stuck")
+    assert set(lifecycle.next_states) == set(states)
+    assert reached(lifecycle.next_states, first, stuck) == set(states)
+    assert {state for state, after in lifecycle.next_states.items() if not after} == ends
 
 
 def test_what_the_list_showed_is_never_sent_again() -> None:
-    assert reached(deposits.NEXT, DepositState.SWEPT, DepositState.STUCK).isdisjoint(
+    deposits, payouts = DEPOSIT_LIFECYCLE.next_states, PAYOUT_LIFECYCLE.next_states
+    assert reached(deposits, DepositState.SWEPT, DepositState.STUCK).isdisjoint(
         {DepositState.SEEN, DepositState.SWEEPING}
     )
-    assert reached(payouts.NEXT, PayoutState.SENT, PayoutState.STUCK) == {
+    assert reached(payouts, PayoutState.SENT, PayoutState.STUCK) == {
         PayoutState.SENT,
         PayoutState.PAID,
         PayoutState.STUCK,
     }
-    assert PayoutState.HELD not in reached(payouts.NEXT, PayoutState.FUNDED, PayoutState.STUCK)
+    assert PayoutState.HELD not in reached(payouts, PayoutState.FUNDED, PayoutState.STUCK)
 
 
 @pytest.mark.parametrize(
-    ("before", "after"), [(DepositState.SEEN, DepositState.SWEPT), (DepositState.CREDITED, DepositState.SEEN)]
+    ("lifecycle", "before", "after"),
+    [
+        (DEPOSIT_LIFECYCLE, DepositState.SEEN, DepositState.SWEPT),
+        (DEPOSIT_LIFECYCLE, DepositState.CREDITED, DepositState.SEEN),
+        (CREDIT_LIFECYCLE, CreditState.PLANNED, CreditState.NEW),
+        (PAYOUT_LIFECYCLE, PayoutState.PLANNED, PayoutState.FUNDING),
+        (PAYOUT_LIFECYCLE, PayoutState.SENT, PayoutState.SENDING),
+    ],
 )
-def test_a_deposit_skips_nothing(before: DepositState, after: DepositState) -> None:
-    with pytest.raises(deposits.InvariantBroken):
-        deposits.check_step(before, after)
+def test_no_step_is_skipped_and_none_is_taken_back(
+    lifecycle: Lifecycle[StrEnum], before: StrEnum, after: StrEnum
+) -> None:
+    with pytest.raises(InvariantBroken):
+        lifecycle.check(before, after)
 
 
 @pytest.mark.parametrize(
-    ("before", "after"), [(PayoutState.PLANNED, PayoutState.FUNDING), (PayoutState.SENT, PayoutState.SENDING)]
+    ("lifecycle", "leg"), [(DEPOSIT_LIFECYCLE, SWEEP), (PAYOUT_LIFECYCLE, FUND), (PAYOUT_LIFECYCLE, PAY)]
 )
-def test_a_payout_skips_nothing(before: PayoutState, after: PayoutState) -> None:
-    with pytest.raises(payouts.InvariantBroken):
-        payouts.check_step(before, after)
+def test_a_transfer_goes_on_once_it_was_seen_and_back_once_it_is_known_to_be_absent(
+    lifecycle: Lifecycle[StrEnum], leg: Leg
+) -> None:
+    lifecycle.check(leg.before, leg.under_way)
+    lifecycle.check(leg.under_way, leg.after)
+    lifecycle.check(leg.under_way, leg.before)
 
 
-@pytest.mark.parametrize(("constraint", "states"), [("deposits_state", DepositState), ("payouts_state", PayoutState)])
-def test_the_database_knows_the_same_states(constraint: str, states: type[StrEnum]) -> None:
-    match = re.search(rf"CONSTRAINT {constraint}\s+CHECK \(state IN \(([^)]*)\)", SCHEMA)
+@pytest.mark.parametrize(("lifecycle", "states", "_"), LIFECYCLES)
+def test_the_database_knows_the_same_states(lifecycle: Lifecycle[StrEnum], states: type[StrEnum], _: object) -> None:
+    match = re.search(rf"CONSTRAINT {lifecycle.noun}s_state\s+CHECK \(state IN \(([^)]*)\)", SCHEMA)
     assert match is not None
     assert re.findall(r"'(\w+)'", match[1]) == [state.value for state in states]
 
@@ -80,7 +95,7 @@ def test_the_database_knows_the_same_states(constraint: str, states: type[StrEnu
 def test_a_payout_goes_through_an_address_of_its_own() -> None:
     payout = Payout(
         id="p", mix="m", destination=Address("anna"), amount=3, state=PayoutState.FUNDED, hold="h",
-        address=one_shot_address("i"), rounds=0, hold_attempt=1, capture_attempt=1, claim=1,
+        address=one_shot_address("i"), attempts=0, hold_attempt=1, capture_attempt=1, claim=1,
     )  # fmt: skip
     house = Address("house")
     assert payout.transfer(FUND, house) == Transfer(house, Address("pay-i"), 3 * 10**22)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.settings import LedgerSettings, SettingsError
+from shared.runtime.settings import LedgerSettings, SettingsError
 
 GOOD = {
     "TELLERLINE_DATABASE_URL": "postgresql://u:canary-password@h/d",

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.strict_json import DEPTH_MAX, NotStrictJson, parse
+from shared.runtime.strict_json import DEPTH_MAX, NotStrictJson, parse
 
 VALUES = st.recursive(
     st.none()

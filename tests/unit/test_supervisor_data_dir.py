@@ -6,13 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from tellerline.servers.files import LOOPBACK, KeptPorts
-from tellerline.servers.postgres import PrivatePostgres
-from tellerline.servers.process import StartFailed
-from tellerline.servers.rabbit import PrivateRabbit
-from tellerline.supervisor.data_dir import DataDir
-from tellerline.supervisor.detached import first_outcome, options_as_text, options_from_text
-from tellerline.supervisor.plan import MARK, Options, base_environment, migrate_environment, network_plan, service_plans
+from tellerline.local_stack.servers.files import LOOPBACK, KeptPorts
+from tellerline.local_stack.servers.postgres import PrivatePostgres
+from tellerline.local_stack.servers.process import StartFailed
+from tellerline.local_stack.servers.rabbit import PrivateRabbit
+from tellerline.local_stack.supervisor.data_dir import DataDir
+from tellerline.local_stack.supervisor.detached import first_outcome, options_as_text, options_from_text
+from tellerline.local_stack.supervisor.plan import (
+    MARK,
+    Options,
+    base_environment,
+    migrate_environment,
+    network_plan,
+    service_plans,
+)
+from tellerline.local_stack.supervisor.run import standing_by
 
 
 @pytest.fixture
@@ -127,8 +135,28 @@ def test_a_fault_for_the_services_never_reaches_the_migration(
     assert environment[MARK] == str(data_dir.path)
 
 
+def test_how_many_partitions_there_are_is_the_ledger_s_own_matter(
+    data_dir: DataDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TELLERLINE_PARTITIONS", "4")
+    assert "TELLERLINE_PARTITIONS" not in base_environment(data_dir)
+
+
+@pytest.mark.parametrize(
+    ("workers", "partitions", "said"),
+    [
+        (1, 1, None),
+        (3, 4, None),
+        (3, 1, "3 workers, 1 partition: 2 workers stand by"),
+        (3, 2, "3 workers, 2 partitions: 1 worker stands by"),
+    ],
+)
+def test_more_workers_than_partitions_are_told_in_one_line(workers: int, partitions: int, said: str | None) -> None:
+    assert standing_by(workers, partitions) == said
+
+
 def test_options_reach_a_detached_supervisor_unchanged(tmp_path: Path) -> None:
-    options = Options(tmp_path, port=0, workers=3, gateways=2, admin_key='odd "key"')
+    options = Options(tmp_path, port=0, workers=3, gateways=2, admin_key='odd "key"', partitions=4)
     assert options_from_text(options_as_text(options)) == options
 
 
@@ -137,7 +165,8 @@ def test_a_detached_supervisor_tells_what_it_does_until_it_is_ready(tmp_path: Pa
     lines = ['{"said": "postgres is ready"}\n', '{"ready": {"gateway": "http://x"}}\n', '{"said": "too late"}\n']
     assert first_outcome(lines, heard.append, tmp_path) == {"gateway": "http://x"}
     assert heard == ["postgres is ready"]
-    with pytest.raises(StartFailed, match="port 1 is taken"):
-        first_outcome(['{"failed": "port 1 is taken"}\n'], heard.append, tmp_path)
+    with pytest.raises(StartFailed, match="port 1 is taken") as failed:
+        first_outcome(['{"failed": "port 1 is taken", "exit_code": 2}\n'], heard.append, tmp_path)
+    assert failed.value.exit_code == 2
     with pytest.raises(StartFailed, match="ended without a word"):
         first_outcome([], heard.append, tmp_path)

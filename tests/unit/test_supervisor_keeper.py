@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tellerline.servers.process import NotInstalled, StartFailed
-from tellerline.supervisor import keeper as keeper_module
-from tellerline.supervisor.keeper import BACKOFF_MAX_S, FIRST_STARTS_MAX, Keeper, backoff_s
+from tellerline.local_stack.servers.process import NotInstalled, StartFailed
+from tellerline.local_stack.supervisor import keeper as keeper_module
+from tellerline.local_stack.supervisor.keeper import BACKOFF_S_MAX, FIRST_STARTS_MAX, STEADY_S, Keeper
 
 SIGKILLED = -9
 
@@ -41,8 +41,17 @@ class FakePart:
 
 
 @pytest.fixture(autouse=True)
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keeper_module, "BACKOFF_MIN_S", 0.0)
+def attempts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Which attempt each wait was asked for; nobody waits."""
+    asked: list[int] = []
+
+    def no_wait(attempt: int, *, s_max: float) -> float:
+        assert s_max == BACKOFF_S_MAX
+        asked.append(attempt)
+        return 0.0
+
+    monkeypatch.setattr(keeper_module, "backoff_s", no_wait)
+    return asked
 
 
 def kept(part: FakePart, said: list[str], needs: tuple[Keeper, ...] = ()) -> Keeper:
@@ -87,7 +96,7 @@ async def test_what_is_not_installed_is_not_tried_again() -> None:
     assert part.starts == 1
 
 
-async def test_a_part_that_was_ready_once_is_tried_for_ever() -> None:
+async def test_a_part_that_was_ready_once_is_tried_for_ever_and_less_and_less_often(attempts: list[int]) -> None:
     part = FakePart(faults=[None, *[StartFailed("broker away")] * (FIRST_STARTS_MAX + 5)])
     keeper = kept(part, [])
     async with keeping(keeper):
@@ -96,6 +105,7 @@ async def test_a_part_that_was_ready_once_is_tried_for_ever() -> None:
         while part.starts < FIRST_STARTS_MAX + 7:
             await asyncio.sleep(0)
         await keeper.ready.wait()
+    assert attempts == list(range(FIRST_STARTS_MAX + 6))
 
 
 async def test_a_part_waits_for_what_it_needs() -> None:
@@ -111,9 +121,17 @@ async def test_a_part_waits_for_what_it_needs() -> None:
     assert service.starts == 1
 
 
-def test_the_wait_doubles_and_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keeper_module, "BACKOFF_MIN_S", 0.2)
-    waits = [backoff_s(failures) for failures in range(1, 40)]
-    assert waits[:3] == [0.2, 0.4, 0.8]
-    assert max(waits) == BACKOFF_MAX_S
-    assert waits == sorted(waits)
+async def test_a_part_that_ran_long_is_started_again_as_soon_as_after_its_first_failure(
+    attempts: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = FakePart()
+    keeper = kept(part, [])
+    async with keeping(keeper):
+        for is_steady in (False, False, True, False):
+            await keeper.ready.wait()
+            monkeypatch.setattr(keeper_module, "STEADY_S", -1.0 if is_steady else STEADY_S)
+            starts = part.starts
+            part.end.set()
+            while part.starts == starts:
+                await asyncio.sleep(0)
+    assert attempts == [0, 1, 0, 1]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tellerline.servers import process
-from tellerline.servers.process import (
+from tellerline.local_stack.servers import process
+from tellerline.local_stack.servers.process import (
     Child,
     Command,
     StartFailed,

@@ -79,17 +79,17 @@ def test_held_funds_are_the_open_holds() -> None:
 
 def batch(number: int, **changes: object) -> BatchRow:
     empty = hashlib.sha256(b"").digest()
-    row = BatchRow(0, number, 1, 0, 0, number, "{}", "{}", bytes(32), empty, b"")._replace(**changes)
+    row = BatchRow(0, number, 1, 0, 0, number, "{}", bytes(32), empty, b"")._replace(**changes)
     return row._replace(hash=row.recomputed())
 
 
-def test_cursors_only_ever_rise_and_name_what_was_folded() -> None:
+def test_cursors_only_ever_rise_and_name_what_was_taken_in() -> None:
     chain = Chain(0, 4)
     first = batch(1, cursors='{"1":7}')
-    with pytest.raises(Violated, match="the cursor of partition 1 is the last batch folded: expected 6, found 7"):
+    with pytest.raises(Violated, match="the cursor of partition 1 is the last batch taken in: expected 6, found 7"):
         chain.check_cursors(first, {1: [3, 6]})
     chain.advance(first, {}, chain.check_cursors(first, {1: [3, 7]}))
-    for cursors, folded in (
+    for cursors, settled in (
         ('{"1":7}', {1: [7]}),
         ('{"1":6}', {}),
         ('{"1":8}', {}),
@@ -97,7 +97,7 @@ def test_cursors_only_ever_rise_and_name_what_was_folded() -> None:
         ('{"1":9}', {1: [9, 8]}),
     ):
         with pytest.raises(Violated):
-            chain.check_cursors(batch(2, cursors=cursors), folded)
+            chain.check_cursors(batch(2, cursors=cursors), settled)
 
 
 @pytest.mark.parametrize("cursors", ["", "[]", "1", '{"x":1}', '{"1":null}', '{"1":"y"}'])

@@ -1,19 +1,16 @@
-"""A deposit's life, as a table."""
+"""Deposits and their states."""
 
-from collections.abc import Mapping
 from enum import StrEnum
-from types import MappingProxyType
+from typing import Final
 
-from shared.jobcoin_rows import Address, Row, Transfer
-from shared.values import value
-
-
-class InvariantBroken(Exception):
-    """The poller was about to do what a deposit's life does not allow."""
+from shared.domain.lifecycle import Lifecycle
+from shared.domain.values import value
+from shared.mixer.claimed_rows import ClaimedRow, Leg
+from shared.mixer.jobcoin_rows import ListedRow
 
 
 class DepositState(StrEnum):
-    """Seen twice in the list; a sweep is under way; the sweep was seen in the list; the ledger has it."""
+    """Seen twice in the list; a sweep is under way; the sweep was seen in the list; the ledger has it; stuck."""
 
     SEEN = "seen"
     SWEEPING = "sweeping"
@@ -22,40 +19,28 @@ class DepositState(StrEnum):
     STUCK = "stuck"
 
 
-NEXT: Mapping[DepositState, frozenset[DepositState]] = MappingProxyType({
+DEPOSIT_LIFECYCLE: Final = Lifecycle[StrEnum]("deposit", {
     DepositState.SEEN: frozenset({DepositState.SWEEPING, DepositState.STUCK}),
     # Back only once the list proves that the sweep was not applied.
     DepositState.SWEEPING: frozenset({DepositState.SWEPT, DepositState.SEEN, DepositState.STUCK}),
     DepositState.SWEPT: frozenset({DepositState.CREDITED, DepositState.STUCK}),
     DepositState.CREDITED: frozenset(),
-    # An operator decided; coins that were swept are never swept again.
+    # An operator decides; coins that were swept are never swept again.
     DepositState.STUCK: frozenset({DepositState.SEEN, DepositState.SWEEPING, DepositState.SWEPT}),
 })  # fmt: skip
-
-
-def check_step(before: DepositState, after: DepositState) -> None:
-    """Raises InvariantBroken unless the table allows it."""
-    if after not in NEXT[before]:
-        raise InvariantBroken(f"a deposit does not go from {before} to {after}")
+SWEEP: Final = Leg("sweep", DepositState.SEEN, DepositState.SWEEPING, DepositState.SWEPT, is_read_at_source=True)
 
 
 @value
-class Deposit:
-    """A deposit that this process has claimed. Units are 10^-40 of a coin, `minor` the ledger's minor units of JOB.
+class Deposit(ClaimedRow):
+    """A claimed deposit. `minor` is its amount in minor units of JOB, rounded down.
 
-    `rounds` counts how often the present step was tried in vain.
+    `credit_operation` is the operation that credited it.
     """
 
-    id: str
-    mix: str
-    row: Row
-    occurrence: int
-    minor: int
     state: DepositState
-    rounds: int
+    mix: str
+    listed: ListedRow
+    minor: int
     credit_attempt: int
-    claim: int
-
-    def sweep_to(self, house: Address) -> Transfer:
-        """Exactly the listed amount: never the address's balance, which may hold another deposit too."""
-        return Transfer(self.row.destination, house, self.row.units)
+    credit_operation: str | None = None

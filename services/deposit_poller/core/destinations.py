@@ -1,10 +1,10 @@
-"""Which addresses a mix may pay to, before the network is asked."""
+"""Which addresses a mix may pay to, as far as it can be said without asking the network."""
 
 import re
 from collections.abc import Collection, Sequence
 from typing import Final
 
-from shared.jobcoin_rows import PLAIN_ADDRESS
+from shared.mixer.jobcoin_rows import PLAIN_ADDRESS
 
 ONE_SHOT_ADDRESS: Final = re.compile(r"pay-[0-9a-f-]{36}", re.ASCII)
 
@@ -16,7 +16,7 @@ USED: Final = "the address was used before"
 
 
 def refusal_of(destinations: Sequence[str], index: int, ours: Collection[str]) -> str | None:
-    """Why this one of the destinations cannot be paid to. `ours` are the house and deposit addresses among them."""
+    """Why this one of the destinations cannot be paid to. `ours` holds the house and deposit addresses among them."""
     address = destinations[index]
     if not address.strip():
         return EMPTY

@@ -1,19 +1,19 @@
-"""What mixes were ordered."""
+"""What orders for mixes ask for."""
 
 import re
 from collections.abc import Collection
 from typing import Final
 
-from shared import db
-from shared.jobcoin_rows import Address
+from shared.database import postgres
 from shared.messages import MixCreate
 from shared.messages.mixer import deposit_address, mix_id
+from shared.mixer.jobcoin_rows import Address
 
-# As shared.messages.mixer makes them. The network holds texts that PostgreSQL could not even be asked about.
+# As shared.messages.mixer makes them. The network's list has addresses that no PostgreSQL text can hold.
 DEPOSIT_ADDRESS: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
-# Written before the ledger decides, so that no coin can arrive at an address that nobody watches. A mix is one once the
-# journal has its order as posted (mixer.mix_heads); until then, nobody is told of its address.
+# Written before the ledger decides, so that no coin can arrive at an address that nobody watches. The mix exists once
+# the journal has its order as posted (mixer.mix_heads); until then, nobody is told of its address.
 WRITE_ORDER = """
 INSERT INTO mixer.mixes (id, operation_id, fingerprint, owner, deposit_address, destinations, fee_ppm, delay_ms_min,
                          delay_ms_max)
@@ -21,7 +21,7 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING
 """
 READ_ORDER = "SELECT fingerprint FROM mixer.mixes WHERE id = $1"
 READ_OUR_ADDRESSES = "SELECT deposit_address, id FROM mixer.mixes WHERE deposit_address = ANY($1)"
-# A mix without a deposit is waited for eagerly for an hour; after that its deposit is found a little later.
+# A mix without a deposit counts for an hour; after that its deposit is found a little later.
 READ_IS_OPEN = """
 SELECT EXISTS (SELECT FROM mixer.deposits WHERE state IN ('seen', 'sweeping', 'swept'))
     OR EXISTS (SELECT FROM mixer.mixes m WHERE created_at > clock_timestamp() - interval '1 hour'
@@ -30,13 +30,13 @@ SELECT EXISTS (SELECT FROM mixer.deposits WHERE state IN ('seen', 'sweeping', 's
 
 
 class MixStore:
-    """Every method raises what is in db.TRANSIENT_FAULTS."""
+    """Every method raises what is in postgres.TRANSIENT_FAULTS."""
 
-    def __init__(self, pool: db.Pool) -> None:
+    def __init__(self, pool: postgres.Pool) -> None:
         self._pool = pool
 
     async def write_order(self, order: MixCreate) -> str:
-        """Keeps what the order asks for, to be there once it is posted. The fingerprint of what stands under its id."""
+        """Keeps what the order asks for, if it is the first under its id. Returns the fingerprint of the first."""
         mix, content = mix_id(order.id), bytes.fromhex(order.fingerprint)
         await self._pool.execute(
             WRITE_ORDER, mix, order.id, content, order.principal, deposit_address(order.id), list(order.destinations),
@@ -52,5 +52,5 @@ class MixStore:
         return {Address(row["deposit_address"]): str(row["id"]) for row in rows}
 
     async def is_any_open(self) -> bool:
-        """Whether somebody waits for the network's list to move."""
+        """True while a deposit is expected or on its way to the ledger."""
         return bool(await self._pool.fetchval(READ_IS_OPEN))

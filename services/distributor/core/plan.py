@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from shared.values import value
+from shared.domain.values import value
 
 PPM: Final = 1_000_000
 INCREMENTS_PER_DESTINATION_MIN: Final = 2
 INCREMENTS_PER_DESTINATION_MAX: Final = 4
-# An increment is between a third and three times any other of its plan.
+# So an increment is between a third and three times any other of its plan.
 WEIGHT_MIN: Final = 50
 WEIGHT_MAX: Final = 150
 # Where the amount allows, increments are whole multiples of 10^-8 JOB, so that they look like amounts people send.
@@ -16,17 +16,27 @@ GRAIN_MINOR: Final = 10**10
 GRAINS_PER_INCREMENT_MIN: Final = 1_000
 
 
-class Lots(Protocol):
-    """A source of chance, given by the shell."""
+class RandomSource(Protocol):
+    """A source of random numbers, such as random.SystemRandom."""
 
-    def between(self, low: int, high: int) -> int:
-        """A whole number from `low` to `high`, both included."""
+    def randint(self, a: int, b: int, /) -> int:
+        """A whole number from `a` to `b`, both included."""
         ...
 
 
 @value
+class MixTerms:
+    """What an order asks for. The fee is in parts per million."""
+
+    destinations: tuple[str, ...]
+    fee_ppm: int
+    delay_ms_min: int
+    delay_ms_max: int
+
+
+@value
 class Increment:
-    """One payout to be: minor units > 0, due `delay_ms` after the plan is made."""
+    """A planned payout: `amount` minor units > 0, due `delay_ms` after the plan is written."""
 
     number: int
     destination: str
@@ -35,12 +45,12 @@ class Increment:
 
 
 def fee_of(amount: int, fee_ppm: int) -> int:
-    """The fee in minor units, rounded down: always against the house."""
+    """The fee in minor units, rounded down: in the customer's favour."""
     return amount * fee_ppm // PPM
 
 
 def split(amount: int, weights: Sequence[int]) -> list[int]:
-    """`amount` in parts that are as `weights` to one another, by largest remainder. The parts add up to it exactly."""
+    """Divides `amount` in proportion to the weights, by largest remainder. The parts add up to it exactly."""
     total = sum(weights)
     parts = [amount * weight // total for weight in weights]
     by_remainder = sorted(range(len(weights)), key=lambda index: amount * weights[index] % total, reverse=True)
@@ -49,20 +59,18 @@ def split(amount: int, weights: Sequence[int]) -> list[int]:
     return parts
 
 
-def plan(
-    amount: int, destinations: Sequence[str], delay_ms_min: int, delay_ms_max: int, lots: Lots
-) -> tuple[Increment, ...]:
-    """Increments that add up to `amount` minor units; each destination gets at least one if there is enough."""
-    receivers = list(destinations)
-    for destination in destinations:
-        more = lots.between(INCREMENTS_PER_DESTINATION_MIN, INCREMENTS_PER_DESTINATION_MAX) - 1
+def plan(amount: int, terms: MixTerms, random_source: RandomSource) -> tuple[Increment, ...]:
+    """Increments that add up to `amount` minor units. Each destination gets at least one if the amount suffices."""
+    receivers = list(terms.destinations)
+    for destination in terms.destinations:
+        more = random_source.randint(INCREMENTS_PER_DESTINATION_MIN, INCREMENTS_PER_DESTINATION_MAX) - 1
         receivers.extend([destination] * more)
-    weights = [lots.between(WEIGHT_MIN, WEIGHT_MAX) for _ in receivers]
+    weights = [random_source.randint(WEIGHT_MIN, WEIGHT_MAX) for _ in receivers]
     grain = GRAIN_MINOR if amount >= GRAIN_MINOR * GRAINS_PER_INCREMENT_MIN * len(receivers) else 1
     parts = [part * grain for part in split(amount // grain, weights)]
     parts[-1] += amount % grain
     paid = [(receiver, part) for receiver, part in zip(receivers, parts, strict=True) if part > 0]
     return tuple(
-        Increment(number, receiver, part, lots.between(delay_ms_min, delay_ms_max))
+        Increment(number, receiver, part, random_source.randint(terms.delay_ms_min, terms.delay_ms_max))
         for number, (receiver, part) in enumerate(paid, start=1)
     )

@@ -3,7 +3,7 @@
 import asyncpg
 
 from services.gateway.store.database import Database
-from shared.values import value
+from shared.domain.values import value
 
 
 @value

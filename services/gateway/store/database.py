@@ -6,14 +6,14 @@ from typing import Final
 
 import asyncpg
 
-from shared import db
+from shared.database import postgres
 
 # How long a request waits for a connection and its rows together.
 WITHIN_S: Final = 5.0
 
 # The statement did not end with rows, and nothing is wrong with the statement itself.
 FAULTS: Final = (
-    *db.CONNECTION_FAULTS,
+    *postgres.CONNECTION_FAULTS,
     asyncpg.QueryCanceledError,
     asyncpg.InsufficientResourcesError,
     asyncpg.OperatorInterventionError,
@@ -31,7 +31,7 @@ class DatabaseUnavailable(Exception):
 class Database:
     """Runs statements on a pool. Every method raises DatabaseUnavailable."""
 
-    def __init__(self, pool: db.Pool) -> None:
+    def __init__(self, pool: postgres.Pool) -> None:
         self._pool = pool
 
     async def rows(self, statement: str, *arguments: object, within_s: float = WITHIN_S) -> Sequence[asyncpg.Record]:

@@ -1,8 +1,8 @@
 """What must be switched on in the database, and what never changes in the ledger."""
 
 from services.gateway.store.database import Database
-from shared.durability import DURABILITY
-from shared.migrate import READ_VERSIONS, known_migrations
+from shared.database.durability import DURABILITY
+from shared.database.migrate import READ_VERSIONS, known_migrations
 
 
 async def read_durability(database: Database) -> dict[str, str]:

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 
 from services.gateway.store.database import Database
-from shared.ids import Principal
-from shared.values import value
+from shared.domain.ids import Principal
+from shared.domain.values import value
 
 
 @value

@@ -7,7 +7,7 @@ from datetime import datetime
 import asyncpg
 
 from services.gateway.store.database import Database
-from shared.values import value
+from shared.domain.values import value
 
 
 @value

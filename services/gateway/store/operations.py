@@ -1,9 +1,8 @@
 """Operations: the outcome of a command as the journal holds it."""
 
 from services.gateway.store.database import WITHIN_S, Database
-from shared.values import value
-
-ANY_CONTENT = "0" * 32  # the fingerprint of a cancelled operation: whatever is sent under its id is a repeat
+from shared.domain.values import value
+from shared.journal.rows import ANY_CONTENT_FINGERPRINT
 
 
 @value
@@ -22,9 +21,9 @@ class RecordedOperation:
     metadata: str | None
     recorded_at_us: int
 
-    def holds(self, fingerprint: str) -> bool:
+    def has_content(self, fingerprint: str) -> bool:
         """Whether it is the outcome of a command with this content."""
-        return self.fingerprint in {fingerprint, ANY_CONTENT}
+        return self.fingerprint in {fingerprint, ANY_CONTENT_FINGERPRINT}
 
 
 READ_OPERATION = """

@@ -10,8 +10,8 @@ from typing import Final
 
 from services.gateway.store.database import Database
 from services.gateway.store.transactions import COLUMNS, Reader, TransactionFacts, with_effects
-from shared.transit_rows import RETURN_KIND
-from shared.values import value
+from shared.domain.values import value
+from shared.journal.transit import RETURN_KIND
 
 END_OF_TIME: Final = datetime.max.replace(tzinfo=UTC)
 START_OF_TIME: Final = datetime.min.replace(tzinfo=UTC)
@@ -29,7 +29,7 @@ class TransactionFilter:
 
 
 @value
-class Place:
+class CommitPlace:
     """A row's place in the order of commits; rows before it are older."""
 
     recorded_at: datetime = END_OF_TIME
@@ -38,11 +38,11 @@ class Place:
 
 
 @value
-class Listed:
+class ListedTransaction:
     """A transaction and its place in the list that was asked for."""
 
     transaction: TransactionFacts
-    place: Place
+    place: CommitPlace
     seq: int = 0
 
 
@@ -73,11 +73,11 @@ async def list_of_account(
     partition: int,
     seq_max: int,
     limit: int,
-) -> list[Listed]:
+) -> list[ListedTransaction]:
     """Transactions that moved an account's balance. Raises DatabaseUnavailable."""
     rows = await database.rows(LIST_OF_ACCOUNT, *_arguments(wanted), account, partition, seq_max, limit)
     complete = await with_effects(database, reader, rows)
-    return [Listed(facts, Place(), int(row["seq"])) for facts, row in zip(complete, rows, strict=True)]
+    return [ListedTransaction(facts, CommitPlace(), int(row["seq"])) for facts, row in zip(complete, rows, strict=True)]
 
 
 BY_COMMIT: Final = f"""
@@ -95,8 +95,8 @@ LIST_OF_REFERENCE = f"""{BY_COMMIT} AND o.reference = $3
 
 
 async def list_by_commit(
-    database: Database, reader: Reader, wanted: TransactionFilter, *, place: Place, limit: int
-) -> list[Listed]:
+    database: Database, reader: Reader, wanted: TransactionFilter, *, place: CommitPlace, limit: int
+) -> list[ListedTransaction]:
     """All transactions (for an admin), or those of a reference. Raises DatabaseUnavailable."""
     arguments = (*_arguments(wanted), place.recorded_at, place.partition, place.line, limit)
     if wanted.reference is None:
@@ -105,7 +105,7 @@ async def list_by_commit(
         rows = await database.rows(LIST_OF_REFERENCE, *arguments, reader.admin, reader.principal)
     complete = await with_effects(database, reader, rows)
     return [
-        Listed(facts, Place(row["recorded_at"], int(row["partition"]), int(row["line"])))
+        ListedTransaction(facts, CommitPlace(row["recorded_at"], int(row["partition"]), int(row["line"])))
         for facts, row in zip(complete, rows, strict=True)
     ]
 
@@ -148,8 +148,8 @@ SELECT {COLUMNS}, shown.shown_at, shown.shown_partition, shown.shown_line
 
 
 async def list_of_owner(
-    database: Database, reader: Reader, wanted: TransactionFilter, *, place: Place, limit: int
-) -> list[Listed]:
+    database: Database, reader: Reader, wanted: TransactionFilter, *, place: CommitPlace, limit: int
+) -> list[ListedTransaction]:
     """Transactions that touched an account of the reader's own. Raises DatabaseUnavailable."""
     rows = await database.rows(
         LIST_OF_OWNER,
@@ -162,7 +162,7 @@ async def list_of_owner(
     )
     complete = await with_effects(database, reader, rows)
     return [
-        Listed(facts, Place(row["shown_at"], int(row["shown_partition"]), int(row["shown_line"])))
+        ListedTransaction(facts, CommitPlace(row["shown_at"], int(row["shown_partition"]), int(row["shown_line"])))
         for facts, row in zip(complete, rows, strict=True)
     ]
 

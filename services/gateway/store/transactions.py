@@ -7,9 +7,9 @@ from typing import Final, cast
 import asyncpg
 
 from services.gateway.store.database import Database
-from shared.ids import AccountId, partition_of
-from shared.transit_rows import RETURN_KIND, return_id
-from shared.values import value
+from shared.domain.ids import AccountId, partition_of
+from shared.domain.values import value
+from shared.journal.transit import RETURN_KIND, return_id
 
 
 @value
@@ -57,7 +57,7 @@ class Reader:
 
 COLUMNS: Final = """
 o.id::text AS id, o.kind, o.principal, o.partition, o.batch, o.line, o.postings, o.reference, o.metadata, o.subject,
-       b.cleared, ledger.us(b.recorded_at) AS recorded_at_us"""
+       ledger.us(b.recorded_at) AS recorded_at_us"""
 
 READ_TRANSACTION = f"""
 SELECT {COLUMNS}
@@ -83,25 +83,19 @@ async def _owns_one(database: Database, reader: Reader, read: TransactionFacts) 
     return await database.row(OWNS_ONE, sorted(read.accounts), reader.principal) is not None
 
 
-# For each operation and account: has its credit landed, what was the balance then, and did it go back. The entry is
-# found by searching the account's sequence for the batch that it stands in: the operation's own, the one of the same
-# commit that took the credits which wait in no transit row (ADR 13), or the one that settled that row.
+# For each operation and account: has its credit landed, what was the balance then, and was it returned. The entry is
+# found by searching the account's sequence for the batch that it stands in: the operation's own, or the one that
+# settled the transit row of the credit.
 READ_EFFECTS = """
 SELECT w.operation, w.account, p.batch IS NOT NULL AS landed, e.balance_after,
-       (SELECT r.id::text FROM ledger.operations r WHERE r.id = w.way_back::uuid) AS reversed_by
-  FROM unnest($1::text[], $2::text[], $3::integer[], $4::bigint[], $5::integer[], $6::bigint[], $7::text[])
-       AS w(operation, account, source_partition, source_batch, partition, cleared_batch, way_back)
+       (SELECT r.id::text FROM ledger.operations r WHERE r.id = w.return_id::uuid) AS reversed_by
+  FROM unnest($1::text[], $2::text[], $3::integer[], $4::bigint[], $5::integer[], $6::text[])
+       AS w(operation, account, source_partition, source_batch, partition, return_id)
   LEFT JOIN ledger.settlements s
     ON s.source = w.source_partition AND s.source_batch = w.source_batch AND s.destination = w.partition
  CROSS JOIN LATERAL (
-       SELECT CASE WHEN w.partition = w.source_partition THEN w.source_batch
-                   WHEN w.cleared_batch IS NULL OR EXISTS (
-                        SELECT FROM ledger.transit t
-                         WHERE t.source = w.source_partition AND t.batch = w.source_batch
-                           AND t.destination = w.partition AND position('["' || w.operation || '",' IN t.credits) > 0)
-                        THEN s.batch
-                   ELSE w.cleared_batch END AS batch) p
-  LEFT JOIN ledger.accounts a ON a.id = w.account AND ($8 OR a.owner = $9)
+       SELECT CASE WHEN w.partition = w.source_partition THEN w.source_batch ELSE s.batch END AS batch) p
+  LEFT JOIN ledger.accounts a ON a.id = w.account AND ($7 OR a.owner = $8)
   LEFT JOIN LATERAL (
        SELECT balance_after FROM ledger.entries
         WHERE account_id = a.id AND operation_id = w.operation::uuid
@@ -149,15 +143,12 @@ async def with_effects(database: Database, reader: Reader, rows: Sequence[asyncp
     ]
 
 
-def _wanted(
-    row: asyncpg.Record, account: str, partitions: int
-) -> tuple[str, str, int, int, int, int | None, str | None]:
-    """What READ_EFFECTS takes for one account. Only a credit of another partition may have gone back."""
+def _wanted(row: asyncpg.Record, account: str, partitions: int) -> tuple[str, str, int, int, int, str | None]:
+    """What READ_EFFECTS takes for one account. Only a credit to another partition may have been returned."""
     operation, source, partition = str(row["id"]), int(row["partition"]), partition_of(AccountId(account), partitions)
-    is_crossing = partition != source and row["kind"] != RETURN_KIND
-    way_back = return_id(operation, partition) if is_crossing else None
-    cleared: Mapping[str, int] = json.loads(row["cleared"])
-    return operation, account, source, int(row["batch"]), partition, cleared.get(str(partition)), way_back
+    may_be_returned = partition != source and row["kind"] != RETURN_KIND
+    returned_by = return_id(operation, partition) if may_be_returned else None
+    return operation, account, source, int(row["batch"]), partition, returned_by
 
 
 def parse_postings(text: str) -> list[PostingFacts]:

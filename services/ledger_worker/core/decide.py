@@ -1,18 +1,22 @@
-"""Decides commands, one straight road for each kind: checks in the order of Rejection, then what must succeed.
+"""Decides commands. For each kind: checks in the order of Rejection, then what must succeed.
 
-A decision changes the line's accounts in memory and adds lines to its draft; nothing leaves before that is committed.
+A decision changes the partition's accounts in memory and adds lines to its open batch. Nothing leaves the worker before
+that batch is committed.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from services.ledger_worker.core.account_changes import close_account, create_account, create_asset, update_account
-from services.ledger_worker.core.decision import Asking, Decision, Refusal, postings_of
-from services.ledger_worker.core.draft import CANCELLED_FINGERPRINT, OperationRow
-from services.ledger_worker.core.hold_changes import capture_hold, place_hold, void_hold
-from services.ledger_worker.core.line import InvariantBroken, Known, Line
-from services.ledger_worker.core.moves import move
-from shared.ids import AccountId
+from services.ledger_worker.core.batch import OperationRow
+from services.ledger_worker.core.holds import capture_hold, place_hold, void_hold
+from services.ledger_worker.core.outcomes import CommandContext, Decision, KnownOutcome, Rejected
+from services.ledger_worker.core.state import PartitionState
+from services.ledger_worker.core.transfers import post_transaction, postings_text
+from shared.domain.ids import AccountId
+from shared.domain.lifecycle import InvariantBroken
+from shared.domain.rejections import Rejection
+from shared.journal.rows import ANY_CONTENT_FINGERPRINT
 from shared.messages import (
     AccountClose,
     AccountCreate,
@@ -22,80 +26,87 @@ from shared.messages import (
     HoldCapture,
     HoldPlace,
     HoldVoid,
-    Move,
     OperationCancel,
     OperationRefuse,
+    PostTransaction,
 )
-from shared.rejections import Rejection
 
 
-def decide(line: Line, command: Command, asking: Asking) -> Decision:
-    """Decides one command on top of everything decided before it.
-
-    A repeat gets the first outcome and writes nothing.
-    """
-    known = line.world.recent.get(command.id)
+def decide(partition: PartitionState, command: Command, context: CommandContext) -> Decision:
+    """Decides one command on top of everything decided before it. A repeat gets the first outcome, writing nothing."""
+    known = partition.ledger.recent.get(command.id)
     if known is not None:
         return repeated(command, known)
-    result = _ROADS[type(command)](line, command, asking)
-    if isinstance(result, Refusal):
-        return refuse(line, command, result)
-    line.world.recent[command.id] = Known(command.fingerprint, None)
+    result = _DECIDE[type(command)](partition, command, context)
+    if isinstance(result, Rejected):
+        return reject(partition, command, result)
+    partition.ledger.recent[command.id] = KnownOutcome(command.fingerprint, None)
     return result
 
 
-def repeated(command: Command, known: Known) -> Decision:
-    """The same content gets the first outcome again; other content is refused and leaves no trace."""
-    same = known.fingerprint in {command.fingerprint, CANCELLED_FINGERPRINT} or isinstance(command, OperationCancel)
+def repeated(command: Command, known: KnownOutcome) -> Decision:
+    """The same content gets the first outcome again. Other content is refused and leaves no trace."""
+    same = known.fingerprint in {command.fingerprint, ANY_CONTENT_FINGERPRINT} or isinstance(command, OperationCancel)
     if not same:
         return Decision(command.id, command.fingerprint, Rejection.IDEMPOTENCY_KEY_REUSED)
     return Decision(command.id, command.fingerprint, known.code, replayed=True)
 
 
-def refuse(line: Line, command: Command, refusal: Refusal) -> Decision:
-    """Writes the refusal: it is an outcome, and a repeat will get it again."""
-    fingerprint = CANCELLED_FINGERPRINT if isinstance(command, OperationCancel) else command.fingerprint
-    line.open_draft().operate(
+def reject(partition: PartitionState, command: Command, rejected: Rejected) -> Decision:
+    """Writes the rejection: it is an outcome, which a repeat will get again."""
+    fingerprint = ANY_CONTENT_FINGERPRINT if isinstance(command, OperationCancel) else command.fingerprint
+    partition.open_batch().add_operation(
         OperationRow(
             command.id,
             command.of if isinstance(command, OperationRefuse) else command.kind,
             command.principal,
             fingerprint,
-            refusal.code,
-            refusal.detail(),
-            postings=postings_of(command),
-            subject=_subject(command),
+            rejected.code,
+            rejected.detail(),
+            postings=_postings_of(command),
+            subject=_subject_of(command),
             reference=command.reference,
             metadata=command.metadata,
         )
     )
-    line.world.recent[command.id] = Known(fingerprint, refusal.code)
+    partition.ledger.recent[command.id] = KnownOutcome(fingerprint, rejected.code)
     return Decision(
         command.id,
         command.fingerprint,
-        refusal.code,
-        available=refusal.available,
-        required=refusal.required,
+        rejected.code,
+        available=rejected.available,
+        required=rejected.required,
     )
 
 
-def poisoned(line: Line, command: Command) -> Decision:
-    """Writes a command that breaks the core or the database as rejected `internal_error`; its neighbours go on.
+def reject_poison(partition: PartitionState, command: Command) -> Decision:
+    """Writes a command that breaks the core or the database as rejected `internal_error`.
 
-    Without what the client wrote freely, which may be what the database refuses; the parked copy has it.
+    Without the client's free text, which may be what the database refuses. The dead letter has it.
     """
-    known = line.world.recent.get(command.id)
-    if known is not None:
+    if command.id in partition.ledger.recent:
         raise InvariantBroken(f"{command.id} has an outcome and cannot break anything")
     bare = command.model_copy(update={"reference": None, "metadata": None})
-    return refuse(line, bare, Refusal(Rejection.INTERNAL_ERROR))
+    return reject(partition, bare, Rejected(Rejection.INTERNAL_ERROR))
+
+
+def deciding_account(command: Command) -> AccountId | None:
+    """The account whose partition decides the command; None when any partition may."""
+    match command:
+        case PostTransaction():
+            return command.postings[0].source
+        case AssetCreate() | OperationCancel() | OperationRefuse():
+            return None
+        case _:
+            return command.account
 
 
 def needed_accounts(command: Command) -> tuple[AccountId, ...]:
-    """The accounts that must be loaded, here or as facts, before the command can be decided."""
+    """The accounts that must be in memory, or of which facts must be known, before the command can be decided."""
     match command:
-        case Move():
-            return command.source, command.destination
+        case PostTransaction():
+            [posting] = command.postings
+            return posting.source, posting.destination
         case HoldCapture():
             return command.account, command.destination
         case HoldPlace() if command.destination is not None:
@@ -106,9 +117,17 @@ def needed_accounts(command: Command) -> tuple[AccountId, ...]:
             return ()
 
 
-def _subject(command: Command) -> str | None:
+def _postings_of(command: Command) -> str | None:
+    """The postings that the command asks for, as JSON; None for one that moves no money by itself."""
+    if not isinstance(command, PostTransaction):
+        return None
+    [posting] = command.postings
+    return postings_text(posting.source, posting.destination, posting.amount, posting.asset)
+
+
+def _subject_of(command: Command) -> str | None:
     match command:
-        case Move() | OperationCancel() | OperationRefuse():
+        case PostTransaction() | OperationCancel() | OperationRefuse():
             return None
         case AssetCreate():
             return command.asset
@@ -118,16 +137,16 @@ def _subject(command: Command) -> str | None:
             return command.account
 
 
-def _cancel(_line: Line, _command: OperationCancel, _: Asking) -> Refusal:
-    return Refusal(Rejection.CANCELLED)
+def _cancel(_partition: PartitionState, _command: OperationCancel, _: CommandContext) -> Rejected:
+    return Rejected(Rejection.CANCELLED)
 
 
-def _refuse_as_told(_line: Line, command: OperationRefuse, _: Asking) -> Refusal:
-    return Refusal(command.code, errors=command.errors)
+def _refuse_as_told(_partition: PartitionState, command: OperationRefuse, _: CommandContext) -> Rejected:
+    return Rejected(command.code, errors=command.errors)
 
 
-_ROADS: Final[Mapping[type[Any], Callable[..., Decision | Refusal]]] = {
-    Move: move,
+_DECIDE: Final[Mapping[type[Any], Callable[..., Decision | Rejected]]] = {
+    PostTransaction: post_transaction,
     AccountCreate: create_account,
     AccountUpdate: update_account,
     AccountClose: close_account,
@@ -138,5 +157,3 @@ _ROADS: Final[Mapping[type[Any], Callable[..., Decision | Refusal]]] = {
     OperationCancel: _cancel,
     OperationRefuse: _refuse_as_told,
 }
-
-__all__ = ["Asking", "Decision", "decide", "needed_accounts", "poisoned", "repeated"]

@@ -1,136 +1,131 @@
-"""Folds other partitions' credits in, and writes the transit side of a batch (DESIGN §4.4).
+"""Credits from other partitions: taken in whole rows, in the order of the source's batches, each exactly once.
 
-A transit row is folded whole, in the order of its source's batches, exactly once: the cursor that this batch carries
-and the settlement row say so. What cannot land goes back as its own linked operation; a return that cannot land goes
-to suspense.
+A batch carries the cursor past the rows that it took in, and a settlement for each. A credit that cannot land goes back
+as an operation of its own that names the first; a return that cannot land goes to suspense.
 """
 
 from collections.abc import Iterable, Sequence
 
 from services.ledger_worker.core.accounts import Account, Status
-from services.ledger_worker.core.draft import OperationRow
-from services.ledger_worker.core.line import InvariantBroken, Line
-from shared.ids import AccountId, AssetCode, Partition, clearing_account, system_account, transit_account
-from shared.money import BALANCE_MINOR_MAX
-from shared.transit_rows import RETURN_KIND, Credit, return_id
-from shared.values import value
+from services.ledger_worker.core.batch import OperationRow
+from services.ledger_worker.core.state import PartitionState, is_visible
+from services.ledger_worker.core.transfers import postings_text
+from shared.domain.ids import AccountId, AssetCode, Partition, system_account, transit_account
+from shared.domain.lifecycle import InvariantBroken
+from shared.domain.money import BALANCE_MINOR_MAX
+from shared.domain.values import value
+from shared.journal.transit import RETURN_FINGERPRINT, RETURN_KIND, TransitCredit, return_id
 
 
 @value
-class Landed:
-    """One credit's end here: on its account, sent back, or set aside. `balance` where the principal may read it."""
+class LandedCredit:
+    """How one credit ended here. `balance`: of its account after it, in minor units, if the principal may see it."""
 
-    credit: Credit
+    credit: TransitCredit
     balance: int | None
-    returned: bool
+    is_returned: bool  # sent back, or set aside on suspense
 
 
-def fold_row(line: Line, source: Partition, source_batch: int, credits: Sequence[Credit]) -> list[Landed]:
-    """Folds one transit row into the open batch and moves the cursor. The accounts named must be in memory."""
-    if source_batch <= line.cursors.get(source, 0):
-        raise InvariantBroken(f"transit row {source}/{source_batch} → {line.partition} was folded before")
-    landed = [_land(line, source, credit) for credit in credits]
-    _fold(line, source, source_batch, ((credit.asset, credit.amount) for credit in credits))
+def take_in(
+    partition: PartitionState, source: Partition, source_batch: int, credits: Sequence[TransitCredit]
+) -> list[LandedCredit]:
+    """Takes one transit row into the open batch and moves the cursor. The accounts that it names must be in memory."""
+    if source_batch <= partition.cursors.get(source, 0):
+        raise InvariantBroken(f"transit row {source}/{source_batch} → {partition.partition} was taken in before")
+    landed = [_land(partition, source, credit) for credit in credits]
+    partition.open_batch().settle(source, source_batch, [(credit.asset, credit.amount) for credit in credits])
+    partition.cursors[source] = source_batch
     return landed
 
 
-def fold_to_suspense(line: Line, source: Partition, source_batch: int, totals: Iterable[tuple[AssetCode, int]]) -> None:
-    """Sets aside a row that cannot be read; `totals` come from the source's journal. Nothing stops a line."""
-    amounts = list(totals)
-    for asset, amount in amounts:
-        line.open_draft().enter(_own(line, system_account("suspense", asset, line.partition)), None, amount)
-    _fold(line, source, source_batch, amounts)
+def take_in_to_suspense(
+    partition: PartitionState, source: Partition, source_batch: int, totals: Sequence[tuple[AssetCode, int]]
+) -> None:
+    """Sets aside a row that cannot be read. `totals` come from the source's journal, in minor units."""
+    for asset, amount in totals:
+        suspense = partition.system_account(system_account("suspense", asset, partition.partition))
+        partition.open_batch().enter(suspense, None, amount)
+    partition.open_batch().settle(source, source_batch, totals)
+    partition.cursors[source] = source_batch
 
 
-def write_transit_entries(line: Line) -> None:
-    """One net entry per transit account and batch, then the batch's transit rows. Nothing may be sent after this."""
-    draft = line.draft
-    if draft is None:
+def close_transit(partition: PartitionState) -> None:
+    """Enters the net of each transit account and adds the transit rows. Nothing may be sent or taken in after this."""
+    batch = partition.builder
+    if batch is None or not (batch.outgoing or batch.incoming):
         return
-    for asset, net in sorted(draft.clearing.items()):
-        if net:
-            draft.enter(_own(line, clearing_account(asset, line.partition)), None, net)
-    for destination in sorted(draft.outgoing):
-        totals: dict[AssetCode, int] = {}
-        for credit in draft.outgoing[destination]:
-            totals[credit.asset] = totals.get(credit.asset, 0) + credit.amount
-        for asset in sorted(totals):
-            draft.enter(_own(line, transit_account(asset, destination, "out", line.partition)), None, totals[asset])
-    for source in sorted(draft.incoming):
-        for asset, amount in sorted(draft.incoming[source].items()):
-            draft.enter(_own(line, transit_account(asset, source, "in", line.partition)), None, -amount)
-    draft.write_transit_rows()
+    for account, delta in sorted(_transit_deltas(partition).items()):
+        batch.enter(partition.system_account(account), None, delta)
+    batch.add_transit_rows()
 
 
-def transit_accounts(line: Line) -> list[AccountId]:
-    """The transit accounts that `write_transit_entries` will touch."""
-    draft = line.draft
-    if draft is None:
-        return []
-    out = {
-        transit_account(credit.asset, destination, "out", line.partition)
-        for destination, credits in draft.outgoing.items()
-        for credit in credits
-    }
-    return sorted(
-        out
-        | {clearing_account(asset, line.partition) for asset in draft.clearing}
-        | {
-            transit_account(asset, source, "in", line.partition)
-            for source, assets in draft.incoming.items()
-            for asset in assets
-        }
-    )
+def transit_accounts(partition: PartitionState) -> Iterable[AccountId]:
+    """The transit accounts that `close_transit` will change."""
+    batch = partition.builder
+    return () if batch is None or not (batch.outgoing or batch.incoming) else _transit_deltas(partition)
 
 
-def landing_accounts(line: Line, credits: Iterable[Credit]) -> set[AccountId]:
-    """The accounts that folding these credits may touch."""
+def landing_accounts(partition: PartitionState, credits: Iterable[TransitCredit]) -> set[AccountId]:
+    """The accounts that taking these credits in may change."""
     wanted: set[AccountId] = set()
     for credit in credits:
         wanted.add(credit.account)
         if credit.kind == "return":
-            wanted.add(system_account("suspense", credit.asset, line.partition))
+            wanted.add(system_account("suspense", credit.asset, partition.partition))
     return wanted
 
 
-def _land(line: Line, source: Partition, credit: Credit) -> Landed:
-    draft = line.open_draft()
-    account = line.account(credit.account)
+def _transit_deltas(partition: PartitionState) -> dict[AccountId, int]:
+    """Transit account → what the open batch sends (positive) or takes in (negative), in minor units."""
+    batch, own = partition.open_batch(), partition.partition
+    deltas: dict[AccountId, int] = {}
+    for destination, credits in batch.outgoing.items():
+        for credit in credits:
+            account = transit_account(credit.asset, destination, "out", own)
+            deltas[account] = deltas.get(account, 0) + credit.amount
+    for source, amounts in batch.incoming.items():
+        for asset, amount in amounts.items():
+            deltas[transit_account(asset, source, "in", own)] = -amount
+    return deltas
+
+
+def _land(partition: PartitionState, source: Partition, credit: TransitCredit) -> LandedCredit:
+    batch = partition.open_batch()
+    account = partition.account(credit.account)
     if account is None:
         raise InvariantBroken(f"credit of {credit.operation} to {credit.account}, which does not exist here")
     if credit.kind == "return":
-        # Whoever sent it back has probably closed since we read of it: the next transfer there reads again.
-        line.world.facts.pop(credit.source, None)
+        # The account that sent it back has probably been closed since it was read: the next transfer reads it again.
+        partition.ledger.facts.pop(credit.source, None)
     if _can_land(account, credit.amount):
-        draft.enter(account, credit.operation, credit.amount)
-        readable = account.readable_by(credit.principal, admin=credit.admin)
-        return Landed(credit, account.balance if readable else None, returned=False)
+        batch.enter(account, credit.operation, credit.amount)
+        balance = account.balance if is_visible(account, credit.principal, admin=credit.admin) else None
+        return LandedCredit(credit, balance, is_returned=False)
     if credit.kind == "return":
-        draft.enter(
-            _own(line, system_account("suspense", credit.asset, line.partition)), credit.operation, credit.amount
-        )
-        return Landed(credit, None, returned=True)
-    _send_back(line, source, credit)
-    return Landed(credit, None, returned=True)
+        suspense = partition.system_account(system_account("suspense", credit.asset, partition.partition))
+        batch.enter(suspense, credit.operation, credit.amount)
+    else:
+        _send_back(partition, source, credit)
+    return LandedCredit(credit, None, is_returned=True)
 
 
-def _send_back(line: Line, source: Partition, credit: Credit) -> None:
-    operation = return_id(credit.operation, line.partition)
-    draft = line.open_draft()
-    draft.operate(
+def _send_back(partition: PartitionState, source: Partition, credit: TransitCredit) -> None:
+    operation = return_id(credit.operation, partition.partition)
+    batch = partition.open_batch()
+    batch.add_operation(
         OperationRow(
             operation,
             RETURN_KIND,
             credit.principal,
-            "0" * 31 + "1",
-            postings=f'[["{credit.account}","{credit.source}","{credit.amount}","{credit.asset}"]]',
+            RETURN_FINGERPRINT,
+            postings=postings_text(credit.account, credit.source, credit.amount, credit.asset),
             subject=credit.operation,
             accounts=(credit.account, credit.source),
         )
     )
-    draft.send(
+    batch.send(
         source,
-        Credit(
+        TransitCredit(
             operation,
             credit.source,
             credit.asset,
@@ -146,19 +141,3 @@ def _send_back(line: Line, source: Partition, credit: Credit) -> None:
 
 def _can_land(account: Account, amount: int) -> bool:
     return account.status is not Status.CLOSED and account.balance + amount <= BALANCE_MINOR_MAX
-
-
-def _fold(line: Line, source: Partition, source_batch: int, amounts: Iterable[tuple[AssetCode, int]]) -> None:
-    draft = line.open_draft()
-    folded = draft.incoming.setdefault(source, {})
-    for asset, amount in amounts:
-        folded[asset] = folded.get(asset, 0) + amount
-    draft.settle(source, source_batch)
-    line.cursors[source] = source_batch
-
-
-def _own(line: Line, account: AccountId) -> Account:
-    own = line.account(account)
-    if own is None:
-        raise InvariantBroken(f"{account} does not belong to partition {line.partition}")
-    return own

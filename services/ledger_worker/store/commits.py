@@ -1,19 +1,20 @@
-"""The fenced commit: all batches of a group in one transaction, in one round trip or by COPY (ADR 5)."""
+"""The fenced commit: all batches of a group in one transaction, in one round trip or by COPY."""
 
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 import asyncpg
 
-from services.ledger_worker.ports import CommitUnknown, Sealed
+from services.ledger_worker.core.batch import SealedBatch
+from services.ledger_worker.ports import CommitUnknown
 from services.ledger_worker.store.connections import Connections, fault_of
-from shared import db
-from shared.compact_json import compact_json
-from shared.faults import FaultPoint, fault_point
-from shared.ids import Partition
-from shared.journal import HASHED_COLUMNS, json_rows
+from shared.database import postgres
+from shared.domain.ids import Partition
+from shared.journal.rows import HASHED_COLUMNS, json_rows
+from shared.runtime.compact_json import compact_json
+from shared.runtime.fault_points import FaultPoint, fault_point
 
-# See the migration: one round trip for the batches of a group, or for what remains of them after COPY.
+# One round trip for the batches of a group, or for what remains of them after COPY. See the function in the schema.
 APPEND = "SELECT written, recorded_at_us FROM ledger.append($1, $2)"
 FENCE = "SELECT ledger.fence($1::smallint[], $2, $3::bigint[])"
 
@@ -30,13 +31,15 @@ class Commits(Connections):
         super().__init__(dsn, owner)
         self._copy_operations_min = copy_operations_min
 
-    async def commit(self, owner: str, batches: Sequence[Sealed]) -> dict[Partition, int]:
+    async def commit(self, batches: Sequence[SealedBatch]) -> dict[Partition, int]:
         """See ports.Store. Any loss of the connection is taken for a loss at COMMIT, which is the safe side."""
         async with self._locks["write"]:
-            connection = await self._open("write")
+            connection = self._connections.get("write")
+            if connection is None or connection.is_closed():
+                connection = await self._open("write")
             try:
-                recorded = await self._write(connection, owner, batches)
-            except db.CONNECTION_FAULTS as error:
+                recorded_at_us = await self._write(connection, batches)
+            except postgres.CONNECTION_FAULTS as error:
                 self._drop("write")
                 raise CommitUnknown(repr(error)) from error
             except asyncpg.PostgresError as error:
@@ -46,43 +49,48 @@ class Commits(Connections):
                 self._drop("write")
                 raise
         fault_point(FaultPoint.WORKER_AFTER_COMMIT)
-        return recorded
+        return recorded_at_us
 
-    async def _write(self, connection: db.Connection, owner: str, batches: Sequence[Sealed]) -> dict[Partition, int]:
+    async def _write(self, connection: postgres.Connection, batches: Sequence[SealedBatch]) -> dict[Partition, int]:
         fault_point(FaultPoint.WORKER_BEFORE_FENCE)
         if sum(len(batch.lines["operations"]) for batch in batches) < self._copy_operations_min:
-            return await _append(connection, owner, _document(batches, skipped=()))
+            return await self._append(connection, _document(batches, skipped=()))
         await connection.execute("BEGIN")
         await connection.execute(
-            FENCE, [batch.partition for batch in batches], owner, [batch.epoch for batch in batches]
+            FENCE, [batch.partition for batch in batches], self._owner, [batch.epoch for batch in batches]
         )
         for table in COPIED_TABLES:
             await _copy(connection, table, _lines(batches, table))
             fault_point(FaultPoint.WORKER_IN_BATCH)
-        recorded = await _append(connection, owner, _document(batches, skipped=COPIED_TABLES))
+        recorded_at_us = await self._append(connection, _document(batches, skipped=COPIED_TABLES))
         fault_point(FaultPoint.WORKER_BEFORE_COMMIT)
         await connection.execute("COMMIT")
-        return recorded
+        return recorded_at_us
 
-    async def _roll_back(self, connection: db.Connection) -> None:
+    async def _append(self, connection: postgres.Connection, document: str) -> dict[Partition, int]:
+        rows = await connection.fetch(APPEND, self._owner, document)
+        return {Partition(row["written"]): int(row["recorded_at_us"]) for row in rows}
+
+    async def _roll_back(self, connection: postgres.Connection) -> None:
         if not connection.is_in_transaction():
             return
         try:
             await connection.execute("ROLLBACK")
-        except (*db.CONNECTION_FAULTS, asyncpg.PostgresError):
+        except (*postgres.CONNECTION_FAULTS, asyncpg.PostgresError):
             self._drop("write")
 
 
-async def _append(connection: db.Connection, owner: str, document: str) -> dict[Partition, int]:
-    rows = await connection.fetch(APPEND, owner, document)
-    return {Partition(row["written"]): int(row["recorded_at_us"]) for row in rows}
-
-
-def _document(batches: Sequence[Sealed], *, skipped: Sequence[str]) -> str:
-    tables = {table: json_rows(_lines(batches, table)) for table in HASHED_COLUMNS if table not in skipped}
-    tables["assets"] = json_rows([line for batch in batches for line in batch.assets])
-    changes = [[account, *change] for batch in batches for account, change in batch.account_changes.items()]
-    tables["account_changes"] = compact_json(changes).decode()
+def _document(batches: Sequence[SealedBatch], *, skipped: Sequence[str]) -> str:
+    """A JSON object: table → rows, each an array of the fields that its COPY line has."""
+    tables: dict[str, str] = {}
+    for table in HASHED_COLUMNS:
+        lines = [] if table in skipped else _lines(batches, table)
+        if lines:
+            tables[table] = json_rows(lines)
+    if assets := [line for batch in batches for line in batch.assets]:
+        tables["assets"] = json_rows(assets)
+    if changes := [[account, *change] for batch in batches for account, change in batch.account_changes.items()]:
+        tables["account_changes"] = compact_json(changes).decode()
     heads = [
         [
             str(batch.partition),
@@ -92,22 +100,21 @@ def _document(batches: Sequence[Sealed], *, skipped: Sequence[str]) -> str:
             str(len(batch.lines["entries"])),
             batch.cursors,
             batch.content_hash.hex(),
-            batch.cleared,
         ]
         for batch in batches
     ]
     tables["batches"] = compact_json(heads).decode()
-    return "{" + ",".join(f'"{table}":{rows}' for table, rows in tables.items() if rows != "[]") + "}"
+    return "{" + ",".join(f'"{table}":{rows}' for table, rows in tables.items()) + "}"
 
 
-def _lines(batches: Sequence[Sealed], table: str) -> list[str]:
+def _lines(batches: Sequence[SealedBatch], table: str) -> list[str]:
     lines = [line for batch in batches for line in batch.lines[table]]
     if table == "operations":
         lines.sort()  # by id: every worker takes the keys in the same order, so two repeats never deadlock
     return lines
 
 
-async def _copy(connection: db.Connection, table: str, lines: Sequence[str]) -> None:
+async def _copy(connection: postgres.Connection, table: str, lines: Sequence[str]) -> None:
     if lines:
         # An async iterator, since asyncpg reads a file-like object in a thread.
         await connection.copy_to_table(

@@ -6,8 +6,8 @@ from typing import Any, Final, TypeVar
 
 import asyncpg
 
-from services.ledger_worker.ports import Fenced, PictureStale, RepeatFound, RowRefused, StoreFault, StoreUnavailable
-from shared import db
+from services.ledger_worker.ports import Fenced, RepeatFound, RowRefused, StaleRead, StoreFault, StoreUnavailable
+from shared.database import postgres
 
 Result = TypeVar("Result")
 
@@ -26,8 +26,9 @@ class Connections:
 
     def __init__(self, dsn: str, owner: str) -> None:
         self._dsn = dsn
+        self._owner = owner
         self._application = f"{APPLICATION} {owner}"
-        self._connections: dict[str, db.Connection] = {}
+        self._connections: dict[str, postgres.Connection] = {}
         self._locks = {name: asyncio.Lock() for name in ("write", "read", "lease")}
 
     async def close(self) -> None:
@@ -36,12 +37,12 @@ class Connections:
             connection.terminate()
         self._connections.clear()
 
-    async def _open(self, name: str) -> db.Connection:
+    async def _open(self, name: str) -> postgres.Connection:
         connection = self._connections.get(name)
         if connection is None or connection.is_closed():
             try:
-                connection = await db.connect(self._dsn, application=self._application, settings=BY_KEY)
-            except (*db.CONNECTION_FAULTS, asyncpg.PostgresError) as error:
+                connection = await postgres.connect(self._dsn, application=self._application, settings=BY_KEY)
+            except (*postgres.CONNECTION_FAULTS, asyncpg.PostgresError) as error:
                 raise StoreUnavailable(repr(error)) from error
             self._connections[name] = connection
         return connection
@@ -56,7 +57,7 @@ class Connections:
             connection = await self._open(name)
             try:
                 return await ask(connection)
-            except db.CONNECTION_FAULTS as error:
+            except postgres.CONNECTION_FAULTS as error:
                 self._drop(name)
                 raise StoreUnavailable(repr(error)) from error
             except asyncpg.PostgresError as error:
@@ -67,15 +68,15 @@ class Connections:
 
 
 def fault_of(error: asyncpg.PostgresError) -> StoreFault:
-    """Whose error it is (DESIGN §4.2): a repeat, a stale picture, a command's, or nobody's."""
+    """Whose error it is: a repeat, a stale read, a command's, or nobody's."""
     if isinstance(error, asyncpg.UniqueViolationError):
         repeat = error.constraint_name == REPEAT_CONSTRAINT
-        return RepeatFound(str(error)) if repeat else PictureStale(f"{error.constraint_name}: {error}")
+        return RepeatFound(str(error)) if repeat else StaleRead(f"{error.constraint_name}: {error}")
     state = error.sqlstate or ""
     if state == FENCED_STATE:
         return Fenced(str(error))
     if state == STALE_STATE:
-        return PictureStale(str(error))
+        return StaleRead(str(error))
     if state[:2] in ROW_CLASSES:
         return RowRefused(f"{state}: {error}")
     return StoreUnavailable(f"{state}: {error}")

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from services.ledger_worker.ports import Lease
 from services.ledger_worker.store.connections import APPLICATION, Connections
-from shared.ids import Partition
+from shared.domain.ids import Partition
 
 HEARTBEAT = """
 INSERT INTO ledger.workers (id, seen_at) VALUES ($1, clock_timestamp())
@@ -61,46 +61,46 @@ UPDATE ledger.partitions p SET epoch = p.epoch + 1, backend_pid = $4
 class Leases(Connections):
     """The leasing part of ports.Store."""
 
-    async def heartbeat(self, owner: str, alive_s: float) -> list[str]:
+    async def heartbeat(self, alive_s: float) -> list[str]:
         """See ports.Store."""
-        await self._run("lease", lambda connection: connection.execute(HEARTBEAT, owner))
+        await self._run("lease", lambda connection: connection.execute(HEARTBEAT, self._owner))
         await self._run("lease", lambda connection: connection.execute(FORGET_DEAD))
         rows = await self._run("lease", lambda connection: connection.fetch(ALIVE, alive_s))
         return [str(row["id"]) for row in rows]
 
-    async def renew(self, owner: str, leases: Iterable[Lease], ttl_s: float) -> set[Partition]:
+    async def renew(self, leases: Iterable[Lease], ttl_s: float) -> set[Partition]:
         """See ports.Store."""
         places = _places(leases)
-        rows = await self._run("lease", lambda connection: connection.fetch(RENEW, owner, *places, ttl_s))
+        rows = await self._run("lease", lambda connection: connection.fetch(RENEW, self._owner, *places, ttl_s))
         return {Partition(row["partition"]) for row in rows}
 
-    async def acquire(self, owner: str, ttl_s: float) -> Lease | None:
+    async def acquire(self, ttl_s: float) -> Lease | None:
         """See ports.Store."""
         async with self._locks["write"]:
             pid = (await self._open("write")).get_server_pid()
-        row = await self._run("lease", lambda connection: connection.fetchrow(ACQUIRE, owner, ttl_s, pid))
+        row = await self._run("lease", lambda connection: connection.fetchrow(ACQUIRE, self._owner, ttl_s, pid))
         return None if row is None else Lease(Partition(row["partition"]), int(row["epoch"]))
 
     async def free_stuck(self) -> int:
         """See ports.Store."""
         return int(await self._run("lease", lambda connection: connection.fetchval(FREE_STUCK, APPLICATION)))
 
-    async def release(self, owner: str, leases: Iterable[Lease]) -> None:
+    async def release(self, leases: Iterable[Lease]) -> None:
         """See ports.Store."""
         places = _places(leases)
-        await self._run("lease", lambda connection: connection.execute(RELEASE, owner, *places))
+        await self._run("lease", lambda connection: connection.execute(RELEASE, self._owner, *places))
 
-    async def raise_epochs(self, owner: str, leases: Iterable[Lease]) -> list[Lease]:
+    async def raise_epochs(self, leases: Iterable[Lease]) -> list[Lease]:
         """See ports.Store."""
         places = _places(leases)
         async with self._locks["write"]:
             pid = (await self._open("write")).get_server_pid()
-        rows = await self._run("lease", lambda connection: connection.fetch(RAISE_EPOCHS, owner, *places, pid))
+        rows = await self._run("lease", lambda connection: connection.fetch(RAISE_EPOCHS, self._owner, *places, pid))
         return [Lease(Partition(row["partition"]), int(row["epoch"])) for row in rows]
 
-    async def leave(self, owner: str) -> None:
+    async def leave(self) -> None:
         """See ports.Store."""
-        await self._run("lease", lambda connection: connection.execute(LEAVE, owner))
+        await self._run("lease", lambda connection: connection.execute(LEAVE, self._owner))
 
 
 def _places(leases: Iterable[Lease]) -> tuple[list[int], list[int]]:

@@ -3,16 +3,17 @@
 from collections.abc import Sequence
 
 from services.ledger_worker.core.accounts import LEDGER, Account, Hold, Status
-from services.ledger_worker.core.line import Known, read_batches
-from services.ledger_worker.ports import Head, TransitRow
+from services.ledger_worker.core.outcomes import KnownOutcome
+from services.ledger_worker.core.state import read_cursors
+from services.ledger_worker.ports import JournalHead, TransitRow
 from services.ledger_worker.store.connections import Connections
-from shared.ids import AccountId, AssetCode, CommandId, HoldId, Partition, Principal
-from shared.rejections import Rejection
+from shared.domain.ids import AccountId, AssetCode, CommandId, HoldId, Partition, Principal
+from shared.domain.rejections import Rejection
 
 ASSETS = "SELECT code, scale FROM ledger.assets"
 
 ACCOUNTS = """
-SELECT a.id, a.asset, a.owner, a.partition, a.status, e.seq, e.balance_after, e.held_after, e.limit_after
+SELECT a.id, a.asset, a.owner, a.status, e.seq, e.balance_after, e.held_after, e.limit_after
   FROM ledger.accounts a
   LEFT JOIN LATERAL (
       SELECT seq, balance_after, held_after, limit_after FROM ledger.entries
@@ -59,23 +60,20 @@ class Reads(Connections):
         rows = await self._run("read", lambda connection: connection.fetch(ASSETS))
         return {AssetCode(row["code"]): int(row["scale"]) for row in rows}
 
-    async def accounts(self, wanted: Sequence[AccountId]) -> list[tuple[Account, Partition]]:
+    async def accounts(self, wanted: Sequence[AccountId]) -> list[Account]:
         """See ports.Store."""
         rows = await self._run("read", lambda connection: connection.fetch(ACCOUNTS, list(wanted)))
         return [
-            (
-                Account(
-                    AccountId(row["id"]),
-                    AssetCode(row["asset"]),
-                    Principal(row["owner"]),
-                    Status(row["status"]),
-                    int(row["seq"] or 0),
-                    int(row["balance_after"] or 0),
-                    int(row["held_after"] or 0),
-                    int(row["limit_after"] or 0),
-                    is_system=row["owner"] == LEDGER,
-                ),
-                Partition(row["partition"]),
+            Account(
+                AccountId(row["id"]),
+                AssetCode(row["asset"]),
+                Principal(row["owner"]),
+                Status(row["status"]),
+                int(row["seq"] or 0),
+                int(row["balance_after"] or 0),
+                int(row["held_after"] or 0),
+                int(row["limit_after"] or 0),
+                is_system=row["owner"] == LEDGER,
             )
             for row in rows
         ]
@@ -96,21 +94,23 @@ class Reads(Connections):
             for row in rows
         ]
 
-    async def known(self, wanted: Sequence[str]) -> dict[str, Known]:
+    async def known(self, wanted: Sequence[str]) -> dict[str, KnownOutcome]:
         """See ports.Store."""
         rows = await self._run("read", lambda connection: connection.fetch(KNOWN, list(wanted)))
         return {
-            str(row["id"]): Known(str(row["fingerprint"]), None if row["code"] is None else Rejection(row["code"]))
+            str(row["id"]): KnownOutcome(
+                str(row["fingerprint"]), None if row["code"] is None else Rejection(row["code"])
+            )
             for row in rows
         }
 
-    async def heads(self, partitions: Sequence[Partition]) -> dict[Partition, Head]:
+    async def heads(self, partitions: Sequence[Partition]) -> dict[Partition, JournalHead]:
         """See ports.Store."""
-        found = {partition: Head(0, {}) for partition in partitions}
+        found = {partition: JournalHead(0, {}) for partition in partitions}
         for partition in partitions:
             row = await self._run("read", lambda connection, p=partition: connection.fetchrow(HEADS, p))
             if row is not None:
-                found[partition] = Head(int(row["batch"]), read_batches(row["cursors"]))
+                found[partition] = JournalHead(int(row["batch"]), read_cursors(row["cursors"]))
         return found
 
     async def pending_transit(

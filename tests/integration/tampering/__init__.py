@@ -3,10 +3,10 @@
 from tests.integration.tampering.accounts import ACCOUNTS, ASSETS
 from tests.integration.tampering.batches import BATCHES
 from tests.integration.tampering.case import Case
-from tests.integration.tampering.crossings import CLEARING, TRANSIT
 from tests.integration.tampering.entries import AMOUNTS, PLACES
 from tests.integration.tampering.operations import HOLDS, OPERATIONS
+from tests.integration.tampering.transit import POSTINGS, TRANSIT
 
-CASES = (*AMOUNTS, *PLACES, *OPERATIONS, *ACCOUNTS, *BATCHES, *TRANSIT, *CLEARING, *HOLDS, *ASSETS)
+CASES = (*AMOUNTS, *PLACES, *OPERATIONS, *ACCOUNTS, *BATCHES, *TRANSIT, *POSTINGS, *HOLDS, *ASSETS)
 
 __all__ = ["CASES", "Case"]

@@ -76,7 +76,7 @@ BATCHES = (
     Case(
         "all batches of a partition deleted",
         "DELETE FROM ledger.batches WHERE partition = 2",
-        "entries {alice}/",
+        "accounts {dave} in batch 2/1$",
     ),
     Case(
         "a batch invented",

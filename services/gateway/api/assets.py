@@ -1,0 +1,77 @@
+"""/v1/assets."""
+
+from typing import Annotated, Final
+
+from pydantic import Field, TypeAdapter
+from typing_extensions import TypedDict
+
+from services.gateway.api.fields import AssetName
+from services.gateway.api.writes import answer_write, write_headers
+from services.gateway.http.paging import page, position_of
+from services.gateway.http.queries import ListQuery
+from services.gateway.http.request import Body, RequestContext
+from services.gateway.http.response import HttpResponse
+from services.gateway.http.routing import RouteTable
+from services.gateway.store.assets import AssetFacts, list_assets
+from services.gateway.usecases.assets import asset, create_asset
+from shared.domain.api_keys import Scope
+from shared.domain.money import SCALE_MAX
+
+ROUTES: Final = RouteTable()
+
+
+class AssetNew(Body):
+    """One unit of the asset is 10^scale minor units."""
+
+    code: AssetName
+    scale: Annotated[int, Field(ge=0, le=SCALE_MAX)]
+    name: Annotated[str, Field(min_length=1, max_length=128)]
+
+
+class AssetBody(TypedDict):
+    """An asset."""
+
+    code: str
+    scale: int
+    name: str
+    links: dict[str, str]
+
+
+AssetPage = TypedDict("AssetPage", {"data": list[AssetBody], "next": str | None})  # noqa: UP013 - the API calls the field `data`
+ASSET: TypeAdapter[AssetBody] = TypeAdapter(AssetBody)
+PAGE: TypeAdapter[AssetPage] = TypeAdapter(AssetPage)
+
+
+@ROUTES.add("POST", "/v1/assets", scopes=(Scope.ADMIN,), body=AssetNew, answers={201: AssetBody})
+async def create(context: RequestContext) -> HttpResponse:
+    """Make an asset known."""
+    body = await context.body(AssetNew)
+    facts = AssetFacts(body.code, body.scale, body.name)
+    key, wait_s = write_headers(context)
+    submission = await create_asset(context.state, context.caller, key, facts, wait_s)
+
+    async def show_asset() -> bytes:
+        return ASSET.dump_json(_shown(facts))
+
+    return await answer_write(submission, 201, show_asset)
+
+
+@ROUTES.add("GET", "/v1/assets/{code}", scopes=(Scope.READ,), answers={200: AssetBody})
+async def show(context: RequestContext) -> HttpResponse:
+    """One asset."""
+    return HttpResponse(200, ASSET.dump_json(_shown(await asset(context.state, context.path["code"]))))
+
+
+@ROUTES.add("GET", "/v1/assets", scopes=(Scope.READ,), query=ListQuery, answers={200: AssetPage})
+async def show_all(context: RequestContext) -> HttpResponse:
+    """Assets, by code."""
+    query = context.query(ListQuery)
+    position = position_of(context, query)
+    after = str(position[0]) if position else ""
+    found = await list_assets(context.state.database, after=after, limit=query.limit + 1)
+    rows, following = page(context, query, found, lambda row: [row.code])
+    return HttpResponse(200, PAGE.dump_json({"data": [_shown(row) for row in rows], "next": following}))
+
+
+def _shown(facts: AssetFacts) -> AssetBody:
+    return {"code": facts.code, "scale": facts.scale, "name": facts.name, "links": {"self": f"/v1/assets/{facts.code}"}}

@@ -1,0 +1,49 @@
+"""Types of fields that several bodies have."""
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Final, TypeAlias
+
+from pydantic import AfterValidator, Field, StringConstraints
+
+from shared.domain.ids import ACCOUNT_ID, SYSTEM_ACCOUNT_ID, AccountId, AssetCode, Principal
+
+REFERENCE_CHARACTERS_MAX: Final = 256
+METADATA_CHARACTERS_MAX: Final = 8_192
+
+ASSET_PATTERN: Final = r"^[A-Z][A-Z0-9._-]{0,15}$"
+AMOUNT_PATTERN: Final = r"^[0-9]{1,30}(\.[0-9]{1,30})?$"
+PRINCIPAL_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}$"
+
+AccountName = Annotated[
+    AccountId,
+    StringConstraints(pattern=f"^(?:{ACCOUNT_ID.pattern}|{SYSTEM_ACCOUNT_ID.pattern})$"),
+    Field(examples=["alice"]),
+]
+NewAccountName = Annotated[AccountId, StringConstraints(pattern=f"^{ACCOUNT_ID.pattern}$"), Field(examples=["alice"])]
+AssetName = Annotated[AssetCode, StringConstraints(pattern=ASSET_PATTERN), Field(examples=["USD"])]
+AmountText = Annotated[
+    str,
+    StringConstraints(pattern=AMOUNT_PATTERN),
+    Field(description="in units of the asset", examples=["12.34"]),
+]
+OwnerName = Annotated[Principal, StringConstraints(pattern=PRINCIPAL_PATTERN)]
+ReferenceText = Annotated[str, StringConstraints(min_length=1, max_length=REFERENCE_CHARACTERS_MAX)]
+
+
+def check_metadata(metadata: dict[str, object]) -> dict[str, object]:
+    """The metadata itself. Raises ValueError when its canonical text would be too long."""
+    if len(canonical_json(metadata)) > METADATA_CHARACTERS_MAX:
+        raise ValueError(f"metadata has at most {METADATA_CHARACTERS_MAX} characters")
+    return metadata
+
+
+Metadata: TypeAlias = Annotated[dict[str, object], AfterValidator(check_metadata)]
+
+
+def canonical_json(value: Mapping[str, object]) -> str:
+    """One text for one value: sorted keys, no spaces. The journal keeps metadata so."""
+    return _CANONICAL.encode(value)
+
+
+_CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

@@ -1,0 +1,70 @@
+"""/livez, /readyz, /metrics."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
+
+from services.gateway.http.request import RequestContext
+from services.gateway.http.response import HttpResponse
+from services.gateway.http.routing import RouteTable
+
+ROUTES: Final = RouteTable()
+
+
+class DependencyBody(TypedDict):
+    """`why_not` where it is not ok. `durability`: its settings as they were found; empty when it does not answer."""
+
+    ok: bool
+    why_not: str | None
+    durability: Mapping[str, str]
+
+
+class HealthBody(TypedDict):
+    """`missing` names what is not ready, and why."""
+
+    status: str
+    missing: dict[str, str]
+    dependencies: dict[str, DependencyBody]
+
+
+class AliveBody(TypedDict):
+    """The loop turns."""
+
+    status: str
+
+
+HEALTH: TypeAdapter[HealthBody] = TypeAdapter(HealthBody)
+ALIVE: TypeAdapter[AliveBody] = TypeAdapter(AliveBody)
+
+
+@ROUTES.add("GET", "/livez", answers={200: AliveBody})
+async def livez(_: RequestContext) -> HttpResponse:
+    """Whether the process turns."""
+    return HttpResponse(200, ALIVE.dump_json({"status": "ok"}))
+
+
+@ROUTES.add("GET", "/readyz", answers={200: HealthBody, 503: HealthBody})
+async def readyz(context: RequestContext) -> HttpResponse:
+    """Whether everything it needs is there. Each dependency is asked, and has 2 s to answer."""
+    findings = await context.state.dependencies.found()
+    missing = {name: found.why_not for name, found in findings.items() if found.why_not is not None}
+    if context.state.stopping.has_begun:
+        missing["gateway"] = "stopping"
+    body: HealthBody = {
+        "status": "unavailable" if missing else "ok",
+        "missing": missing,
+        "dependencies": {
+            name: {"ok": found.why_not is None, "why_not": found.why_not, "durability": found.durability}
+            for name, found in findings.items()
+        },
+    }
+    return HttpResponse(503 if missing else 200, HEALTH.dump_json(body))
+
+
+@ROUTES.add("GET", "/metrics", answers={200: None})
+async def metrics(context: RequestContext) -> HttpResponse:
+    """Prometheus metrics."""
+    return HttpResponse(200, context.state.metrics.text(), media_type=CONTENT_TYPE_LATEST)

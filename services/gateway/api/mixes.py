@@ -1,0 +1,206 @@
+"""/v1/mixes."""
+
+import re
+from datetime import timedelta
+from typing import Annotated, Final, Literal
+
+from pydantic import BeforeValidator, Field, TypeAdapter, WithJsonSchema
+from typing_extensions import TypedDict
+
+from services.gateway.api.writes import answer_write, write_headers
+from services.gateway.http.paging import page, position_of
+from services.gateway.http.problems import invalid_field
+from services.gateway.http.queries import ListQuery
+from services.gateway.http.request import Body, RequestContext
+from services.gateway.http.response import AWARE_EPOCH, HttpResponse, instant_text
+from services.gateway.http.routing import RouteTable
+from services.gateway.store.mixes import MixFacts
+from services.gateway.store.transaction_lists import END_OF_TIME
+from services.gateway.usecases.mixes import ASSET, MixOrder, mix, mixes, order_mix
+from shared.domain.api_keys import Scope
+from shared.domain.ids import CommandId
+from shared.domain.money import format_amount
+from shared.messages.mixer import (
+    DELAY_MS_MAX,
+    DELAY_MS_MAX_DEFAULT,
+    DELAY_MS_MIN_DEFAULT,
+    DESTINATIONS_MAX,
+    FEE_PPM_MAX,
+    Destination,
+    deposit_address,
+    mix_id,
+)
+
+ROUTES: Final = RouteTable()
+
+PERCENT: Final = re.compile(r"([0-9]{1,3})(?:\.([0-9]{1,4}))?", re.ASCII)
+FRACTION_DIGITS: Final = 4
+DELAY_S_MAX: Final = DELAY_MS_MAX // 1_000
+LAST_ID: Final = "ffffffff-ffff-ffff-ffff-ffffffffffff"
+
+
+def ppm_of(text: str) -> int:
+    """Parts per million of a percentage such as "2.5". Raises ValueError."""
+    match = PERCENT.fullmatch(text)
+    ppm = int(match[1] + (match[2] or "").ljust(FRACTION_DIGITS, "0")) if match else FEE_PPM_MAX + 1
+    if ppm > FEE_PPM_MAX:
+        raise ValueError('a percentage of 0 to 100 with at most four fraction digits is expected, such as "2.5"')
+    return ppm
+
+
+def read_percent(percent: object) -> object:
+    """The text of a percentage, from a text or a whole number. Raises ValueError for a text that is none."""
+    text = str(percent) if isinstance(percent, int) and not isinstance(percent, bool) else percent
+    if isinstance(text, str):
+        ppm_of(text)
+    return text
+
+
+Percent = Annotated[
+    str,
+    BeforeValidator(read_percent),
+    WithJsonSchema({"type": "string", "pattern": f"^{PERCENT.pattern}$", "examples": ["2.5"]}),
+]
+Seconds = Annotated[float, Field(ge=0, le=DELAY_S_MAX)]
+
+
+class DelayNew(Body):
+    """How long after the credit an increment may leave, in seconds."""
+
+    min: Seconds
+    max: Seconds
+
+
+class MixNew(Body):
+    """What arrives at the mix's address is paid on to these addresses, less the fee."""
+
+    destinations: Annotated[list[Destination], Field(min_length=1, max_length=DESTINATIONS_MAX)]
+    fee_percent: Percent = "0"
+    delay_s: DelayNew | None = None
+
+
+class PayoutBody(TypedDict):
+    """One increment."""
+
+    destination: str
+    amount: str
+    due_at: str
+    status: str
+
+
+class MixBody(TypedDict):
+    """A mix: waiting, sweeping, paying, completed or stuck."""
+
+    id: str
+    deposit_address: str
+    destinations: list[str]
+    fee_percent: str
+    status: str
+    received: str
+    fee: str
+    paid: str
+    remaining: str
+    next_due_at: str | None
+    payouts: list[PayoutBody]
+    links: dict[str, str]
+
+
+MixPage = TypedDict("MixPage", {"data": list[MixBody], "next": str | None})  # noqa: UP013 - the API calls the field `data`
+MIX: TypeAdapter[MixBody] = TypeAdapter(MixBody)
+PAGE: TypeAdapter[MixPage] = TypeAdapter(MixPage)
+
+
+class MixesQuery(ListQuery):
+    """Newest first."""
+
+    status: Literal["waiting", "sweeping", "paying", "completed", "stuck"] | None = None
+
+
+@ROUTES.add("POST", "/v1/mixes", scopes=(Scope.PAYOUT,), body=MixNew, answers={201: MixBody})
+async def create(context: RequestContext) -> HttpResponse:
+    """Order a mix. All that the answer shows follows from the order, so a repeat shows the same."""
+    body = await context.body(MixNew)
+    low, high = DELAY_MS_MIN_DEFAULT, DELAY_MS_MAX_DEFAULT
+    if body.delay_s is not None:
+        low, high = (round(seconds * 1_000) for seconds in (body.delay_s.min, body.delay_s.max))
+        if low > high:
+            raise invalid_field("delay_s.min", "is greater than delay_s.max")
+    order = MixOrder(body.destinations, ppm_of(body.fee_percent), low, high)
+    key, wait_s = write_headers(context)
+    submission = await order_mix(context.state, context.caller, key, order, wait_s)
+
+    async def show_order() -> bytes:
+        return MIX.dump_json(_new(submission.command.id, order))
+
+    return await answer_write(submission, 201, show_order)
+
+
+@ROUTES.add("GET", "/v1/mixes/{id}", scopes=(Scope.READ,), answers={200: MixBody})
+async def show(context: RequestContext) -> HttpResponse:
+    """One mix."""
+    facts = await mix(context.state, context.caller, context.path["id"])
+    return HttpResponse(200, MIX.dump_json(_shown(facts, await context.state.assets.scale(ASSET))))
+
+
+@ROUTES.add("GET", "/v1/mixes", scopes=(Scope.READ,), query=MixesQuery, answers={200: MixPage})
+async def show_all(context: RequestContext) -> HttpResponse:
+    """Mixes, newest first."""
+    query = context.query(MixesQuery)
+    position = position_of(context, query)
+    created_at, before = END_OF_TIME, LAST_ID
+    if position is not None:
+        created_at, before = AWARE_EPOCH + timedelta(microseconds=int(position[0])), str(position[1])
+    found = await mixes(
+        context.state,
+        context.caller,
+        status=query.status,
+        created_at=created_at,
+        before=before,
+        limit=query.limit + 1,
+    )
+    rows, following = page(context, query, found, lambda row: [row.created_at_us, row.id])
+    scale = await context.state.assets.scale(ASSET)
+    return HttpResponse(200, PAGE.dump_json({"data": [_shown(row, scale) for row in rows], "next": following}))
+
+
+def _new(operation: CommandId, order: MixOrder) -> MixBody:
+    identity = mix_id(operation)
+    return {
+        "id": identity,
+        "deposit_address": deposit_address(operation),
+        "destinations": list(order.destinations),
+        "fee_percent": format_amount(order.fee_ppm, FRACTION_DIGITS),
+        "status": "waiting",
+        "received": "0",
+        "fee": "0",
+        "paid": "0",
+        "remaining": "0",
+        "next_due_at": None,
+        "payouts": [],
+        "links": {"self": f"/v1/mixes/{identity}", "operation": f"/v1/operations/{operation}"},
+    }
+
+
+def _shown(facts: MixFacts, scale: int) -> MixBody:
+    return {
+        "id": facts.id,
+        "deposit_address": facts.deposit_address,
+        "destinations": list(facts.destinations),
+        "fee_percent": format_amount(facts.fee_ppm, FRACTION_DIGITS),
+        "status": facts.status,
+        "received": format_amount(facts.received, scale),
+        "fee": format_amount(facts.fee, scale),
+        "paid": format_amount(facts.paid, scale),
+        "remaining": format_amount(facts.remaining, scale),
+        "next_due_at": None if facts.next_due_at_us is None else instant_text(facts.next_due_at_us),
+        "payouts": [
+            {
+                "destination": payout.destination,
+                "amount": format_amount(payout.amount, scale),
+                "due_at": instant_text(payout.due_at_us),
+                "status": payout.status,
+            }
+            for payout in facts.payouts
+        ],
+        "links": {"self": f"/v1/mixes/{facts.id}", "operation": f"/v1/operations/{facts.operation_id}"},
+    }

@@ -1,0 +1,1 @@
+"""HTTP itself: connections, routing, requests, responses, problems, API keys."""

@@ -1,0 +1,55 @@
+"""Cursors of lists: where the next page starts, signed and bound to the query and the caller they were made for."""
+
+import base64
+import binascii
+import hmac
+import json
+from collections.abc import Mapping, Sequence
+from typing import Final, TypeAlias, cast
+
+from shared.domain.ids import subkey
+
+MAC_BYTES: Final = 12
+CURSOR_CHARACTERS_MAX: Final = 512
+# What rows are ordered by, in the order of the columns.
+Position: TypeAlias = Sequence[str | int]
+
+
+class ForeignCursor(ValueError):
+    """The cursor was not made here, or not for this query."""
+
+
+class Cursors:
+    """Makes and reads cursors. Any gateway with the same secret reads them alike."""
+
+    def __init__(self, secret: str) -> None:
+        self._key = subkey(secret, "cursor")
+
+    def encode(self, query: Mapping[str, str], position: Position) -> str:
+        """`query` names the list, the caller and every filter, but neither limit nor cursor."""
+        payload = json.dumps(list(position), separators=(",", ":")).encode()
+        return _text(self._mac(query, payload) + payload)
+
+    def decode(self, query: Mapping[str, str], cursor: str) -> Position:
+        """The position that `encode` was given. Raises ForeignCursor for any text but the one that `encode` gave."""
+        if len(cursor) > CURSOR_CHARACTERS_MAX or not cursor.isascii():
+            raise ForeignCursor
+        try:
+            raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        except binascii.Error as error:
+            raise ForeignCursor from error
+        # Several texts mean these bytes: one may end with `=`, or its last character have other bits that say nothing.
+        if _text(raw) != cursor:
+            raise ForeignCursor
+        mac, payload = raw[:MAC_BYTES], raw[MAC_BYTES:]
+        if not hmac.compare_digest(mac, self._mac(query, payload)):
+            raise ForeignCursor
+        return cast("list[str | int]", json.loads(payload))
+
+    def _mac(self, query: Mapping[str, str], payload: bytes) -> bytes:
+        bound = json.dumps(sorted(query.items()), separators=(",", ":")).encode()
+        return hmac.digest(self._key, len(bound).to_bytes(4) + bound + payload, "sha256")[:MAC_BYTES]
+
+
+def _text(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()

@@ -1,0 +1,205 @@
+"""The way of every request: route, caller, limits, handler, response. Whatever goes wrong on it becomes a problem."""
+
+import itertools
+import os
+import re
+import time
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from typing import Final
+from urllib.parse import unquote
+
+import structlog
+from aiohttp import HttpVersion10, HttpVersion11, web
+
+from services.gateway.http.auth import require_scope
+from services.gateway.http.problems import PROBLEM, Problem, RequestFault, invalid_field, problem_code
+from services.gateway.http.request import RequestContext, ServerParts, refuse_body
+from services.gateway.http.response import PROBLEM_JSON, HttpResponse, ResponseWriter
+from services.gateway.http.routing import Route
+from services.gateway.metrics import DURATION_BUCKETS_S, RouteMetrics
+from services.gateway.store.database import DatabaseUnavailable
+from services.gateway.usecases.faults import CommandNotSent, InvalidField, NotAllowed, NotFound, TooManyCommands
+from services.gateway.usecases.state import AppState
+
+log = structlog.get_logger()
+
+SANE_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
+SERVER_ERRORS: Final = 500
+PATH_CHARACTERS_MAX: Final = 512
+NO_ROUTE: Final = "(none)"
+RETRY: Final = {"Retry-After": "1"}
+FAULTS: Final = (Problem, NotFound, NotAllowed, InvalidField, CommandNotSent, TooManyCommands, DatabaseUnavailable)
+
+
+class Router:
+    """Finds the route of a request: fixed paths by one look-up, the rest by patterns."""
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self.routes = routes
+        self._fixed: dict[str, dict[str, Route]] = {}
+        self._patterns: list[tuple[re.Pattern[str], dict[str, Route]]] = []
+        by_path: dict[str, dict[str, Route]] = {}
+        for route in routes:
+            by_path.setdefault(route.path, {})[route.method] = route
+        for path, methods in by_path.items():
+            if "{" in path:
+                pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(path))
+                self._patterns.append((re.compile(pattern), methods))
+            else:
+                self._fixed[path] = methods
+
+    def find(self, method: str, path: str) -> tuple[Route, Mapping[str, str]]:
+        """The route and the path's parameters. Raises Problem: not_found, or method_not_allowed with `Allow`."""
+        methods = self._fixed.get(path)
+        parameters: Mapping[str, str] = {}
+        if methods is None:
+            methods, parameters = self._match(path)
+        route = methods.get(method) or (methods.get("GET") if method == "HEAD" else None)
+        if route is None:
+            allowed = ", ".join(sorted(methods) + (["HEAD"] if "GET" in methods else []))
+            raise Problem(RequestFault.METHOD_NOT_ALLOWED, f"allowed here: {allowed}", headers={"Allow": allowed})
+        return route, parameters
+
+    def _match(self, path: str) -> tuple[dict[str, Route], Mapping[str, str]]:
+        if len(path) <= PATH_CHARACTERS_MAX:
+            for pattern, methods in self._patterns:
+                if match := pattern.fullmatch(path):
+                    return methods, {name: _unquoted(value) for name, value in match.groupdict().items()}
+        raise Problem(RequestFault.NOT_FOUND, "there is no such route")
+
+
+class Dispatcher:
+    """Serves every request of one gateway."""
+
+    def __init__(self, state: AppState, server: ServerParts, routes: Sequence[Route]) -> None:
+        self._state = state
+        self._server = server
+        self._router = Router(routes)
+        metrics = state.metrics
+        self._metrics = {(route.method, route.path): metrics.of_route(route.method, route.path) for route in routes}
+        self._no_route = metrics.of_route(NO_ROUTE, NO_ROUTE)
+        self._prefix = os.urandom(6).hex()
+        self._numbers = itertools.count(1)
+        self._in_flight = 0
+        metrics.requests_in_flight.set_function(lambda: self._in_flight)
+
+    async def serve(self, request: web.BaseRequest) -> ResponseWriter:
+        """Answers one request, always."""
+        began_s = time.perf_counter()
+        request_id = self._request_id(request)
+        path, _, query = request.raw_path.partition("?")
+        counts = self._no_route
+        self._in_flight += 1
+        try:
+            route, parameters = self._router.find(request.method, path)
+            counts = self._metrics[route.method, route.path]
+            context = RequestContext(self._state, self._server, request, request_id, route.path, parameters, query)
+            response = await self._handle(context, route)
+        except ConnectionError:
+            raise  # the client went away
+        except FAULTS as fault:
+            response = self._problem(_problem_of(fault), request.method, path, request_id)
+        except Exception:
+            log.exception("request.failed", method=request.method, path=path[:200], request_id=request_id)
+            response = self._problem(Problem(RequestFault.SERVER_ERROR), request.method, path, request_id)
+        finally:
+            self._in_flight -= 1
+        _note(counts, response.status, time.perf_counter() - began_s)
+        return ResponseWriter(response, request_id)
+
+    def serve_unreadable(self, request: web.BaseRequest, status: int, fault: BaseException | None) -> ResponseWriter:
+        """Answers what is no valid HTTP request, or broke outside `serve`."""
+        request_id = self._request_id(request)
+        problem = Problem(RequestFault.INVALID_REQUEST, "this is not a valid HTTP request")
+        if status >= SERVER_ERRORS:
+            problem = Problem(RequestFault.SERVER_ERROR)
+            log.error("request.broke", fault=repr(fault), request_id=request_id)
+        response = self._problem(problem, request.method, "", request_id)
+        _note(self._no_route, response.status, 0.0)
+        return ResponseWriter(response, request_id)
+
+    async def _handle(self, context: RequestContext, route: Route) -> HttpResponse:
+        request = context.request
+        if request.version not in {HttpVersion11, HttpVersion10}:
+            raise Problem(RequestFault.HTTP_VERSION_NOT_SUPPORTED, headers={"Connection": "close"})
+        if self._in_flight > self._server.requests_in_flight_max:
+            raise Problem(RequestFault.OVERLOADED, "too many requests are under way", headers=RETRY)
+        if route.scopes:
+            context.caller = await self._server.keys.authenticate(request.headers.getall("Authorization", []))
+            require_scope(context.caller, route.scopes)
+            if not _takes_json(request.headers.get("Accept", "*/*")):
+                raise Problem(RequestFault.NOT_ACCEPTABLE)
+        if route.body is None:
+            await refuse_body(request, timeout_s=self._server.body_timeout_s)
+        if context.query_text and route.query is None:
+            raise Problem(RequestFault.INVALID_REQUEST, "this request takes no query parameters")
+        return await route.handler(context)
+
+    def _problem(self, problem: Problem, method: str, path: str, request_id: str) -> HttpResponse:
+        if problem.status != SERVER_ERRORS:
+            log.info(
+                "request.refused",
+                code=problem.code.value,
+                status=problem.status,
+                method=method,
+                path=path[:200],
+                request_id=request_id,
+                operation_id=problem.headers.get("Operation-Id"),
+            )
+        self._state.metrics.problems.labels(problem.code.value).inc()
+        body = PROBLEM.dump_json(problem.body(request_id))
+        return HttpResponse(problem.status, body, problem.headers, PROBLEM_JSON)
+
+    def _request_id(self, request: web.BaseRequest) -> str:
+        given = request.headers.get("X-Request-Id")
+        if given is not None and SANE_REQUEST_ID.fullmatch(given):
+            return given
+        return f"{self._prefix}-{next(self._numbers):x}"
+
+
+def _problem_of(fault: Exception) -> Problem:
+    """The problem that one of FAULTS is to the client. Raises the others."""
+    match fault:
+        case Problem():
+            return fault
+        case NotFound():
+            return Problem(RequestFault.NOT_FOUND, f"there is no such {fault}")
+        case NotAllowed():
+            return Problem(RequestFault.FORBIDDEN, str(fault))
+        case InvalidField():
+            return invalid_field(fault.field, fault.message, problem_code(fault.code))
+        case CommandNotSent():
+            return Problem(RequestFault.UNAVAILABLE, str(fault), headers=RETRY)
+        case TooManyCommands():
+            return Problem(RequestFault.OVERLOADED, str(fault), headers=RETRY)
+        case DatabaseUnavailable():
+            log.warning("database.unavailable", fault=str(fault))
+            return Problem(RequestFault.UNAVAILABLE, "the database does not answer", headers=RETRY)
+        case _:
+            raise fault
+
+
+def _note(counts: RouteMetrics, status: int, duration_s: float) -> None:
+    """Counts one answer. Plain numbers, which become metrics when somebody asks: this stands on every request's way."""
+    counts.by_status[status] = counts.by_status.get(status, 0) + 1
+    counts.duration_s += duration_s
+    counts.by_duration[bisect_left(DURATION_BUCKETS_S, duration_s)] += 1
+
+
+def _unquoted(segment: str) -> str:
+    try:
+        return unquote(segment, errors="strict")
+    except UnicodeDecodeError as error:
+        raise Problem(RequestFault.NOT_FOUND, "there is no such route") from error
+
+
+def _takes_json(accept: str) -> bool:
+    """Whether an Accept header allows JSON, as media ranges; weights of 0 are honoured."""
+    if accept == "*/*" or "application/json" in accept:
+        return True
+    for media_range in accept.split(","):
+        kind, *parameters = (part.strip().lower() for part in media_range.split(";"))
+        if kind in {"*/*", "application/*", "", PROBLEM_JSON} and "q=0" not in parameters:
+            return True
+    return False

@@ -1,0 +1,42 @@
+"""Pages of lists: where the next one starts, bound to the list, the caller and every filter."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from services.gateway.http.cursors import ForeignCursor, Position
+from services.gateway.http.problems import invalid_field
+from services.gateway.http.queries import ListQuery
+from services.gateway.http.request import RequestContext
+
+Row = TypeVar("Row")
+
+
+def position_of(context: RequestContext, query: ListQuery) -> Position | None:
+    """The position that the query's cursor stands for; None without one. Raises Problem."""
+    if query.cursor is None:
+        return None
+    try:
+        return context.server.cursors.decode(_bound(context, query), query.cursor)
+    except ForeignCursor as error:
+        raise invalid_field("cursor", "it was not made for this query") from error
+
+
+def page(
+    context: RequestContext, query: ListQuery, found: Sequence[Row], position: Callable[[Row], Position]
+) -> tuple[Sequence[Row], str | None]:
+    """The rows of this page, and the cursor of the next. `found` has one row more than the page if there is a next."""
+    rows = found[: query.limit]
+    if len(found) == len(rows):
+        return rows, None
+    return rows, context.server.cursors.encode(_bound(context, query), position(rows[-1]))
+
+
+def _bound(context: RequestContext, query: ListQuery) -> dict[str, str]:
+    filters = query.model_dump(mode="json", exclude={"limit", "cursor"}, exclude_none=True)
+    return {
+        **{f"filter.{name}": str(value) for name, value in filters.items()},
+        **{f"path.{name}": value for name, value in context.path.items()},
+        "route": context.route_path,
+        "principal": context.caller.principal,
+        "admin": str(context.caller.admin),
+    }

@@ -1,0 +1,72 @@
+"""Reads a request's query: each parameter once, none that the route does not know, ASCII digits, RFC 3339 instants."""
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Final
+from urllib.parse import parse_qsl
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from services.gateway.http.problems import Problem, RequestFault
+
+PARAMETERS_MAX: Final = 20
+LIST_LIMIT_MAX: Final = 500
+INSTANT: Final = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2})",
+    re.ASCII,
+)
+DIGITS: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
+
+
+def parse_digits(text: object) -> object:
+    """An int from ASCII digits; anything else is left to fail as what it is."""
+    return int(text) if isinstance(text, str) and DIGITS.fullmatch(text) else text
+
+
+def parse_instant(text: object) -> object:
+    """A UTC instant from RFC 3339 with at most microseconds. Raises ValueError."""
+    if not isinstance(text, str) or not INSTANT.fullmatch(text):
+        raise ValueError("an RFC 3339 instant is expected, such as 2026-01-31T12:00:00.000000Z")
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("the instant is out of range") from error
+
+
+Digits = Annotated[int, BeforeValidator(parse_digits)]
+Instant = Annotated[
+    datetime,
+    BeforeValidator(parse_instant),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+
+
+class Query(BaseModel):
+    """Closed: an unknown parameter is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class ListQuery(Query):
+    """What every list takes."""
+
+    limit: Digits = Field(default=50, ge=1, le=LIST_LIMIT_MAX)
+    cursor: str | None = Field(default=None, description="`next` of the page before")
+
+
+def parse_parameters(text: str) -> dict[str, str]:
+    """The parameters by name. Raises Problem when one stands twice or is not percent-encoded UTF-8."""
+    if not text:
+        return {}
+    try:
+        pairs = parse_qsl(
+            text, keep_blank_values=True, strict_parsing=True, errors="strict", max_num_fields=PARAMETERS_MAX
+        )
+    except ValueError as error:
+        raise Problem(RequestFault.INVALID_REQUEST, "the query is not valid") from error
+    parameters = dict(pairs)
+    if len(parameters) != len(pairs):
+        raise Problem(RequestFault.INVALID_REQUEST, "a query parameter stands twice")
+    if any("\0" in value for value in parameters.values()):
+        raise Problem(RequestFault.INVALID_REQUEST, "a query parameter holds the character NUL")
+    return parameters

@@ -1,0 +1,160 @@
+"""One request: who calls, which route, and its body and query, checked by the models that say what is allowed."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from services.gateway.http.auth import Keychain
+from services.gateway.http.cursors import Cursors
+from services.gateway.http.problems import FieldError, Problem, RequestFault
+from services.gateway.http.queries import Query, parse_parameters
+from services.gateway.usecases.caller import Caller
+from services.gateway.usecases.state import AppState
+from shared.domain.ids import Principal
+from shared.runtime import strict_json
+
+BODY_BYTES_MAX: Final = 1024 * 1024
+ERRORS_SHOWN_MAX: Final = 20
+NOBODY: Final = Caller("", Principal(""), frozenset(), admin=False)
+FIELD_CHARACTERS_MAX: Final = 64
+# What pydantic calls a text that is none; the message says what it should have been.
+MESSAGES: Final = {
+    "string_type": 'a JSON string is expected; amounts are strings, too: "12.34"',
+    "extra_forbidden": "no such field",
+}
+
+
+Model = TypeVar("Model", bound=BaseModel)
+QueryModel = TypeVar("QueryModel", bound=Query)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerParts:
+    """What requests share that is HTTP's own. `openapi`: the OpenAPI document, as bytes."""
+
+    keys: Keychain
+    cursors: Cursors
+    openapi: bytes
+    body_timeout_s: float
+    requests_in_flight_max: int
+
+
+@dataclass(slots=True, eq=False)
+class RequestContext:
+    """One request on its way through a handler. `path` holds the parameters of the path, `query_text` the query."""
+
+    state: AppState
+    server: ServerParts
+    request: web.BaseRequest
+    request_id: str
+    route_path: str
+    path: Mapping[str, str]
+    query_text: str
+    caller: Caller = NOBODY
+
+    async def body(self, model: type[Model]) -> Model:
+        """The body, read and checked. Raises Problem."""
+        return await read_body(self.request, model, timeout_s=self.server.body_timeout_s)
+
+    def query(self, model: type[QueryModel]) -> QueryModel:
+        """The query, checked. Raises Problem."""
+        try:
+            return model.model_validate(parse_parameters(self.query_text))
+        except ValidationError as error:
+            raise invalid_model(error) from error
+
+
+class Body(BaseModel):
+    """Closed and strict: unknown fields and wrong types are errors, nothing is converted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+async def read_body(request: web.BaseRequest, model: type[Model], *, timeout_s: float) -> Model:
+    """The body as the model. Raises Problem: invalid_request, too_large, unsupported_media_type, request_timeout."""
+    check_media_type(request)
+    try:
+        value = strict_json.parse(await read_bytes(request, timeout_s=timeout_s))
+    except strict_json.NotStrictJson as error:
+        raise Problem(RequestFault.INVALID_REQUEST, str(error)) from error
+    if not isinstance(value, dict):
+        raise Problem(RequestFault.INVALID_REQUEST, "the body is not a JSON object")
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise invalid_model(error) from error
+
+
+async def refuse_body(request: web.BaseRequest, *, timeout_s: float) -> None:
+    """For routes that take none; an empty object is as good."""
+    if request.content.at_eof() and request.content_length in {None, 0}:
+        return
+    if (await read_bytes(request, timeout_s=timeout_s)).strip() not in {b"", b"{}"}:
+        raise Problem(RequestFault.INVALID_REQUEST, "this request takes no body")
+
+
+async def read_bytes(request: web.BaseRequest, *, timeout_s: float, bytes_max: int = BODY_BYTES_MAX) -> bytes:
+    """The raw body. Raises Problem."""
+    if request.content_length is not None and request.content_length > bytes_max:
+        raise Problem(RequestFault.TOO_LARGE, f"a body has at most {bytes_max} bytes")
+    if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    content = request.content
+    if content.is_eof() and content.total_bytes <= bytes_max:
+        return content.read_nowait(-1)
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await _read_up_to(request, bytes_max)
+    except TimeoutError as error:
+        raise Problem(RequestFault.REQUEST_TIMEOUT, headers={"Connection": "close"}) from error
+
+
+async def _read_up_to(request: web.BaseRequest, bytes_max: int) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    try:
+        while part := await request.content.readany():
+            size += len(part)
+            if size > bytes_max:
+                raise Problem(RequestFault.TOO_LARGE, f"a body has at most {bytes_max} bytes")
+            parts.append(part)
+    except web.RequestPayloadError as error:
+        raise Problem(RequestFault.INVALID_REQUEST, "the body breaks off or is not framed as HTTP says") from error
+    return b"".join(parts)
+
+
+def check_media_type(request: web.BaseRequest) -> None:
+    """Raises Problem unless the body says that it is JSON in UTF-8, not encoded any further."""
+    headers = request.headers
+    media_type = headers.get("Content-Type", "")
+    if media_type != "application/json":
+        kind, *parameters = (part.strip().lower() for part in media_type.split(";"))
+        is_json = kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
+        if not is_json or not all(each in {"charset=utf-8", 'charset="utf-8"', ""} for each in parameters):
+            raise Problem(RequestFault.UNSUPPORTED_MEDIA_TYPE, "a body is application/json in UTF-8")
+    if headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+        raise Problem(RequestFault.UNSUPPORTED_MEDIA_TYPE, "a body is not compressed")
+
+
+def invalid_model(error: ValidationError) -> Problem:
+    """Pydantic's findings as a problem that names the fields and repeats nothing of the request."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)[:ERRORS_SHOWN_MAX]
+    errors: Sequence[FieldError] = [
+        {
+            "field": _path(each["loc"]),
+            "message": MESSAGES.get(each["type"], each["msg"].removeprefix("Value error, ")),
+        }
+        for each in found
+    ]
+    first = errors[0]
+    return Problem(RequestFault.INVALID_REQUEST, f"{first['field']}: {first['message']}", errors=errors)
+
+
+def _path(location: Sequence[str | int]) -> str:
+    """`("postings", 0, "amount")` → `postings[0].amount`."""
+    path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)
+    return path.removeprefix(".")[:FIELD_CHARACTERS_MAX]

@@ -1,0 +1,1 @@
+"""What the gateway does, without HTTP: submit commands, wait for outcomes, find repeats, read."""

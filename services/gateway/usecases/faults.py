@@ -1,0 +1,27 @@
+"""Why a use case ends without an outcome. The HTTP layer turns each into a problem."""
+
+
+class NotFound(Exception):
+    """There is nothing of this name, or it is another owner's. The message says what was looked for."""
+
+
+class NotAllowed(Exception):
+    """The caller may not do this. The message says why."""
+
+
+class InvalidField(Exception):
+    """A field of the request cannot be what it says. `code` is the problem's code, such as `amount_scale`."""
+
+    def __init__(self, code: str, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.code = code
+        self.field = field
+        self.message = message
+
+
+class CommandNotSent(Exception):
+    """The broker takes no commands at the moment: the command had no effect."""
+
+
+class TooManyCommands(Exception):
+    """Too many commands wait, here or in the partition's queue: the command had no effect."""

@@ -1,0 +1,148 @@
+"""Transactions: posted, read one by one, and listed."""
+
+from collections.abc import Sequence
+from typing import Final, Literal
+
+from services.gateway.store.accounts import read_account
+from services.gateway.store.transaction_lists import (
+    CommitPlace,
+    ListedTransaction,
+    TransactionFilter,
+    list_by_commit,
+    list_of_account,
+    list_of_owner,
+)
+from services.gateway.store.transactions import PostingFacts, Reader, TransactionFacts, read_transaction
+from services.gateway.usecases.caller import Caller
+from services.gateway.usecases.faults import NotAllowed, NotFound
+from services.gateway.usecases.refuse import refuse_amount
+from services.gateway.usecases.state import AppState, UnknownAsset
+from services.gateway.usecases.submit import Submission, identify, submit
+from shared.domain.ids import SYSTEM_PREFIXES, UUID_TEXT, AccountId, AssetCode, partition_of, system_account
+from shared.domain.money import AmountError, parse_amount
+from shared.domain.values import value
+from shared.messages import Posting, PostTransaction
+
+SEQ_MAX: Final = 2**62
+
+
+@value
+class TransactionOrder:
+    """A transaction of one posting that a client asks for. `amount` is in units of the asset, as text.
+
+    `content` is the request's fingerprint; `metadata` is JSON text.
+    """
+
+    kind: Literal["deposit.v1", "withdrawal.v1", "transfer.v1"]
+    source: AccountId
+    destination: AccountId
+    amount: str
+    asset: AssetCode
+    reference: str | None
+    metadata: str | None
+    content: str
+
+
+def world_account(state: AppState, asset: AssetCode, account: AccountId) -> AccountId:
+    """Where deposits to this account come from and its withdrawals go: it lies in the account's own partition."""
+    return system_account("world", asset, partition_of(account, state.partitions))
+
+
+def check_names(caller: Caller, *accounts: AccountId) -> None:
+    """Raises NotAllowed when a caller without `admin` names an account of the ledger itself."""
+    for account in accounts:
+        if account.startswith(SYSTEM_PREFIXES) and not caller.admin:
+            raise NotAllowed(f"{account} belongs to the ledger itself: this needs the scope `admin`")
+
+
+async def post_transaction(
+    state: AppState, caller: Caller, key: str | None, order: TransactionOrder, wait_s: float
+) -> Submission:
+    """Posts a deposit, withdrawal or transfer. Raises InvalidField, CommandNotSent, TooManyCommands."""
+    identity = identify(state, caller, key)
+    try:
+        scale = await state.assets.scale(order.asset)
+        amount = parse_amount(order.amount, scale)
+    except (UnknownAsset, AmountError) as fault:
+        return await refuse_amount(state, caller, identity, order.kind, order.content, fault, "amount", wait_s)
+    command = PostTransaction(
+        kind=order.kind,
+        **identity.header(caller, order.content),
+        postings=(Posting(source=order.source, destination=order.destination, amount=amount, asset=order.asset),),
+        reference=order.reference,
+        metadata=order.metadata,
+    )
+    partition = partition_of(order.source, state.partitions)
+    return await submit(state, command, partition, wait_s, is_repeat=identity.is_repeat, scale=scale)
+
+
+async def posted_transaction(state: AppState, caller: Caller, submission: Submission) -> TransactionFacts:
+    """The transaction that was posted, from the reply if that tells all, else from the journal.
+
+    Raises DatabaseUnavailable.
+    """
+    command, outcome = submission.command, submission.outcome
+    # Of a credit that was returned only the journal knows the way back.
+    if (
+        outcome is None
+        or not isinstance(command, PostTransaction)
+        or any(settled.returned for settled in submission.settled)
+    ):
+        return await transaction(state, caller, submission.command.id)
+    balances = dict(outcome.balances)
+    for settled in submission.settled:
+        if settled.balance is not None:
+            balances[settled.account] = settled.balance
+    return TransactionFacts(
+        command.id,
+        command.kind,
+        [PostingFacts(each.source, each.destination, each.amount, each.asset) for each in command.postings],
+        balances,
+        settled=True,
+        reference=command.reference,
+        metadata=command.metadata,
+        recorded_at_us=outcome.recorded_at_us,
+    )
+
+
+async def transaction(state: AppState, caller: Caller, identity: str) -> TransactionFacts:
+    """The transaction, if the caller may see it. Raises NotFound or DatabaseUnavailable."""
+    reader = _reader(state, caller)
+    found = await read_transaction(state.database, reader, identity) if UUID_TEXT.fullmatch(identity) else None
+    if found is None:
+        raise NotFound("transaction")
+    return found
+
+
+async def transactions(
+    state: AppState,
+    caller: Caller,
+    wanted: TransactionFilter,
+    *,
+    account: AccountId | None,
+    place: CommitPlace,
+    seq_max: int,
+    limit: int,
+) -> list[ListedTransaction]:
+    """Transactions that the caller may see, newest first, from `place` (or `seq_max` of the account) on."""
+    database, reader = state.database, _reader(state, caller)
+    if account is not None:
+        head = await read_account(database, account)
+        if head is None or not caller.may_see(head.owner):
+            return []
+        return await list_of_account(
+            database, reader, wanted, account=head.id, partition=head.partition, seq_max=seq_max, limit=limit
+        )
+    if caller.admin or wanted.reference is not None:
+        return await list_by_commit(database, reader, wanted, place=place, limit=limit)
+    return await list_of_owner(database, reader, wanted, place=place, limit=limit)
+
+
+async def scales_of(state: AppState, found: Sequence[TransactionFacts]) -> dict[str, int]:
+    """Asset → scale, for every asset that these transactions name."""
+    codes = {posting.asset for facts in found for posting in facts.postings}
+    return {code: await state.assets.scale(code) for code in codes}
+
+
+def _reader(state: AppState, caller: Caller) -> Reader:
+    return Reader(caller.principal, caller.admin, state.partitions)

@@ -1,0 +1,1 @@
+"""The worker's two connections to RabbitMQ: one consumes, one publishes."""

@@ -1,0 +1,236 @@
+"""ports.Consumer on RabbitMQ: one channel for each owned partition.
+
+Nothing is ever nacked, and no consumer is cancelled by itself: only closing a channel gives its deliveries back in
+order.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import structlog
+
+from services.ledger_worker.ports import Delivery
+from shared.broker.channels import (
+    BROKER_FAULTS,
+    Channel,
+    Connection,
+    IncomingMessage,
+    cancelled_only_by_us,
+    consume_exclusive_queue,
+    open_channel,
+    when_closed,
+)
+from shared.broker.connection import ManagedConnection
+from shared.domain.ids import Partition
+from shared.messages import topology
+from shared.messages.envelopes import MAC_HEADER
+from shared.runtime.retry import backoff_s
+
+log = structlog.get_logger()
+
+HEARTBEAT_S: Final = 5
+CLOSE_TIMEOUT_S: Final = 3.0
+PREFETCH_ENVELOPES: Final = 32
+# Each acknowledgement is a command to a quorum queue, with a write of its own to the disk. So those of so many seconds,
+# or deliveries, go together. After a crash as many more are delivered again, and are found decided.
+ACK_DELAY_S_MAX: Final = 0.1
+ACK_DELIVERIES_MAX: Final = PREFETCH_ENVELOPES // 2
+
+
+class DeliverySink(Protocol):
+    """Where deliveries and nudges go. Its methods must not wait."""
+
+    def deliver(self, delivery: Delivery) -> None:
+        """One delivery of an open partition."""
+        ...
+
+    def nudge(self) -> None:
+        """A transit row of another partition waits."""
+        ...
+
+    def channel_lost(self, partition: Partition) -> None:
+        """The partition's channel was closed, not by `close`: what is not acknowledged will be delivered again."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class PartitionChannel:
+    """An open channel with its consumer. Tags count up from 1: `finished` is the last that may be acknowledged."""
+
+    channel: Channel
+    finished: int = 0
+    acknowledged: int = 0
+
+
+class RabbitConsumer:
+    """Consumes the queues of the partitions that are open. Connection and channels are opened again when they break."""
+
+    def __init__(self, url: str, owner: str, sink: DeliverySink) -> None:
+        self._sink = sink
+        self._channels: dict[Partition, PartitionChannel] = {}
+        self._wanted: set[Partition] = set()
+        self._is_channel_missing = asyncio.Event()
+        self._has_unacknowledged = asyncio.Event()
+        self._has_many_unacknowledged = asyncio.Event()
+        self._nudges: tuple[Channel, str] | None = None
+        self._connection = ManagedConnection(
+            url, name=f"{owner}.consume", opened=self._opened, lost=self._lost, heartbeat_s=HEARTBEAT_S
+        )
+
+    async def run(self) -> None:
+        """Keeps the connection and the channels until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._connection.run(), name="consuming connection")
+            group.create_task(self._keep_channels(), name="partition channels")
+            group.create_task(self._keep_acknowledging(), name="acknowledgements")
+
+    def is_ready(self) -> bool:
+        """See ports.Consumer."""
+        return self._connection.current is not None
+
+    def is_consuming(self, partition: Partition) -> bool:
+        """True while the partition's channel is open with its consumer."""
+        known = self._channels.get(partition)
+        return known is not None and not known.channel.is_closed
+
+    async def open(self, partition: Partition) -> None:
+        """See ports.Consumer."""
+        self._wanted.add(partition)
+        self._is_channel_missing.set()
+
+    async def close(self, partition: Partition) -> None:
+        """See ports.Consumer."""
+        self._wanted.discard(partition)
+        known = self._channels.pop(partition, None)
+        if known is not None:
+            await self._acknowledge(known)
+            with contextlib.suppress(*BROKER_FAULTS), cancelled_only_by_us():
+                async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                    await known.channel.close()
+        if partition not in self._wanted:
+            await self._bind_nudges(partition, bind=False)
+
+    def acknowledge(self, delivery: Delivery) -> None:
+        """See ports.Consumer."""
+        known = self._channels.get(delivery.partition)
+        # A tag belongs to its channel: on another it would acknowledge what was not processed.
+        if known is None or known.channel is not delivery.channel:
+            return
+        known.finished = delivery.tag
+        self._has_unacknowledged.set()
+        if known.finished - known.acknowledged >= ACK_DELIVERIES_MAX:
+            self._has_many_unacknowledged.set()
+
+    async def _keep_acknowledging(self) -> None:
+        while True:
+            await self._has_unacknowledged.wait()
+            self._has_unacknowledged.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ACK_DELAY_S_MAX):
+                    await self._has_many_unacknowledged.wait()
+            self._has_many_unacknowledged.clear()
+            for known in list(self._channels.values()):
+                await self._acknowledge(known)
+
+    async def _acknowledge(self, known: PartitionChannel) -> None:
+        if known.finished > known.acknowledged and not known.channel.is_closed:
+            known.acknowledged = known.finished
+            with contextlib.suppress(*BROKER_FAULTS), cancelled_only_by_us():
+                await known.channel.basic_ack(known.acknowledged, multiple=True, wait=False)
+
+    async def _keep_channels(self) -> None:
+        attempt = 0
+        while True:
+            await self._is_channel_missing.wait()
+            self._is_channel_missing.clear()
+            is_failed = False
+            for partition in sorted(self._wanted - self._channels.keys()):
+                try:
+                    with cancelled_only_by_us():
+                        await self._consume(partition)
+                except BROKER_FAULTS as fault:
+                    # One queue that is gone must not keep the other partitions waiting.
+                    log.warning("channel.failed", partition=partition, fault=repr(fault), attempt=attempt)
+                    is_failed = True
+            if is_failed:
+                await asyncio.sleep(backoff_s(attempt))
+                self._is_channel_missing.set()
+            attempt = attempt + 1 if is_failed else 0
+
+    async def _consume(self, partition: Partition) -> None:
+        connection = self._connection.current
+        if connection is None:
+            return  # `_opened` sets the event again
+        channel = await open_channel(connection, confirmed=False)
+        await channel.basic_qos(prefetch_count=PREFETCH_ENVELOPES)
+        if partition not in self._wanted:  # given back meanwhile: nobody would acknowledge what it brought
+            await channel.close()
+            return
+        sink = self._sink
+
+        async def received(message: IncomingMessage) -> None:
+            if partition in self._channels and self._channels[partition].channel is channel:
+                sink.deliver(_delivery(partition, channel, message))
+
+        self._channels[partition] = PartitionChannel(channel)
+        when_closed(channel).add_done_callback(lambda _: self._channel_closed(partition, channel))
+        # A consumer that the broker cancels (its queue was deleted) leaves the channel open and silent.
+        channel.on_consumer_cancel_callbacks.add(lambda _: channel.close())
+        try:
+            await channel.basic_consume(topology.partition_queue(partition), received, no_ack=False)
+            await self._bind_nudges(partition, bind=True)
+        except BaseException:
+            self._forget_channel(partition, channel)
+            raise
+        log.info("partition.consuming", partition=partition)
+
+    def _forget_channel(self, partition: Partition, channel: Channel) -> None:
+        known = self._channels.get(partition)
+        if known is not None and known.channel is channel:
+            del self._channels[partition]
+            self._sink.channel_lost(partition)
+
+    def _channel_closed(self, partition: Partition, channel: Channel) -> None:
+        self._forget_channel(partition, channel)
+        if partition in self._wanted:
+            self._is_channel_missing.set()
+
+    async def _bind_nudges(self, partition: Partition, *, bind: bool) -> None:
+        if self._nudges is None:
+            return
+        channel, queue = self._nudges
+        change = channel.queue_bind if bind else channel.queue_unbind
+        # A broker that does not answer must not hold up giving a partition back.
+        with contextlib.suppress(*BROKER_FAULTS), cancelled_only_by_us():
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await change(queue, exchange=topology.EVENTS, routing_key=topology.NUDGE_KEYS[partition])
+
+    async def _opened(self, connection: Connection) -> Sequence[Channel]:
+        self._nudges = await consume_exclusive_queue(connection, lambda _: self._sink.nudge())
+        self._is_channel_missing.set()
+        return [self._nudges[0]]
+
+    def _lost(self) -> None:
+        self._nudges = None
+        for partition in list(self._channels):
+            del self._channels[partition]
+            self._sink.channel_lost(partition)
+
+
+def _delivery(partition: Partition, channel: Channel, message: IncomingMessage) -> Delivery:
+    properties = message.header.properties
+    if message.delivery_tag is None:
+        raise RuntimeError("a delivery without a tag")
+    return Delivery(
+        partition,
+        message.body,
+        (properties.headers or {}).get(MAC_HEADER),
+        properties.reply_to,
+        bool(message.redelivered),
+        channel,
+        message.delivery_tag,
+        properties.message_type,
+    )

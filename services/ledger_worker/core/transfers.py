@@ -1,0 +1,147 @@
+"""Deposits, withdrawals and transfers: a posting is debited here, and credited here or sent to another partition."""
+
+from typing import Final
+
+from services.ledger_worker.core.accounts import Account, Status
+from services.ledger_worker.core.outcomes import CommandContext, Decision, Rejected
+from services.ledger_worker.core.state import PartitionState, is_visible
+from shared.domain.ids import AccountId, AssetCode, Partition, partition_of
+from shared.domain.money import BALANCE_MINOR_MAX
+from shared.domain.rejections import Rejection
+from shared.domain.values import value
+from shared.journal.transit import TransitCredit
+from shared.messages import HoldCapture, PostTransaction
+
+# Accounts of what is on its way between partitions. No posting may name one.
+TRANSIT_PREFIX: Final = "transit:"
+
+
+def post_transaction(
+    partition: PartitionState, command: PostTransaction, context: CommandContext
+) -> Decision | Rejected:
+    """Decides a transaction of one posting."""
+    [posting] = command.postings
+    if posting.asset not in partition.ledger.assets:
+        return Rejected(Rejection.UNKNOWN_ASSET)
+    if posting.source == posting.destination:
+        return Rejected(Rejection.SAME_ACCOUNT)
+    source = None if posting.source.startswith(TRANSIT_PREFIX) else partition.visible_account(posting.source, command)
+    if source is None:
+        return Rejected(Rejection.ACCOUNT_NOT_FOUND)
+    target = credit_target(partition, posting.destination)
+    if target is None:
+        return Rejected(Rejection.ACCOUNT_NOT_FOUND)
+    if not source.asset == target.asset == posting.asset:
+        return Rejected(Rejection.ASSET_MISMATCH)
+    rejected = reject_debit(source, posting.amount) or reject_credit(target, posting.amount)
+    if rejected is not None:
+        return rejected
+    # From here on it must succeed.
+    batch = partition.open_batch()
+    batch.enter(source, command.id, -posting.amount)
+    balances = credit(partition, command, source, target, posting.amount, context)
+    batch.add_posted(
+        command,
+        postings=postings_text(posting.source, posting.destination, posting.amount, posting.asset),
+        accounts=(posting.source, posting.destination),
+    )
+    return Decision(command.id, command.fingerprint, balances=balances, legs=target.legs)
+
+
+def postings_text(source: str, destination: str, amount: int, asset: str) -> str:
+    """One posting as the journal keeps postings: JSON of [[source, destination, minor units as text, asset]]."""
+    return f'[["{source}","{destination}","{amount}","{asset}"]]'
+
+
+@value
+class CreditTarget:
+    """The account to be credited. `account` is None when another partition owns it."""
+
+    id: AccountId
+    asset: AssetCode
+    partition: Partition
+    is_closed: bool
+    account: Account | None = None
+
+    @property
+    def legs(self) -> tuple[int, ...]:
+        """The partitions where a credit is still to land."""
+        return (int(self.partition),) if self.account is None else ()
+
+
+def credit_target(partition: PartitionState, destination: AccountId) -> CreditTarget | None:
+    """Where a credit to `destination` goes; None when there is no such account."""
+    if destination.startswith(TRANSIT_PREFIX):
+        return None
+    owner = partition_of(destination, partition.ledger.partitions)
+    if owner != partition.partition:
+        facts = partition.ledger.facts_of(destination)
+        return None if facts is None else CreditTarget(destination, facts.asset, owner, facts.is_closed)
+    account = partition.account(destination)
+    if account is None:
+        return None
+    return CreditTarget(destination, account.asset, owner, account.status is Status.CLOSED, account)
+
+
+def available(account: Account) -> int:
+    """What may be debited: balance - held + overdraft limit, in minor units."""
+    return account.balance - account.held + account.limit
+
+
+def reject_debit(source: Account, amount: int) -> Rejected | None:
+    """Why `amount` minor units may not leave the account; None when they may."""
+    if source.status is not Status.OPEN:
+        return Rejected(Rejection.ACCOUNT_CLOSED if source.status is Status.CLOSED else Rejection.ACCOUNT_FROZEN)
+    if not source.is_system and available(source) < amount:
+        return Rejected(Rejection.INSUFFICIENT_FUNDS, available=available(source), required=amount)
+    if source.balance - amount < -BALANCE_MINOR_MAX:
+        return Rejected(Rejection.LIMIT_EXCEEDED)
+    return None
+
+
+def reject_credit(target: CreditTarget, amount: int) -> Rejected | None:
+    """Why `amount` minor units may not arrive, as far as it is known in this partition."""
+    if target.is_closed:
+        return Rejected(Rejection.ACCOUNT_CLOSED)
+    # Another partition decides for itself when the credit lands: the account may have been closed since it was read.
+    if target.account is not None and target.account.balance + amount > BALANCE_MINOR_MAX:
+        return Rejected(Rejection.LIMIT_EXCEEDED)
+    return None
+
+
+def credit(
+    partition: PartitionState,
+    command: PostTransaction | HoldCapture,
+    source: Account,
+    target: CreditTarget,
+    amount: int,
+    context: CommandContext,
+) -> dict[str, int]:
+    """Credits the target now, or sends the credit to its partition.
+
+    Returns the balances of both accounts after it, in minor units, where the principal may see them.
+    """
+    balances: dict[str, int] = {}
+    if is_visible(source, command.principal, admin=command.admin):
+        balances[source.id] = source.balance
+    batch = partition.open_batch()
+    if target.account is not None:
+        batch.enter(target.account, command.id, amount)
+        if is_visible(target.account, command.principal, admin=command.admin):
+            balances[target.id] = target.account.balance
+        return balances
+    batch.send(
+        target.partition,
+        TransitCredit(
+            command.id,
+            target.id,
+            target.asset,
+            amount,
+            source.id,
+            "credit",
+            command.principal,
+            command.admin,
+            context.reply_to,
+        ),
+    )
+    return balances

@@ -1,0 +1,175 @@
+"""Applies commands: loads what they need into memory, then has the core decide them one by one."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+import structlog
+
+from services.ledger_worker import metrics
+from services.ledger_worker.core.accounts import AccountFacts, Status, is_system_name
+from services.ledger_worker.core.decide import decide, needed_accounts
+from services.ledger_worker.core.outcomes import CommandContext, Decision
+from services.ledger_worker.core.state import PartitionState
+from services.ledger_worker.engine.group import CommitGroup
+from services.ledger_worker.engine.intake import PendingDelivery
+from services.ledger_worker.engine.ownership import OwnedPartitions
+from services.ledger_worker.engine.poison import PoisonIsolation
+from services.ledger_worker.ports import Clock, DecideAgain, Store
+from shared.domain.ids import AccountId, HoldId, partition_of
+from shared.domain.lifecycle import InvariantBroken
+from shared.messages import (
+    AccountCreate,
+    AssetCreate,
+    Command,
+    HoldCapture,
+    HoldPlace,
+    HoldVoid,
+    PostTransaction,
+)
+from shared.runtime.fault_points import FaultPoint, fault_point
+
+log = structlog.get_logger()
+
+# For so long after a repeat was found by its key, ids are looked up before they are decided.
+LOOK_UP_AFTER_REPEAT_S: Final = 5.0
+
+
+class Prefetch:
+    """Reads accounts, facts of accounts in other partitions, holds, assets and known outcomes.
+
+    One query for all accounts that are missing. That an account does not exist is never remembered.
+    """
+
+    def __init__(self, store: Store, owned: OwnedPartitions, clock: Clock) -> None:
+        self._store = store
+        self._owned = owned
+        self._ledger = owned.ledger
+        self._clock = clock
+        self._look_up_until_s = -math.inf
+
+    def look_up_ids(self) -> None:
+        """For some seconds every id is looked up before it is decided."""
+        self._look_up_until_s = self._clock.monotonic_s() + LOOK_UP_AFTER_REPEAT_S
+
+    async def assets(self) -> None:
+        """Reads the assets anew; forgets those that were never committed."""
+        self._ledger.assets = await self._store.assets()
+
+    async def accounts(self, partition: PartitionState, wanted: Iterable[AccountId]) -> None:
+        """Those of `wanted` that the partition owns and has not in memory."""
+        await self._load_accounts(
+            {account: partition for account in wanted if account not in partition.accounts}, set()
+        )
+
+    async def for_commands(self, taken: Sequence[PendingDelivery]) -> None:
+        """All that these commands need. Raises StoreUnavailable.
+
+        For a partition that is lost meanwhile this is in vain, and so are all decisions on it: `is_stale` says so.
+        """
+        own: dict[AccountId, PartitionState] = {}
+        foreign: set[AccountId] = set()
+        holds: dict[HoldId, PartitionState] = {}
+        suspected: list[str] = []
+        is_asset_unknown = False
+        look_up_all = self._clock.monotonic_s() < self._look_up_until_s
+        for pending in taken:
+            partition = self._owned.states[pending.delivery.partition]
+            for command in pending.commands:
+                self._want_accounts(partition, command, own, foreign)
+                if (
+                    look_up_all or pending.delivery.redelivered or command.repeat
+                ) and command.id not in self._ledger.recent:
+                    suspected.append(command.id)
+                if isinstance(command, HoldPlace | HoldCapture | HoldVoid) and command.hold not in partition.holds:
+                    holds[command.hold] = partition
+                is_asset_unknown = is_asset_unknown or self._names_unknown_asset(command)
+        if is_asset_unknown:
+            # Added to those in memory, of which the last may not be committed yet.
+            self._ledger.assets.update(await self._store.assets())
+        if suspected:
+            # The key of `operations` finds those repeats that were not suspected.
+            known = await self._store.known(suspected)
+            metrics.DUPLICATES.labels("looked_up").inc(len(known))
+            self._ledger.recent.update(known)
+        await self._load_accounts(own, foreign)
+        if holds:
+            await self._load_holds(holds)
+
+    def _want_accounts(
+        self,
+        partition: PartitionState,
+        command: Command,
+        own: dict[AccountId, PartitionState],
+        foreign: set[AccountId],
+    ) -> None:
+        for account in needed_accounts(command):
+            if account in partition.accounts:
+                continue
+            if partition_of(account, self._ledger.partitions) == partition.partition:
+                own[account] = partition
+            elif account not in self._ledger.facts and not is_system_name(account):
+                foreign.add(account)
+
+    def _names_unknown_asset(self, command: Command) -> bool:
+        if isinstance(command, PostTransaction):
+            return any(posting.asset not in self._ledger.assets for posting in command.postings)
+        return isinstance(command, AccountCreate | HoldPlace | AssetCreate) and command.asset not in self._ledger.assets
+
+    async def _load_accounts(self, own: Mapping[AccountId, PartitionState], foreign: set[AccountId]) -> None:
+        if not own and not foreign:
+            return
+        for read in await self._store.accounts(list(own.keys() | foreign)):
+            partition = own.get(read.id)
+            if partition is not None:
+                # What is in memory already is newer than what the database has committed.
+                partition.accounts.setdefault(read.id, read)
+            if read.id in foreign:
+                self._ledger.facts[read.id] = AccountFacts(read.asset, read.status is Status.CLOSED)
+
+    async def _load_holds(self, wanted: Mapping[HoldId, PartitionState]) -> None:
+        for hold in await self._store.holds(list(wanted)):
+            wanted[hold.id].holds.setdefault(hold.id, hold)
+
+
+class Apply:
+    """Runs the core over deliveries, and keeps a command that breaks it from taking its neighbours along."""
+
+    def __init__(self, owned: OwnedPartitions, poison: PoisonIsolation, clock: Clock) -> None:
+        self._owned = owned
+        self._poison = poison
+        self._clock = clock
+
+    def apply(self, pending: PendingDelivery, group: CommitGroup) -> None:
+        """Adds a decision for each command of a delivery to the group. Raises DecideAgain when one breaks the core."""
+        partition = self._owned.states[pending.delivery.partition]
+        reply_to = pending.delivery.reply_to
+        context = CommandContext(reply_to, self._clock.now_ns() // 1_000)
+        for command in pending.commands:
+            if self._poison.is_active and self._is_poison(partition, command):
+                decision = self._reject(partition, command, pending, group)
+            else:
+                decision = self._decide(partition, command, context)
+            group.decisions.append((partition.partition, reply_to, decision))
+
+    def _is_poison(self, partition: PartitionState, command: Command) -> bool:
+        return self._poison.reason(command) is not None and command.id not in partition.ledger.recent
+
+    def _reject(
+        self, partition: PartitionState, command: Command, pending: PendingDelivery, group: CommitGroup
+    ) -> Decision:
+        group.poisoned.append((pending, self._poison.reason(command) or ""))
+        return self._poison.reject(partition, command)
+
+    def _decide(self, partition: PartitionState, command: Command, context: CommandContext) -> Decision:
+        try:
+            if command.id not in partition.ledger.recent:  # a repeat has its outcome, and cannot be poison
+                fault_point(FaultPoint.WORKER_IN_CORE)
+            return decide(partition, command, context)
+        except InvariantBroken:
+            raise
+        except Exception as error:
+            # Accounts may be half changed: drop all that is not committed, and decide again without this command.
+            self._poison.accuse(command, f"the core raised {error!r}")
+            log.exception("command.poisoned", operation_id=command.id)
+            raise DecideAgain("the core raised") from error

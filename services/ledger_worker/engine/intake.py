@@ -1,0 +1,147 @@
+"""The inbox: deliveries that were read and wait to be decided."""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from services.ledger_worker import metrics
+from services.ledger_worker.core.decide import deciding_account
+from services.ledger_worker.ports import Clock, Delivery
+from shared.domain.ids import Partition, partition_of, subkey
+from shared.messages import Command, CommandEnvelope
+from shared.messages.envelopes import ENVELOPE_KIND, is_signed
+
+
+class EnvelopeRefused(Exception):
+    """No worker could apply this envelope, so it becomes a dead letter. The message says why."""
+
+
+@dataclass(slots=True, eq=False)
+class PendingDelivery:
+    """A delivery and those of its commands that are still to be decided. `refused`: why it cannot be read.
+
+    While a poison command is searched for, an envelope is taken in parts; only its last part is acknowledged.
+    """
+
+    delivery: Delivery
+    commands: Sequence[Command]
+    since_s: float  # monotonic
+    refused: str | None = None
+    is_last_part: bool = True
+
+    def split(self, count: int) -> tuple["PendingDelivery", "PendingDelivery"]:
+        """The first `count` commands, and the rest."""
+        return (
+            PendingDelivery(self.delivery, self.commands[:count], self.since_s, is_last_part=False),
+            PendingDelivery(self.delivery, self.commands[count:], self.since_s, self.refused, self.is_last_part),
+        )
+
+
+class Inbox:
+    """What has come in for the partitions that are open, each in the order of its queue. `wake` is set by all news.
+
+    Deliveries come from the consumer by plain calls, which never wait.
+    """
+
+    def __init__(self, partitions: int, secret: str, clock: Clock) -> None:
+        self.wake = asyncio.Event()
+        self.is_nudged = False  # transit rows of other partitions may wait
+        self._partitions = partitions
+        self._mac_key = subkey(secret, "envelope")
+        self._clock = clock
+        self._waiting: dict[Partition, deque[PendingDelivery]] = {}
+
+    def open(self, partition: Partition) -> None:
+        """From now on deliveries of this partition are taken in."""
+        self._waiting[partition] = deque()
+
+    def close(self, partition: Partition) -> None:
+        """Forgets what waits for the partition: the broker delivers it again to whoever consumes next."""
+        self._waiting.pop(partition, None)
+
+    # What the consumer calls.
+
+    def deliver(self, delivery: Delivery) -> None:
+        """Takes a delivery in. One that cannot be read becomes a dead letter when its turn comes."""
+        waiting = self._waiting.get(delivery.partition)
+        if waiting is None:
+            return  # given back or lost: its channel is being closed, and the broker delivers to the next owner
+        if delivery.redelivered:
+            metrics.REDELIVERED.inc()
+        commands: Sequence[Command] = ()
+        refused = None
+        try:
+            commands = self._read(delivery)
+        except EnvelopeRefused as error:
+            refused = str(error)
+        metrics.ENVELOPES.inc()
+        waiting.append(PendingDelivery(delivery, commands, self._clock.monotonic_s(), refused))
+        self.wake.set()
+
+    def nudge(self) -> None:
+        """Transit rows of other partitions may wait, if there are any."""
+        self.is_nudged = self._partitions > 1
+        self.wake.set()
+
+    def channel_lost(self, partition: Partition) -> None:
+        """What waits came over a channel that is gone: it will be delivered again."""
+        if partition in self._waiting:
+            self._waiting[partition].clear()
+
+    # What the commit loop calls.
+
+    def has_work(self, partitions: Iterable[Partition]) -> bool:
+        """Whether anything waits for one of these partitions."""
+        return any(self._waiting.get(partition) for partition in partitions)
+
+    def take(self, partitions: Iterable[Partition], commands_max: int, *, split: bool) -> list[PendingDelivery]:
+        """What waits for these partitions, in order: up to `commands_max` commands, or one envelope if that is larger.
+
+        With `split` the bound holds to the command.
+        """
+        taken: list[PendingDelivery] = []
+        room = commands_max
+        for partition in partitions:
+            waiting = self._waiting.get(partition)
+            while waiting and room > 0 and (len(waiting[0].commands) <= room or not taken or split):
+                pending = waiting.popleft()
+                if split and len(pending.commands) > room:
+                    pending, rest = pending.split(room)
+                    waiting.appendleft(rest)
+                taken.append(pending)
+                room -= max(1, len(pending.commands))
+        return taken
+
+    def put_back(self, taken: Iterable[PendingDelivery]) -> None:
+        """Puts deliveries back to where they were taken from, in the order in which they were taken.
+
+        Those of partitions that were closed meanwhile are dropped.
+        """
+        for pending in reversed(list(taken)):
+            waiting = self._waiting.get(pending.delivery.partition)
+            if waiting is not None:
+                waiting.appendleft(pending)
+
+    def oldest_s(self) -> float | None:
+        """When the oldest waiting delivery came, in monotonic seconds."""
+        return min((waiting[0].since_s for waiting in self._waiting.values() if waiting), default=None)
+
+    def _read(self, delivery: Delivery) -> Sequence[Command]:
+        """The commands of an envelope, in order. Raises EnvelopeRefused."""
+        if delivery.kind != ENVELOPE_KIND:
+            raise EnvelopeRefused(f"unknown kind {delivery.kind!r}")
+        if not is_signed(self._mac_key, delivery.body, delivery.mac):
+            raise EnvelopeRefused("the signature does not verify")
+        try:
+            commands = CommandEnvelope.model_validate_json(delivery.body).commands
+        except ValidationError as error:
+            faults = error.errors(include_input=False, include_url=False)
+            raise EnvelopeRefused(f"not an envelope: {faults[:3]}") from error
+        for command in commands:
+            account = deciding_account(command)
+            if account is not None and partition_of(account, self._partitions) != delivery.partition:
+                raise EnvelopeRefused(f"command {command.id} belongs to another partition than its queue")
+        return commands

@@ -1,0 +1,169 @@
+"""Which partitions this worker owns: leases by the database's clock, shared out evenly among the workers alive."""
+
+import asyncio
+
+import structlog
+
+from services.ledger_worker import metrics
+from services.ledger_worker.engine.commit_loop import CommitLoop
+from services.ledger_worker.engine.intake import Inbox
+from services.ledger_worker.ports import Clock, Lease, Store, StoreFault
+from shared.domain.ids import Partition
+
+log = structlog.get_logger()
+
+
+def fair_share(owner: str, alive: list[str], partitions: int) -> int:
+    """How many partitions `owner` should have: P divided among the living, the rest to the first of them by id.
+
+    `ceil(P / N)` for all would leave the last worker with nothing (P = 4, N = 3: 2, 2, 0). This gives 2, 1, 1.
+    """
+    if owner not in alive:
+        return 0
+    return partitions // len(alive) + (alive.index(owner) < partitions % len(alive))
+
+
+class LeaseKeeper:
+    """Renews, takes and gives back leases. One that has expired on the worker's own clock is abandoned at once."""
+
+    def __init__(
+        self,
+        owner: str,
+        store: Store,
+        loop: CommitLoop,
+        inbox: Inbox,
+        clock: Clock,
+        *,
+        partitions: int,
+        ttl_s: float,
+        renew_s: float,
+    ) -> None:
+        self._owner = owner
+        self._store = store
+        self._loop = loop
+        self._inbox = inbox
+        self._clock = clock
+        self._partitions = partitions
+        self._ttl_s = ttl_s
+        self._renew_s = renew_s
+        self._valid_until_s: dict[Partition, float] = {}
+        self._connected_s = clock.monotonic_s()
+        self.last_tick_s: float | None = None
+
+    async def run(self) -> None:
+        """Ticks until cancelled, and meanwhile watches the own clock, also when the database does not answer."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._tick_for_ever(), name="lease ticks")
+            group.create_task(self._watch_for_ever(), name="lease watch")
+
+    async def stop(self) -> None:
+        """Gives everything back cleanly: finish, acknowledge, close, release, leave."""
+        async with asyncio.TaskGroup() as group:
+            for lease in self._loop.leases():
+                group.create_task(self._give_back(lease), name=f"give back {lease.partition}")
+        try:
+            await self._store.leave()
+        except StoreFault as fault:
+            log.warning("lease.leave_failed", fault=str(fault))
+
+    async def _tick_for_ever(self) -> None:
+        while True:
+            try:
+                await self._tick()
+                self.last_tick_s = self._clock.monotonic_s()
+            except StoreFault as fault:
+                log.warning("lease.tick_failed", fault=str(fault))
+            await self._clock.sleep(self._renew_s)
+
+    async def _watch_for_ever(self) -> None:
+        while True:
+            now = self._clock.monotonic_s()
+            async with asyncio.TaskGroup() as group:
+                # All at once: each has a channel to close, and a broker may take its time.
+                for partition in [partition for partition, until in self._valid_until_s.items() if until <= now]:
+                    group.create_task(self._lose(partition, "expired"), name=f"lose {partition}")
+            await self._clock.sleep(self._renew_s / 4)
+
+    async def _tick(self) -> None:
+        if not self._had_broker():
+            await self._sit_out()
+            return
+        # A worker counts as alive for as long as its leases would last.
+        alive = await self._store.heartbeat(self._ttl_s)
+        await self._renew()
+        share = fair_share(self._owner, alive, self._partitions)
+        held = self._loop.leases()
+        for lease in held[share:]:
+            await self._give_back(lease)
+        for _ in range(share - len(held)):
+            if not await self._acquire():
+                # The row of an expired lease may be locked by a stopped worker inside its COPY: no server time-out
+                # acts there.
+                freed = await self._store.free_stuck()
+                if freed:
+                    log.warning("lease.backends_ended", count=freed)
+                break
+        if len(self._loop.leases()) < self._partitions:
+            # Another worker's nudge may have been lost.
+            self._inbox.nudge()
+        metrics.PARTITIONS_OWNED.set(len(self._loop.leases()))
+
+    async def _renew(self) -> None:
+        leases = self._loop.leases()
+        if not leases:
+            return
+        began_s = self._clock.monotonic_s()
+        renewed = await self._store.renew(leases, self._ttl_s)
+        held = {lease.partition: lease for lease in self._loop.leases()}
+        for lease in leases:
+            if lease.partition in renewed and lease.partition in held:
+                self._valid_until_s[lease.partition] = began_s + self._ttl_s
+            # An epoch that this worker raised meanwhile is no loss: the next renewal carries it.
+            elif held.get(lease.partition) == lease:
+                await self._lose(lease.partition, "taken")
+
+    def _had_broker(self) -> bool:
+        """Whether the worker was connected to the broker within the time of a lease."""
+        now_s = self._clock.monotonic_s()
+        if self._loop.is_connected():
+            self._connected_s = now_s
+        return now_s - self._connected_s <= self._ttl_s
+
+    async def _sit_out(self) -> None:
+        """Leaves the partitions to workers that have a broker, and counts again once it has one."""
+        for lease in self._loop.leases():
+            log.warning("lease.no_broker", partition=lease.partition)
+            await self._give_back(lease)
+        await self._store.leave()
+
+    async def _acquire(self) -> bool:
+        began_s = self._clock.monotonic_s()
+        lease = await self._store.acquire(self._ttl_s)
+        if lease is None:
+            return False
+        try:
+            await self._loop.add(lease)
+        except StoreFault:
+            # Otherwise nobody would serve it until the lease expires.
+            await self._store.release([lease])
+            raise
+        self._valid_until_s[lease.partition] = began_s + self._ttl_s
+        metrics.LEASE_CHANGES.labels("taken").inc()
+        log.info("lease.taken", partition=lease.partition, epoch=lease.epoch)
+        return True
+
+    async def _give_back(self, lease: Lease) -> None:
+        await self._loop.give_back(lease.partition)
+        self._valid_until_s.pop(lease.partition, None)
+        metrics.LEASE_CHANGES.labels("given_back").inc()
+        log.info("lease.given_back", partition=lease.partition, epoch=lease.epoch)
+        try:
+            await self._store.release([lease])
+        except StoreFault as fault:
+            log.warning("lease.release_failed", partition=lease.partition, fault=str(fault))
+
+    async def _lose(self, partition: Partition, reason: str) -> None:
+        self._valid_until_s.pop(partition, None)
+        metrics.LEASE_CHANGES.labels("lost").inc()
+        log.warning("lease.lost", partition=partition, reason=reason)
+        await self._loop.abandon(partition)

@@ -1,0 +1,161 @@
+"""What leaves the worker once a group is in the journal: replies, dead letters, acknowledgements, nudges and events."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import structlog
+
+from services.ledger_worker import metrics
+from services.ledger_worker.core.batch import OperationRow
+from services.ledger_worker.core.outcomes import Decision
+from services.ledger_worker.core.transit import LandedCredit
+from services.ledger_worker.engine.group import CommitGroup
+from services.ledger_worker.engine.intake import Inbox, PendingDelivery
+from services.ledger_worker.engine.ownership import OwnedPartitions
+from services.ledger_worker.ports import Clock, Consumer, Publisher
+from shared.broker.channels import PublishFailed
+from shared.domain.ids import Partition
+from shared.messages import BatchEvent, EventOutcome, Outcome, Reply, Settled
+from shared.runtime.fault_points import FaultPoint, fault_point
+from shared.runtime.retry import backoff_s
+
+log = structlog.get_logger()
+
+
+class PostCommit:
+    """Nothing here may be called before the commit of everything that the group was decided on.
+
+    `recorded_at_us`: when each of the group's batches was recorded, in microseconds since 1970 UTC.
+    """
+
+    def __init__(
+        self, owned: OwnedPartitions, inbox: Inbox, consumer: Consumer, publisher: Publisher, clock: Clock
+    ) -> None:
+        self._owned = owned
+        self._inbox = inbox
+        self._consumer = consumer
+        self._publisher = publisher
+        self._clock = clock
+
+    async def reply(self, group: CommitGroup, recorded_at_us: Mapping[Partition, int]) -> None:
+        """Comes first, since clients wait. A reply that is lost stands in the journal."""
+        for reply_to, reply in _replies(group, recorded_at_us).items():
+            await self._publisher.reply(reply_to, reply)
+        fault_point(FaultPoint.WORKER_AFTER_ANSWER)
+
+    async def finish(self, group: CommitGroup, recorded_at_us: Mapping[Partition, int]) -> None:
+        """All the rest. A delivery is acknowledged once its dead letter, if it needs one, is confirmed."""
+        for pending in group.deliveries:
+            if pending.refused is not None:
+                await self._dead_letter(pending, pending.refused, "unreadable")
+        for pending, reason in group.poisoned:
+            await self._dead_letter(pending, reason, "poison", is_only_copy=True)
+        for pending in group.deliveries:
+            # A delivery of a partition that was given up since is the next owner's to acknowledge.
+            if pending.is_last_part and pending.delivery.partition in self._owned.states:
+                self._consumer.acknowledge(pending.delivery)
+        for batch in group.sealed:
+            for destination in batch.transit_to:
+                if destination in self._owned.states:
+                    self._inbox.nudge()
+                else:
+                    await self._publisher.nudge(batch.partition, destination)
+            event = _event(batch.batch, recorded_at_us[batch.partition], batch.operations)
+            self._publisher.announce(batch.partition, event)
+        _count(group)
+
+    async def _dead_letter(
+        self,
+        pending: PendingDelivery,
+        reason: str,
+        label: Literal["unreadable", "poison"],
+        *,
+        is_only_copy: bool = False,
+    ) -> None:
+        """Publishes a dead letter, and tries until it is confirmed.
+
+        A partition's next owner does this for what it gets delivered again. It would not for a poison command, which
+        has an outcome by now: that only copy is tried once in any case.
+        """
+        attempt = 0
+        while (is_only_copy and attempt == 0) or pending.delivery.partition in self._owned.states:
+            try:
+                await self._publisher.dead_letter(pending.delivery, reason)
+            except PublishFailed as fault:
+                log.warning("dead_letter.failed", fault=repr(fault), attempt=attempt)
+                await self._clock.sleep(backoff_s(attempt))
+                attempt += 1
+            else:
+                log.error("message.dead_lettered", partition=pending.delivery.partition, reason=reason)
+                metrics.DEAD_LETTERS.labels(label).inc()
+                return
+
+
+def _replies(group: CommitGroup, recorded_at_us: Mapping[Partition, int]) -> dict[str, Reply]:
+    """Reply queue → the one reply to it."""
+    outcomes: dict[str, list[Outcome]] = {}
+    settled: dict[str, list[Settled]] = {}
+    for partition, reply_to, decision in group.decisions:
+        if reply_to is not None:
+            outcomes.setdefault(reply_to, []).append(_outcome(decision, recorded_at_us.get(partition, 0)))
+    for partition, landed in group.landed:
+        if landed.credit.reply_to is not None:
+            settled.setdefault(landed.credit.reply_to, []).append(_settled(partition, landed))
+    return {
+        reply_to: Reply(outcomes=tuple(outcomes.get(reply_to, ())), settled=tuple(settled.get(reply_to, ())))
+        for reply_to in outcomes.keys() | settled.keys()
+    }
+
+
+def _outcome(decision: Decision, recorded_at_us: int) -> Outcome:
+    return Outcome(
+        id=decision.id,
+        fingerprint=decision.fingerprint,
+        status="posted" if decision.code is None else "rejected",
+        code=decision.code,
+        replayed=decision.replayed,
+        recorded_at_us=0 if decision.replayed else recorded_at_us,
+        balances=dict(decision.balances),
+        legs=decision.legs,
+        available=decision.available,
+        required=decision.required,
+    )
+
+
+def _settled(partition: Partition, landed: LandedCredit) -> Settled:
+    return Settled(
+        id=landed.credit.operation,
+        partition=int(partition),
+        account=landed.credit.account,
+        balance=landed.balance,
+        returned=landed.is_returned,
+    )
+
+
+def _event(batch: int, recorded_at_us: int, rows: Sequence[OperationRow]) -> BatchEvent:
+    outcomes = tuple(
+        EventOutcome(
+            id=row.id,
+            kind=row.kind,
+            status="posted" if row.code is None else "rejected",
+            code=row.code,
+            accounts=row.accounts,
+        )
+        for row in rows
+    )
+    return BatchEvent(batch=batch, recorded_at_us=recorded_at_us, outcomes=outcomes)
+
+
+def _count(group: CommitGroup) -> None:
+    codes: Counter[str] = Counter()
+    for _, _, decision in group.decisions:
+        if decision.replayed:
+            metrics.DUPLICATES.labels("repeat").inc()
+            continue
+        codes[decision.code or "posted"] += 1
+        if decision.code is not None:
+            log.info("command.rejected", operation_id=decision.id, code=decision.code)
+    for code, count in codes.items():
+        metrics.COMMANDS.labels(code).inc(count)
+    log.debug("batch.committed", commands=len(group.decisions), batches=len(group.sealed))

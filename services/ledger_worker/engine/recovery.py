@@ -1,0 +1,150 @@
+"""After a fault of the store: whose error it is, what follows from it, and the journal read anew."""
+
+from collections.abc import Iterable
+
+import structlog
+
+from services.ledger_worker import metrics
+from services.ledger_worker.engine.apply import Prefetch
+from services.ledger_worker.engine.group import CommitGroup
+from services.ledger_worker.engine.intake import Inbox
+from services.ledger_worker.engine.ownership import OwnedPartitions
+from services.ledger_worker.engine.poison import PoisonIsolation
+from services.ledger_worker.engine.transit_in import TransitIn
+from services.ledger_worker.ports import (
+    Clock,
+    CommitUnknown,
+    DecideAgain,
+    Fenced,
+    Lease,
+    RepeatFound,
+    Store,
+    StoreFault,
+)
+from shared.runtime.retry import backoff_s
+
+log = structlog.get_logger()
+
+
+class Recovery:
+    """Works while nothing is decided and nothing is being committed.
+
+    `is_active`: something has failed, and no commit since has set everything back to normal.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        inbox: Inbox,
+        owned: OwnedPartitions,
+        prefetch: Prefetch,
+        transit_in: TransitIn,
+        poison: PoisonIsolation,
+        *,
+        lease_ttl_s: float,
+    ) -> None:
+        self.is_active = False
+        self._store = store
+        self._clock = clock
+        self._inbox = inbox
+        self._owned = owned
+        self._prefetch = prefetch
+        self._transit_in = transit_in
+        self._poison = poison
+        self._lease_ttl_s = lease_ttl_s
+        self._attempt = 0
+
+    def ease(self, decided: Iterable[str]) -> None:
+        """A group with these commands was committed: the bounds that the fault had narrowed grow back."""
+        self._attempt = 0
+        self._transit_in.ease()
+        self._poison.ease(decided)
+        self.is_active = self._poison.is_active or self._transit_in.is_alone
+
+    async def treat(self, fault: StoreFault, failed: CommitGroup) -> list[Lease]:
+        """Draws the consequence of a fault. Returns the leases that another worker has taken by now.
+
+        `failed`: the group whose commit ended in the fault; empty when something else did.
+        """
+        self.is_active = True
+        if isinstance(fault, DecideAgain):
+            return []
+        log.warning(
+            "commit.failed",
+            fault=type(fault).__name__,
+            detail=str(fault)[:500],
+            commands=len(failed.decisions),
+            attempt=self._attempt,
+        )
+        metrics.COMMIT_FAULTS.labels(type(fault).__name__).inc()
+        if isinstance(fault, Fenced):
+            metrics.FENCED.inc()
+            return await self._lost()
+        if self._poison.is_commands_fault(fault) and (failed.sealed or failed.deliveries):
+            self._narrow(fault, failed)
+        elif not isinstance(fault, CommitUnknown | RepeatFound):
+            await self._pause()
+        return []
+
+    async def read_journal(self, fault: StoreFault) -> list[Lease]:
+        """Reads every partition's place in the journal anew, however long the database is away.
+
+        Returns the leases that another worker has taken by now.
+        """
+        while True:
+            try:
+                lost: list[Lease] = []
+                if isinstance(fault, CommitUnknown) and self._owned.leases:
+                    lost = await self._raise_epochs()
+                await self._read()
+            except StoreFault as again:
+                log.warning("store.unavailable", fault=str(again), attempt=self._attempt)
+                await self._pause()
+            else:
+                return lost
+
+    def _narrow(self, fault: StoreFault, failed: CommitGroup) -> None:
+        commands = [command for pending in failed.deliveries for command in pending.commands]
+        if failed.transit_rows:
+            # A transit row may be at fault as well: the rows go first, alone.
+            self._transit_in.suspect(failed.transit_rows, had_commands=bool(commands))
+        elif commands:
+            self._poison.narrow(fault, commands)
+
+    async def _lost(self) -> list[Lease]:
+        leases = list(self._owned.leases.values())
+        try:
+            held = await self._store.renew(leases, self._lease_ttl_s)
+        except StoreFault:
+            return []
+        return [lease for lease in leases if lease.partition not in held]
+
+    async def _raise_epochs(self) -> list[Lease]:
+        """Waits for the old backend and fences it off: from here on the journal says what became of the commit."""
+        leases = list(self._owned.leases.values())
+        raised = await self._store.raise_epochs(leases)
+        for lease in raised:
+            # A partition that was taken again meanwhile is held under the newer of both epochs.
+            held = self._owned.leases.get(lease.partition)
+            if held is not None and held.epoch < lease.epoch:
+                self._owned.leases[lease.partition] = lease
+        metrics.UNKNOWN_RESOLVED.inc()
+        kept = {lease.partition for lease in raised}
+        return [lease for lease in leases if lease.partition not in kept]
+
+    async def _read(self) -> None:
+        self._owned.ledger.recent.clear()  # some of it rests on decisions that were dropped
+        seen = dict(self._owned.states)
+        if seen:
+            # A repeat may have been the fault, and what was in the failed group may be in the journal.
+            self._prefetch.look_up_ids()
+        heads = await self._store.heads(list(seen))
+        await self._prefetch.assets()
+        self._owned.restart(heads, seen)
+        self._inbox.nudge()
+
+    async def _pause(self) -> None:
+        self.is_active = True
+        await self._clock.sleep(backoff_s(self._attempt))
+        self._attempt += 1

@@ -1,0 +1,139 @@
+"""Takes in the credits that other partitions have sent, as they stand in the journal."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import structlog
+
+from services.ledger_worker import metrics
+from services.ledger_worker.core.state import PartitionState
+from services.ledger_worker.core.transit import (
+    landing_accounts,
+    take_in,
+    take_in_to_suspense,
+    transit_accounts,
+)
+from services.ledger_worker.engine.apply import Prefetch
+from services.ledger_worker.engine.group import CommitGroup
+from services.ledger_worker.engine.intake import Inbox
+from services.ledger_worker.engine.ownership import OwnedPartitions
+from services.ledger_worker.ports import DecideAgain, Store, TransitRow
+from shared.domain.ids import Partition, system_account
+from shared.domain.lifecycle import InvariantBroken
+from shared.journal.transit import TransitCredit, TransitRowError, decode_credits
+
+log = structlog.get_logger()
+
+ROWS_PER_COMMIT_MAX: Final = 500
+CREDITS_PER_COMMIT_MAX: Final = 4_000
+
+
+class TransitIn:
+    """Rows are read when the inbox was nudged, and go into the open batches before these are sealed.
+
+    `is_alone`: a commit with transit rows was refused, so rows are committed without commands until one succeeds.
+    """
+
+    def __init__(self, store: Store, inbox: Inbox, owned: OwnedPartitions, prefetch: Prefetch) -> None:
+        self._store = store
+        self._inbox = inbox
+        self._owned = owned
+        self._prefetch = prefetch
+        self._rows_max = ROWS_PER_COMMIT_MAX
+        # Rows that made the worker raise, or that the database refused to see landed.
+        self._set_aside: set[TransitRow] = set()
+        self.is_alone = False
+
+    def suspect(self, rows: Sequence[TransitRow], *, had_commands: bool) -> None:
+        """The commit that took these rows in was refused. Without commands in it, one of the rows is at fault."""
+        self.is_alone = True
+        if not had_commands and len(rows) == 1:
+            self._set_aside.add(rows[0])
+        elif not had_commands:
+            self._rows_max = max(1, len(rows) // 4)
+
+    def ease(self) -> None:
+        """A group was committed."""
+        self._rows_max = min(ROWS_PER_COMMIT_MAX, self._rows_max * 2)
+        self.is_alone = self._rows_max < ROWS_PER_COMMIT_MAX
+
+    async def take_in(self, group: CommitGroup) -> None:
+        """Takes waiting rows into the open batches, and loads the transit accounts that these batches will change.
+
+        No commit may be in flight: every row that this worker wrote before must be in the journal.
+        """
+        if self._inbox.is_nudged and self._owned.states:
+            await self._take_in_waiting(group)
+        if not group.transit_rows:
+            self.is_alone = False
+        for partition in list(self._owned.states.values()):
+            await self._prefetch.accounts(partition, transit_accounts(partition))
+
+    async def _take_in_waiting(self, group: CommitGroup) -> None:
+        self._inbox.is_nudged = False
+        # A partition that is being given back takes nothing more in: its next owner will.
+        cursors = [
+            (partition.partition, Partition(source), partition.cursors.get(Partition(source), 0))
+            for partition in self._owned.states.values()
+            if not partition.is_draining
+            for source in range(self._owned.ledger.partitions)
+            if source != partition.partition
+        ]
+        rows = await self._store.pending_transit(cursors, self._rows_max)
+        credits = 0
+        for row in rows:
+            if credits >= CREDITS_PER_COMMIT_MAX:
+                self._inbox.is_nudged = True
+                break
+            credits += await self._take_in_row(group, row)
+        if len(rows) >= self._rows_max:
+            self._inbox.is_nudged = True
+
+    async def _take_in_row(self, group: CommitGroup, row: TransitRow) -> int:
+        """Returns how many credits were taken in."""
+        partition = self._owned.states.get(row.destination)
+        if partition is None:
+            return 0
+        group.transit_rows.append(row)
+        try:
+            if row in self._set_aside:
+                raise TransitRowError("it was set aside")
+            credits = decode_credits(row.credits)
+            await self._prefetch.accounts(partition, landing_accounts(partition, credits))
+            _check(partition, credits)
+        except (TransitRowError, InvariantBroken) as error:
+            await self._take_in_to_suspense(partition, row, error)
+            return 1
+        try:
+            landed = take_in(partition, row.source, row.batch, credits)
+        except InvariantBroken:
+            raise
+        except Exception as error:
+            # The partition may be half changed: drop what is not committed, and try again with this row set aside.
+            self._set_aside.add(row)
+            log.exception("transit.poisoned", source=row.source, batch=row.batch, destination=row.destination)
+            raise DecideAgain("a transit row made the core raise") from error
+        group.landed += [(partition.partition, each) for each in landed]
+        metrics.RETURNED.inc(sum(each.is_returned for each in landed))
+        metrics.TRANSIT_LEGS.inc(len(credits))
+        return len(credits)
+
+    async def _take_in_to_suspense(self, partition: PartitionState, row: TransitRow, error: Exception) -> None:
+        log.error("transit.unreadable", source=row.source, batch=row.batch, destination=row.destination, exc_info=error)
+        totals = await self._store.transit_totals(row)
+        await self._prefetch.accounts(
+            partition, [system_account("suspense", asset, partition.partition) for asset, _ in totals]
+        )
+        take_in_to_suspense(partition, row.source, row.batch, totals)
+        metrics.DEAD_LETTERS.labels("transit").inc()
+
+
+def _check(partition: PartitionState, credits: Sequence[TransitCredit]) -> None:
+    for credit in credits:
+        account = partition.account(credit.account)
+        if account is None:
+            raise InvariantBroken(
+                f"credit to {credit.account}, which does not exist in partition {partition.partition}"
+            )
+        if account.asset != credit.asset or credit.amount <= 0:
+            raise InvariantBroken(f"credit of {credit.amount} {credit.asset} to {credit.account}")

@@ -1,0 +1,88 @@
+"""The content of a transit row: the credits of one source batch for one destination partition."""
+
+import json
+from collections.abc import Sequence
+from typing import Literal
+
+from shared.domain.ids import AccountId, AssetCode, CommandId, Partition, derived_id
+from shared.domain.values import value
+from shared.runtime.compact_json import compact_json
+
+VERSION = 1
+RETURN_KIND = "return.v1"
+# Of an operation that no client sent.
+RETURN_FINGERPRINT = "0" * 31 + "1"
+
+
+class TransitRowError(ValueError):
+    """The row is not one that this version wrote."""
+
+
+@value
+class TransitCredit:
+    """One credit on its way.
+
+    `operation` is the one that debited `source`, or the return of a credit that could not land.
+    """
+
+    operation: str
+    account: AccountId
+    asset: AssetCode
+    amount: int  # minor units, > 0
+    source: AccountId
+    kind: Literal["credit", "return"]
+    principal: str
+    admin: bool
+    reply_to: str | None
+
+
+def return_id(operation: str, destination: Partition) -> str:
+    """The id of the operation that gives back a credit of `operation` which could not land in that partition."""
+    return derived_id(CommandId(operation), f"return:{destination}")
+
+
+def encode_credits(credits: Sequence[TransitCredit]) -> str:
+    """Compact JSON; reply addresses stand once."""
+    replies: dict[str, int] = {}
+    rows: list[list[str | int]] = []
+    for credit in credits:
+        reply = -1 if credit.reply_to is None else replies.setdefault(credit.reply_to, len(replies))
+        rows.append(
+            [
+                credit.operation,
+                credit.account,
+                credit.asset,
+                str(credit.amount),
+                credit.source,
+                credit.kind,
+                credit.principal,
+                int(credit.admin),
+                reply,
+            ]
+        )
+    return compact_json({"v": VERSION, "replies": list(replies), "credits": rows}).decode()
+
+
+def decode_credits(text: str) -> list[TransitCredit]:
+    """The credits in the order of their debits. Raises TransitRowError."""
+    try:
+        row = json.loads(text)
+        if row["v"] != VERSION:
+            raise TransitRowError(f"version {row['v']}")
+        replies = row["replies"]
+        return [
+            TransitCredit(
+                str(operation),
+                AccountId(account),
+                AssetCode(asset),
+                int(amount),
+                AccountId(source),
+                kind,
+                str(principal),
+                bool(admin),
+                None if reply < 0 else str(replies[reply]),
+            )
+            for operation, account, asset, amount, source, kind, principal, admin, reply in row["credits"]
+        ]
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise TransitRowError(repr(error)) from error

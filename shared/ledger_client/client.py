@@ -1,0 +1,226 @@
+"""The ledger client: gateway, deposit poller and distributor send their commands with it, and hear the outcomes.
+
+A command ends in one of three ways: with its result; with NotPublished, QueueFull or Unroutable, which certainly had no
+effect; or with PublishUnknown, whose outcome stands in the journal, now or later, and which `operation.cancel` ends.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+import structlog
+
+from shared.broker.channels import (
+    BROKER_FAULTS,
+    Channel,
+    Connection,
+    NotPublished,
+    OutgoingMessage,
+    PublishFailed,
+    QueueFull,
+    consume_exclusive_queue,
+    open_channel,
+    ping,
+    publish,
+)
+from shared.broker.connection import ManagedConnection
+from shared.domain.ids import Partition, subkey
+from shared.ledger_client.pending import CommandResult, PendingCommand, PendingCommands
+from shared.ledger_client.send_queue import SendQueue
+from shared.messages import Command, MixCreate, MixMessage, Reply, topology
+from shared.messages.base import ENVELOPE_BYTES_MAX
+from shared.messages.envelopes import ENVELOPE_KIND, MAC_HEADER, envelope_body, sign
+from shared.runtime.fault_points import FaultPoint, fault_point
+
+log = structlog.get_logger()
+
+PENDING_MAX: Final = 20_000
+MIX_KIND: Final = "mix.v1"
+
+
+class LedgerClient:
+    """Publishes over one connection and hears replies over another: a blocked connection would hold back replies."""
+
+    def __init__(self, amqp_url: str, *, partitions: int, secret: str, name: str) -> None:
+        self.partitions = partitions
+        self.envelopes_confirmed = 0
+        self._mac_key = subkey(secret, "envelope")
+        self._pending = PendingCommands()
+        self._queues = [SendQueue(Partition(partition)) for partition in range(partitions)]
+        self._orders: asyncio.Queue[PendingCommand] = asyncio.Queue()
+        self._channel: Channel | None = None
+        self._reply_to: str | None = None
+        self._publishing = ManagedConnection(
+            amqp_url, name=f"{name}.commands", opened=self._open_publishing, lost=self._lose_publishing
+        )
+        self._replying = ManagedConnection(
+            amqp_url, name=f"{name}.replies", opened=self._open_replying, lost=self._lose_replying
+        )
+
+    async def run(self) -> None:
+        """Keeps the connections and sends until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._publishing.run(), name="commands connection")
+            group.create_task(self._replying.run(), name="replies connection")
+            group.create_task(self._pending.run(), name="outcomes")
+            group.create_task(self._send_orders(), name="orders")
+            for queue in self._queues:
+                group.create_task(self._send_envelopes(queue), name=f"envelopes of partition {queue.partition}")
+
+    def is_ready(self) -> bool:
+        """True when both connections are open and the broker takes publishes."""
+        return self._publishing.is_writable() and self._replying.current is not None and self._reply_to is not None
+
+    async def ping_broker(self) -> None:
+        """Returns once the broker has answered on both connections, and still has the reply queue.
+
+        Raises NotPublished. Waits without a bound.
+        """
+        publishing, replying = self._publishing.current, self._replying.current
+        if not self.is_ready() or publishing is None or replying is None:
+            raise NotPublished("the broker is not connected or blocks publishers")
+        try:
+            await ping(publishing)
+            await ping(replying, queue=self._reply_to)
+        except BROKER_FAULTS as fault:
+            raise NotPublished(repr(fault)) from fault
+
+    @property
+    def outcomes_unmatched(self) -> int:
+        """Outcomes that nobody waited for."""
+        return self._pending.outcomes_unmatched
+
+    @property
+    def commands_pending(self) -> int:
+        """Commands that somebody waits for."""
+        return self._pending.count
+
+    def send(self, command: Command, partition: Partition) -> PendingCommand:
+        """Queues the command for its partition. Raises NotPublished (no broker) or QueueFull (too many pending).
+
+        The same command, by id and fingerprint, joins the first one while that is undecided. Follow with `result`.
+        """
+        pending, is_new = self._join(command)
+        if is_new:
+            self._queues[partition].add(pending)
+        return pending
+
+    def send_order(self, order: MixCreate) -> PendingCommand:
+        """As `send`, for an order for the mixer: the deposit poller decides it and replies as a worker does."""
+        pending, is_new = self._join(order)
+        if is_new:
+            self._orders.put_nowait(pending)
+        return pending
+
+    async def result(self, pending: PendingCommand, timeout_s: float) -> CommandResult | None:
+        """Waits at most `timeout_s` for the outcome and for the credits in other partitions.
+
+        None when the time is up; `pending.outcome` may hold the outcome nevertheless. Raises NotPublished, QueueFull or
+        Unroutable (no effect), or PublishUnknown.
+        """
+        try:
+            await pending.wait(timeout_s)
+        finally:
+            if not pending.waiters:
+                self._pending.forget(pending)
+        if pending.fault is not None and pending.outcome is None:
+            raise pending.fault.with_traceback(None)  # several may raise the same one
+        return None if pending.outcome is None else CommandResult(pending.outcome, pending.settled)
+
+    async def call(self, command: Command, partition: Partition, timeout_s: float) -> CommandResult | None:
+        """`send` and `result` in one."""
+        return await self.result(self.send(command, partition), timeout_s)
+
+    def _join(self, command: Command | MixCreate) -> tuple[PendingCommand, bool]:
+        """The pending command, and whether it is new."""
+        known = self._pending.find(command)
+        if known is not None:
+            return known, False
+        if self._pending.count >= PENDING_MAX:
+            raise QueueFull("too many commands are pending")
+        if self._channel is None or self._reply_to is None:
+            raise NotPublished("the broker is not connected")
+        pending = PendingCommand(command)
+        self._pending.add(pending)
+        return pending, True
+
+    async def _send_envelopes(self, queue: SendQueue) -> None:
+        """One publish at a time, confirmed before the next begins: so the queue has them in this order."""
+        while True:
+            await queue.ready.wait()
+            envelope = queue.take()
+            fault_point(FaultPoint.GATEWAY_BEFORE_PUBLISH)
+            if await self._publish_commands(queue.partition, envelope.commands):
+                queue.confirmed(envelope)
+            else:
+                queue.end(envelope)
+
+    async def _publish_commands(self, partition: Partition, commands: Sequence[PendingCommand]) -> bool:
+        """Publishes commands as one message, or as several if that is too large. True if the last is confirmed."""
+        body = envelope_body([pending.command for pending in commands if not isinstance(pending.command, MixCreate)])
+        if len(body) > ENVELOPE_BYTES_MAX and len(commands) > 1:
+            middle = len(commands) // 2
+            await self._publish_commands(partition, commands[:middle])
+            return await self._publish_commands(partition, commands[middle:])
+        headers = {"p": int(partition), "n": len(commands)}
+        is_confirmed = await self._publish(
+            topology.COMMANDS, topology.PARTITION_KEYS[partition], ENVELOPE_KIND, body, headers, commands
+        )
+        self.envelopes_confirmed += is_confirmed
+        return is_confirmed
+
+    async def _send_orders(self) -> None:
+        while True:
+            pending = await self._orders.get()
+            body = MixMessage.model_validate({"order": pending.command}).model_dump_json().encode()
+            await self._publish(topology.MIXER, topology.MIX_KEY, MIX_KIND, body, {}, [pending])
+
+    async def _publish(
+        self,
+        exchange: str,
+        key: str,
+        kind: str,
+        body: bytes,
+        headers: dict[str, int],
+        commands: Sequence[PendingCommand],
+    ) -> bool:
+        """Publishes one signed message. Unless the broker confirms it, those who wait for its commands hear why."""
+        signed = {MAC_HEADER: sign(self._mac_key, body), **headers}
+        message = OutgoingMessage(exchange, key, body, kind, reply_to=self._reply_to, headers=signed)
+        try:
+            await publish(self._channel, message)
+        except PublishFailed as fault:
+            log.warning("publish.failed", key=key, commands=len(commands), fault=repr(fault))
+            for pending in commands:
+                self._fail(pending, fault)
+            return False
+        fault_point(FaultPoint.GATEWAY_AFTER_CONFIRM)
+        return True
+
+    def _fail(self, pending: PendingCommand, fault: PublishFailed) -> None:
+        pending.fault = fault
+        pending.wake()
+        if pending.outcome is None:  # else credits may still be told of as settled
+            self._pending.forget(pending)
+
+    def _receive(self, body: bytes) -> None:
+        """Lets the next envelopes leave before those are woken who wait for outcomes."""
+        reply = Reply.model_validate_json(body)
+        outcomes = {(outcome.id, outcome.fingerprint) for outcome in reply.outcomes}
+        for queue in self._queues:
+            queue.answered(outcomes)
+        self._pending.receive(reply)
+
+    async def _open_publishing(self, connection: Connection) -> Sequence[Channel]:
+        self._channel = await open_channel(connection, confirmed=True)
+        return [self._channel]
+
+    def _lose_publishing(self) -> None:
+        self._channel = None
+
+    async def _open_replying(self, connection: Connection) -> Sequence[Channel]:
+        channel, self._reply_to = await consume_exclusive_queue(connection, self._receive)
+        return [channel]
+
+    def _lose_replying(self) -> None:
+        self._reply_to = None

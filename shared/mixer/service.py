@@ -1,0 +1,127 @@
+"""How both services of the mixer run: connections, tasks, gauges, readiness, and a clean stop."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import structlog
+
+from shared.database import postgres
+from shared.database.durability import read_ledger_constants
+from shared.ledger_client.client import LedgerClient
+from shared.mixer.jobcoin import JobcoinNetwork, open_network
+from shared.mixer.settings import MixerSettings
+from shared.runtime.logs import configure_logs
+from shared.runtime.service import run_service, serve_metrics, until_stop
+
+log = structlog.get_logger()
+
+GAUGES_S: Final = 5.0
+DRAIN_S: Final = 5.0
+PING = "SELECT 1"
+
+
+class BackgroundWork(Protocol):
+    """Work that goes on until it is cancelled."""
+
+    async def run(self) -> None:
+        """Works until cancelled."""
+
+
+class BrokerConsumer(BackgroundWork, Protocol):
+    """Consumes messages."""
+
+    def is_ready(self) -> bool:
+        """True while it is connected."""
+        ...
+
+
+class MixerLoop(BackgroundWork, Protocol):
+    """See StepLoop."""
+
+    async def drain(self, timeout_s: float) -> None:
+        """Starts nothing new, and returns once what was started has ended or the time is up."""
+
+    async def set_gauges(self) -> None:
+        """Raises what is in postgres.TRANSIENT_FAULTS."""
+
+
+@dataclass(frozen=True, slots=True)
+class MixerParts:
+    """The parts of one service, wired together. `missing` names what else than broker and database is not ready."""
+
+    consumer: BrokerConsumer
+    loops: Sequence[MixerLoop]
+    others: Sequence[BackgroundWork]
+    missing: Callable[[], Mapping[str, str]] = dict
+
+
+WireParts = Callable[[postgres.Pool, JobcoinNetwork, LedgerClient], MixerParts]
+
+
+def run_mixer_service(application: str, settings: MixerSettings, wire: WireParts) -> None:
+    """Runs the service whose parts `wire` makes until SIGTERM; exits 1 on a fault."""
+    configure_logs(application, settings.log_format, settings.log_level)
+    run_service(lambda stop: _serve(application, settings, wire, stop))
+
+
+async def _serve(application: str, settings: MixerSettings, wire: WireParts, stop: asyncio.Event) -> None:
+    dsn = settings.database_url.get_secret_value()
+    partitions = await read_ledger_constants(dsn, application=application)
+    client = LedgerClient(
+        settings.amqp_url.get_secret_value(),
+        partitions=partitions,
+        secret=settings.secret.get_secret_value(),
+        name=application,
+    )
+    opened = open_network(
+        settings.jobcoin_url, timeout_s=settings.network_timeout_s, bytes_max=settings.answer_bytes_max
+    )
+    pool = await postgres.open_pool(dsn, application=application)
+    try:
+        async with opened as network:
+            parts = wire(pool, network, client)
+            runner = await serve_metrics(settings.host, settings.metrics_port, lambda: _missing(parts, pool, client))
+            log.info("service.started", service=application, instance=network.instance, house=settings.house_address)
+            try:
+                await _run(parts, client, stop)
+            finally:
+                await runner.cleanup()
+    finally:
+        pool.terminate()
+    log.info("service.stopped", service=application)
+
+
+async def _run(parts: MixerParts, client: LedgerClient, stop: asyncio.Event) -> None:
+    """Works until `stop`. What is half done then is taken up again from its rows."""
+    stopped = asyncio.Event()
+    async with until_stop(stopped) as group:
+        for work in (client, parts.consumer, *parts.loops, *parts.others):
+            group.create_task(work.run(), name=type(work).__name__)
+        group.create_task(_keep_gauges(parts), name="gauges")
+        await stop.wait()
+        await asyncio.gather(*(loop.drain(DRAIN_S) for loop in parts.loops))
+        stopped.set()
+
+
+async def _missing(parts: MixerParts, pool: postgres.Pool, client: LedgerClient) -> dict[str, str]:
+    """What is not ready, and why."""
+    missing = dict(parts.missing())
+    if not (parts.consumer.is_ready() and client.is_ready()):
+        missing["broker"] = "not connected"
+    try:
+        await pool.execute(PING)
+    except postgres.TRANSIENT_FAULTS as fault:
+        missing["database"] = repr(fault)
+    return missing
+
+
+async def _keep_gauges(parts: MixerParts) -> None:
+    while True:
+        try:
+            for loop in parts.loops:
+                await loop.set_gauges()
+        except postgres.TRANSIENT_FAULTS as fault:
+            log.warning("gauges.not_read", fault=repr(fault))
+        await asyncio.sleep(GAUGES_S)

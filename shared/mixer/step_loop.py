@@ -1,0 +1,175 @@
+"""How rows are worked on that the copies of a service share: claimed when due, and taken from one step to the next.
+
+Each step is committed before the next begins, so another process can take up a row after any step, or in the middle.
+"""
+
+import asyncio
+import contextlib
+from abc import ABC, abstractmethod
+from dataclasses import replace
+from enum import StrEnum
+from typing import Final, Generic, TypeVar
+
+import structlog
+from prometheus_client import Counter, Gauge
+
+from shared.database.postgres import TRANSIENT_FAULTS
+from shared.mixer.claimed_rows import ClaimedRow, ClaimLost
+from shared.mixer.jobcoin import NetworkUnavailable
+from shared.mixer.ledger import CommandDecision
+from shared.mixer.settings import MixerSettings
+from shared.mixer.store import ClaimStore
+from shared.runtime.retry import backoff_s
+
+log = structlog.get_logger()
+
+ROWS: Final = Gauge("mixer_rows", "Deposits, credits or payouts, by kind and state", ["kind", "state"])
+INTERRUPTED: Final = Counter("mixer_interrupted", "Rows whose work ended with a fault and is taken up later", ["kind"])
+TICK_S: Final = 0.5
+ROWS_MAX: Final = 16
+BACKOFF_S_MAX: Final = 30.0
+# The work ends before the claim does, or two copies would send at once.
+CLAIM_SHARE: Final = 0.8
+
+R = TypeVar("R", bound=ClaimedRow)
+
+
+async def wait_for_wake(wake: asyncio.Event, timeout_s: float) -> None:
+    """Returns once `wake` is set or the time is up, and clears it."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(timeout_s):
+            await wake.wait()
+    wake.clear()
+
+
+class ClaimDeadline:
+    """Until when the work on a claimed row may go on, by the monotonic clock of this process."""
+
+    def __init__(self, claim_s: float) -> None:
+        self.allowed_s = claim_s * CLAIM_SHARE
+        self._ends_s = asyncio.get_running_loop().time() + self.allowed_s
+
+    def check(self) -> None:
+        """Called before anything is sent, since the process may have been stopped. Raises ClaimLost."""
+        if asyncio.get_running_loop().time() > self._ends_s:
+            raise ClaimLost("the claim has run out")
+
+
+class StepLoop(ABC, Generic[R]):
+    """Looks for due rows of one kind again and again, and at once after `wake`; works on `ROWS_MAX` at a time.
+
+    A row whose work fails stays claimed until its claim runs out, and is taken up again then. It stops no other row.
+    `stuck` is the state of a row that waits for an operator.
+    """
+
+    def __init__(self, store: ClaimStore[R], stuck: StrEnum, settings: MixerSettings) -> None:
+        self._store = store
+        self._kind = store.lifecycle.noun
+        self._stuck = stuck
+        self._claim_s = settings.claim_s
+        self._attempts_max = settings.attempts_max
+        self._rows = 0
+        self._is_draining = False
+        self._wake = asyncio.Event()
+        self._ended = asyncio.Event()
+
+    @abstractmethod
+    async def step(self, row: R, deadline: ClaimDeadline) -> R | None:
+        """Takes one step. Returns the row after it, or None if the row is finished, was released or is stuck."""
+
+    def wake(self) -> None:
+        """A row is due now."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Works until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await wait_for_wake(self._wake, TICK_S)
+                if self._rows < ROWS_MAX and not self._is_draining:
+                    await self._claim(group)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Claims no more rows and waits for those that are worked on. What takes longer stays claimed for a while."""
+        self._is_draining = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self._rows:
+                    self._ended.clear()
+                    await self._ended.wait()
+
+    async def set_gauges(self) -> None:
+        """Raises what is in postgres.TRANSIENT_FAULTS."""
+        counts = await self._store.counts()
+        for state in type(self._stuck):
+            ROWS.labels(self._kind, state.value).set(counts.get(state.value, 0))
+
+    async def wait(self, row: R) -> None:
+        """Releases the row for a time that grows with its attempts."""
+        await self._store.release(row, backoff_s(row.attempts, s_max=BACKOFF_S_MAX))
+
+    async def is_posted(self, row: R, command: str, decision: CommandDecision | None) -> bool:
+        """True if the ledger posted this command of the row's step. If not, the row waits or is stuck."""
+        if decision is None:  # unknown: the same command is sent again, for as long as it takes
+            await self.wait(replace(row, attempts=row.attempts + 1))
+            return False
+        if decision.code is not None:
+            await self._store.next_attempt(row, command)
+            await self.fail(row, f"the {command} was rejected: {decision.code}")
+            return False
+        return True
+
+    async def fail(self, row: R, reason: str) -> None:
+        """Counts a failed attempt of the row's step."""
+        await self.wait_or_stop(replace(row, attempts=row.attempts + 1), reason)
+
+    async def wait_or_stop(self, row: R, reason: str) -> None:
+        """The row's step is tried again later, unless it has had all its attempts: then the row is stuck."""
+        if row.attempts >= self._attempts_max:
+            await self.stop(row, reason)
+            return
+        log.warning("row.waits", kind=self._kind, id=row.id, step=row.state, attempts=row.attempts, reason=reason)
+        await self.wait(row)
+
+    async def stop(self, row: R, reason: str) -> None:
+        """The row waits for an operator, who is told why."""
+        await self._store.move(row, replace(row, state=self._stuck, attempts=0), reason)
+        log.error("row.stuck", kind=self._kind, id=row.id, step=row.state, reason=reason)
+
+    async def _claim(self, group: asyncio.TaskGroup) -> None:
+        # Begins before the claim does, so that it is never later than the claim's end.
+        deadline = ClaimDeadline(self._claim_s)
+        try:
+            rows = await self._store.claim(ROWS_MAX - self._rows, self._claim_s)
+        except TRANSIENT_FAULTS as fault:
+            log.warning("rows.not_claimed", kind=self._kind, fault=repr(fault))
+            return
+        for row in rows:
+            self._rows += 1
+            group.create_task(self._work(row, deadline), name=f"{self._kind} {row.id}")
+
+    async def _work(self, row: R, deadline: ClaimDeadline) -> None:
+        try:
+            async with asyncio.timeout(deadline.allowed_s):
+                await self._advance(row, deadline)
+        except (ClaimLost, TimeoutError, *TRANSIENT_FAULTS) as fault:
+            INTERRUPTED.labels(self._kind).inc()
+            log.warning("row.interrupted", kind=self._kind, id=row.id, fault=repr(fault))
+        except Exception:
+            INTERRUPTED.labels(self._kind).inc()
+            log.exception("row.failed", kind=self._kind, id=row.id)
+        finally:
+            self._rows -= 1
+            self._ended.set()
+            self._wake.set()
+
+    async def _advance(self, row: R, deadline: ClaimDeadline) -> None:
+        """Takes steps until the row is finished or has to wait."""
+        current: R | None = row
+        while current is not None:
+            try:
+                current = await self.step(current, deadline)
+            except NetworkUnavailable as fault:
+                log.warning("row.waits", kind=self._kind, id=row.id, step=current.state, reason=str(fault))
+                await self.wait(current)
+                return

@@ -1,0 +1,133 @@
+"""How a transfer on the network is made: written down as an intent, sent once, and looked for in the network's list.
+
+The network knows neither ids nor idempotency. What became of a transfer is read, never assumed.
+"""
+
+import uuid
+from abc import abstractmethod
+from dataclasses import replace
+from enum import StrEnum
+from typing import Final, TypeVar
+
+import structlog
+from prometheus_client import Counter, Gauge
+from typing_extensions import override
+
+from shared.domain.lifecycle import InvariantBroken
+from shared.mixer.claimed_rows import ClaimedRow, Leg
+from shared.mixer.jobcoin import JobcoinNetwork, TransferRefused, TransferUnknown
+from shared.mixer.jobcoin_rows import Presence, Transfer, presence_of
+from shared.mixer.settings import MixerSettings
+from shared.mixer.step_loop import BACKOFF_S_MAX, ClaimDeadline, StepLoop
+from shared.mixer.store import EqualTransferOpen, IntentStore
+from shared.runtime.fault_points import FaultPoint, fault_point
+from shared.runtime.retry import backoff_s
+
+log = structlog.get_logger()
+
+TRANSFERS_ENDED: Final = Counter(
+    "mixer_transfers_ended",
+    "Transfers whose end was read from the list, by leg and by what it showed",
+    ["leg", "ended"],
+)
+UNKNOWN_OPEN: Final = Gauge("mixer_unknown_open", "Transfers that may have been sent, and have not been seen")
+# How long to wait at least before an undecided transfer is looked for again.
+UNDECIDED_WAIT_S_MIN: Final = 0.1
+
+R = TypeVar("R", bound=ClaimedRow)
+
+
+class TransferLoop(StepLoop[R]):
+    """A StepLoop whose rows send transfers.
+
+    `fault_points`: where tests let the process die: after the intent, after the transfer was sent, once it is seen.
+    """
+
+    def __init__(
+        self,
+        network: JobcoinNetwork,
+        store: IntentStore[R],
+        stuck: StrEnum,
+        settings: MixerSettings,
+        fault_points: tuple[FaultPoint, FaultPoint, FaultPoint],
+    ) -> None:
+        super().__init__(store, stuck, settings)
+        self._network = network
+        self._intents = store
+        self._settle_s = settings.settle_s
+        self._after_intent, self._after_send, self._after_seen = fault_points
+
+    @override
+    async def set_gauges(self) -> None:
+        await super().set_gauges()
+        UNKNOWN_OPEN.set(await self._intents.intents_open())
+
+    @abstractmethod
+    def transfer(self, row: R, leg: Leg) -> Transfer:
+        """What this leg of the row moves."""
+
+    @abstractmethod
+    def under_way(self, row: R, leg: Leg, intent_id: str) -> R:
+        """The row once the intent of this id is committed."""
+
+    async def send(self, row: R, leg: Leg, deadline: ClaimDeadline) -> R | None:
+        """Writes the intent, sends the transfer once, and reads what became of it.
+
+        Returns the row after its step, or None if it was released or is stuck. Raises NetworkUnavailable and ClaimLost.
+        """
+        intent_id = str(uuid.uuid4())
+        under_way = self.under_way(row, leg, intent_id)
+        transfer = self.transfer(under_way, leg)
+        try:
+            await self._intents.open_intent(row, under_way, intent_id, leg, transfer, self._settle_s)
+        except EqualTransferOpen:
+            await self._store.release(row, backoff_s(0))
+            return None
+        fault_point(self._after_intent)
+        deadline.check()
+        was_refused = await self._is_refused(row, leg, transfer)
+        fault_point(self._after_send)
+        return await self.read_end(under_way, leg, was_refused=was_refused)
+
+    async def read_end(self, row: R, leg: Leg, *, was_refused: bool = False) -> R | None:
+        """Looks for the row's open transfer at one of its addresses, and takes the step that follows from it.
+
+        Returns and raises as `send`. `was_refused`: the network said that it did not apply the transfer.
+        """
+        intent = await self._intents.read_intent(row)
+        if intent is None:
+            raise InvariantBroken(f"{self._kind} {row.id} is {row.state} without an intent")
+        transfer = self.transfer(row, leg)
+        view = await self._network.address(transfer.source if leg.is_read_at_source else transfer.destination)
+        listed = view.find(self._network.instance, transfer, await self._intents.taken_rows(transfer))
+        match presence_of(view, listed, is_settled=intent.is_settled or was_refused):
+            case Presence.SEEN:
+                fault_point(self._after_seen)
+                seen = replace(row, state=leg.after, attempts=0)
+                await self._intents.end_intent(row, seen, intent, "seen", listed)
+                self._count(row, leg, "seen")
+                return seen
+            case Presence.ABSENT:
+                ended = "refused" if was_refused else "absent"
+                unsent = replace(row, state=leg.before, attempts=row.attempts + 1)
+                await self._intents.end_intent(row, unsent, intent, ended, None)
+                self._count(row, leg, ended)
+                return await self.wait_or_stop(unsent, f"the transfer ({leg.name}) was {ended}")
+            case Presence.UNDECIDED:
+                wait_s = max(intent.settles_in_s, UNDECIDED_WAIT_S_MIN)
+                return await self._store.release(row, min(wait_s, backoff_s(2, s_max=BACKOFF_S_MAX)))
+
+    async def _is_refused(self, row: R, leg: Leg, transfer: Transfer) -> bool:
+        """Sends the transfer. True if the network said that it will not apply it."""
+        try:
+            await self._network.send(transfer)
+        except TransferRefused as refusal:
+            log.warning("transfer.refused", kind=self._kind, id=row.id, leg=leg.name, refusal=str(refusal))
+            return True
+        except TransferUnknown as fault:
+            log.warning("transfer.unknown", kind=self._kind, id=row.id, leg=leg.name, fault=str(fault))
+        return False
+
+    def _count(self, row: R, leg: Leg, ended: str) -> None:
+        TRANSFERS_ENDED.labels(leg.name, ended).inc()
+        log.info("transfer.ended", kind=self._kind, id=row.id, leg=leg.name, ended=ended)

@@ -1,0 +1,127 @@
+"""`tellerline dead-letters`: shows messages that no service could process, sends them back, or drops them."""
+
+import json
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import uvloop
+
+from shared.broker.channels import BROKER_FAULTS, PublishFailed
+from shared.runtime.settings import SettingsError
+from tellerline.addresses import AMQP_URL, amqp_url
+from tellerline.dead_letter_queue import DeadLetter, DeadLetterError, DeadLetterQueue, dead_letter_queue
+from tellerline.stack_options import data_dir_option, json_option, say
+
+REFUSED, NOT_RUN = 1, 2
+
+Result = TypeVar("Result")
+
+amqp_option = click.option("--amqp-url", metavar="URL", help=f"The broker; else ${AMQP_URL}, else the running stack's.")
+id_option = click.option("--id", "wanted", metavar="ID", required=True, help="The message, or how its id begins.")
+
+
+@click.group("dead-letters")
+def command() -> None:
+    """Look at messages that no service could process, send them back, or drop them."""
+
+
+@command.command("list")
+@amqp_option
+@data_dir_option
+@json_option
+def list_command(*, amqp_url: str | None, data_dir: Path, as_json: bool) -> None:
+    """Show every dead letter, oldest first."""
+    messages = _run(amqp_url, data_dir, DeadLetterQueue.messages)
+    if as_json:
+        click.echo(json.dumps([message.shown(whole=False) for message in messages]))
+        return
+    for message in messages:
+        click.echo(_line(message))
+    click.echo(f"{len(messages)} dead letter{'s' * (len(messages) != 1)}")
+
+
+@command.command("show")
+@id_option
+@amqp_option
+@data_dir_option
+def show_command(*, wanted: str, amqp_url: str | None, data_dir: Path) -> None:
+    """Print one message whole, as JSON."""
+    message = _run(amqp_url, data_dir, lambda queue: queue.find(wanted))
+    click.echo(json.dumps(message.shown(whole=True), indent=2, ensure_ascii=False))
+
+
+@command.command("retry")
+@click.option("--id", "wanted", metavar="ID", help="The message, or how its id begins.")
+@click.option("--all", "everything", is_flag=True, help="Every message that is there now, oldest first.")
+@amqp_option
+@data_dir_option
+def retry_command(*, wanted: str | None, everything: bool, amqp_url: str | None, data_dir: Path) -> None:
+    """Send messages back to where they came from.
+
+    A command that had its effect already has none again. A message that fails again becomes a dead letter again.
+    """
+    if (wanted is None) != everything:
+        raise click.UsageError("say --id or --all")
+
+    async def retry(queue: DeadLetterQueue) -> int:
+        messages = await queue.messages() if wanted is None else [await queue.find(wanted)]
+        for message in messages:
+            await queue.retry(message)
+            click.echo(f"retried {_line(message)}")
+        return len(messages)
+
+    click.echo(f"{_run(amqp_url, data_dir, retry)} retried")
+
+
+@command.command("drop")
+@id_option
+@click.option(
+    "--reason", required=True, help="Why it is of no use; printed with the message, which is gone afterwards."
+)
+@amqp_option
+@data_dir_option
+def drop_command(*, wanted: str, reason: str, amqp_url: str | None, data_dir: Path) -> None:
+    """Take one message out for good, and print it: there is no other copy."""
+    if not reason.strip():
+        raise click.UsageError("a reason, please")
+
+    async def drop(queue: DeadLetterQueue) -> None:
+        message = await queue.find(wanted)
+        # First, so that whoever is killed in between has the message in the queue, on the terminal, or both.
+        click.echo(json.dumps({"dropped": message.shown(whole=True), "why": reason}, ensure_ascii=False))
+        sys.stdout.flush()
+        await queue.drop(message)
+
+    _run(amqp_url, data_dir, drop)
+
+
+def _run(
+    given_url: str | None, data_dir: Path, look: Callable[[DeadLetterQueue], Coroutine[Any, Any, Result]]
+) -> Result:
+    """One look at the queue. Ends the process with 1 when it was refused, 2 when the broker could not be reached."""
+
+    async def run() -> Result:
+        async with dead_letter_queue(amqp_url(given_url, data_dir)) as queue:
+            return await look(queue)
+
+    try:
+        return uvloop.run(run())
+    except DeadLetterError as error:
+        say(str(error))
+        sys.exit(REFUSED)
+    except PublishFailed as error:
+        say(f"the broker did not take it, so it is still a dead letter: {error!r}")
+        sys.exit(REFUSED)
+    except (*BROKER_FAULTS, SettingsError) as error:
+        say(f"dead letters cannot be reached: {error or repr(error)}")
+        sys.exit(NOT_RUN)
+
+
+def _line(message: DeadLetter) -> str:
+    at = "?" if message.since is None else message.since.strftime("%Y-%m-%d %H:%M:%S")
+    again = f", retried {message.retries} times" if message.retries else ""
+    where = f"{message.exchange or '?'}/{message.key}"
+    return f"{message.id}  {at}  {where}  {message.kind}  {len(message.body)} bytes{again}  {message.reason}"

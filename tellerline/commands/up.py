@@ -1,0 +1,110 @@
+"""`tellerline up`: the whole stack on this machine, in the foreground or detached."""
+
+import asyncio
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import click
+
+from shared.domain.ids import PARTITIONS_MAX
+from tellerline.local_stack.servers import StartFailed
+from tellerline.local_stack.supervisor.data_dir import DataDir
+from tellerline.local_stack.supervisor.detached import start_detached
+from tellerline.local_stack.supervisor.plan import Options
+from tellerline.local_stack.supervisor.run import Supervisor
+from tellerline.stack_options import data_dir_option, json_option, say, show
+
+REFUSED = 2
+PARTITIONS = "TELLERLINE_PARTITIONS"
+PORT_MAX = 65_535
+COPIES_MAX = 64
+ADMIN_KEY_CHARS_MIN, ADMIN_KEY_CHARS_MAX = 1, 255  # how strong it must be is for whoever chooses it; ours has 256 bits
+ADMIN_KEY = re.compile(rf"[!-~]{{{ADMIN_KEY_CHARS_MIN},{ADMIN_KEY_CHARS_MAX}}}")
+
+
+def checked_admin_key(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    """A key that fits into a header. Raises click.BadParameter."""
+    if value is None or ADMIN_KEY.fullmatch(value):
+        return value
+    raise click.BadParameter(
+        f"a key has {ADMIN_KEY_CHARS_MIN} to {ADMIN_KEY_CHARS_MAX} printable ASCII characters and no space"
+    )
+
+
+def checked_partitions(_context: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
+    """Ends the process with one line when it is no number of partitions."""
+    if value is None:
+        return None
+    if value.isdecimal() and 1 <= int(value) <= PARTITIONS_MAX:
+        return int(value)
+    say(f"tellerline up: --partitions (or {PARTITIONS}) is a number from 1 to {PARTITIONS_MAX}, not {value!r}")
+    sys.exit(REFUSED)
+
+
+@click.command("up")
+@data_dir_option
+@click.option(
+    "--port",
+    type=click.IntRange(0, PORT_MAX),
+    default=8080,
+    show_default=True,
+    help="The first gateway's; 0 is a free one, the same at each start.",
+)
+@click.option("--workers", type=click.IntRange(1, COPIES_MAX), default=1, show_default=True, help="Ledger workers.")
+@click.option(
+    "--partitions",
+    metavar="N",
+    envvar=PARTITIONS,
+    callback=checked_partitions,
+    help=f"1 to {PARTITIONS_MAX}, fixed when the ledger is created; else one for each worker.",
+)
+@click.option("--gateways", type=click.IntRange(1, COPIES_MAX), default=1, show_default=True, help="Gateways.")
+@click.option(
+    "--admin-key",
+    envvar="TELLERLINE_ADMIN_KEY",
+    callback=checked_admin_key,
+    help="The first admin key; it is kept in the data dir, and made there if none was ever given.",
+)
+@click.option("--detach", is_flag=True, help="Return when ready; 'tellerline down' stops it.")
+@json_option
+def command(
+    *,
+    data_dir: Path,
+    port: int,
+    workers: int,
+    partitions: int | None,
+    gateways: int,
+    admin_key: str | None,
+    detach: bool,
+    as_json: bool,
+) -> None:
+    """Run PostgreSQL, RabbitMQ, the Jobcoin network and all services."""
+    options = Options(data_dir, port, workers, gateways, admin_key, partitions)
+    how_to_stop = f"'tellerline down --data-dir {data_dir}'" if detach else "Ctrl-C"
+
+    def ready(state: Mapping[str, object]) -> None:
+        say(f"Tellerline is up; {how_to_stop} stops it.")
+        show(state, as_json=as_json)
+
+    try:
+        if detach:
+            ready(start_detached(options, say))
+        else:
+            run_in_foreground(options, ready)
+    except StartFailed as failure:
+        say(f"tellerline up: {failure}")
+        sys.exit(failure.exit_code)
+
+
+def run_in_foreground(options: Options, ready: Callable[[Mapping[str, object]], None]) -> None:
+    """Returns when the stack was stopped. Raises StartFailed."""
+    data_dir = DataDir(options.data_dir)
+    data_dir.prepare()
+
+    async def run() -> None:
+        await Supervisor(options, data_dir, say, ready).run(asyncio.Event())
+
+    with data_dir.locked():
+        asyncio.run(run())

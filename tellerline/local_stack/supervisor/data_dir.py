@@ -1,0 +1,109 @@
+"""The data dir of one stack: lock, secrets, ports, logs, and what `tellerline status` shows."""
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Generator, Mapping
+from pathlib import Path
+from typing import TextIO, cast
+
+from tellerline.local_stack.servers.files import KeptPorts, kept_secret, private_folder, write_private
+from tellerline.local_stack.servers.process import StartFailed
+
+PID_WRITTEN_MAX_S = 2.0
+LOCK_POLL_S = 0.02
+
+
+def flocked(file: TextIO, kind: int) -> bool:
+    """Whether the lock could be had at once."""
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+class DataDir:
+    """Paths and small files below one folder. Nothing is made before `prepare`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.resolve()
+        self.ports = KeptPorts(self.path / "ports.json")
+        self._lock = self.path / "lock"
+        self._state = self.path / "state.json"
+
+    def prepare(self) -> None:
+        """Makes the folder, closed to others. Raises StartFailed for a folder that holds something else."""
+        try:
+            if not self.path.exists():
+                private_folder(self.path)
+            elif not self._lock.exists() and any(self.path.iterdir()):
+                raise StartFailed(f"{self.path} is not empty and no Tellerline data dir: choose another --data-dir")
+            private_folder(self.path / "log")
+            private_folder(self.path / "secrets")
+        except OSError as error:
+            raise StartFailed(f"{self.path} cannot be used: {error.strerror}") from error
+
+    @contextlib.contextmanager
+    def locked(self) -> Generator[None]:
+        """Held by the one supervisor of this data dir; its death frees it. Raises StartFailed when taken."""
+        with self._lock.open("a+", encoding="ascii") as file:
+            while not flocked(file, fcntl.LOCK_EX):
+                if (pid := self.supervisor_pid()) is not None:
+                    raise StartFailed(
+                        f"a stack runs in {self.path} already (supervisor {pid}): see 'tellerline status'"
+                    )
+                time.sleep(LOCK_POLL_S)  # somebody asked for the state at this very moment
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n")
+            file.flush()
+            yield
+            file.truncate(0)
+
+    def supervisor_pid(self) -> int | None:
+        """The supervisor that holds the lock, if there is one."""
+        deadline = time.monotonic() + PID_WRITTEN_MAX_S
+        while time.monotonic() < deadline:
+            try:
+                with self._lock.open("r", encoding="ascii") as file:
+                    if flocked(file, fcntl.LOCK_SH):
+                        return None
+                    if text := file.read().strip():
+                        return int(text)
+            except FileNotFoundError:
+                return None
+            time.sleep(LOCK_POLL_S)  # it has the lock and writes its pid next
+        return None
+
+    def log(self, name: str) -> Path:
+        """Where this process writes."""
+        return self.path / "log" / f"{name}.log"
+
+    def secret(self, name: str) -> str:
+        """One of the stack's secrets, made at the first start."""
+        return kept_secret(self.path / "secrets" / name)
+
+    def admin_key(self, given: str | None = None) -> str:
+        """The first admin key; a given one replaces the kept one."""
+        path = self.path / "admin_key"
+        if given is not None:
+            write_private(path, given + "\n")
+        return kept_secret(path)
+
+    def write_state(self, state: Mapping[str, object]) -> None:
+        """What `status` will read."""
+        write_private(self._state, json.dumps(state, indent=2) + "\n")
+
+    def read_state(self) -> dict[str, object] | None:
+        """The state of the stack that runs now, None when none does."""
+        if self.supervisor_pid() is None:
+            return None
+        with contextlib.suppress(FileNotFoundError):
+            return cast("dict[str, object]", json.loads(self._state.read_text(encoding="utf-8")))
+        return None
+
+    def forget_state(self) -> None:
+        """No stack runs here any more."""
+        self._state.unlink(missing_ok=True)

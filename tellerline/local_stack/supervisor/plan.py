@@ -1,0 +1,137 @@
+"""Which services a stack runs, at which ports, and what each of them is told: no more than it needs."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from shared.database.migrate import ROLES
+from tellerline.local_stack.servers.files import LOOPBACK
+from tellerline.local_stack.servers.postgres import PrivatePostgres
+from tellerline.local_stack.servers.rabbit import PrivateRabbit
+from tellerline.local_stack.supervisor.data_dir import DataDir
+from tellerline.local_stack.supervisor.service import FAULT, ServicePlan
+
+INSTANCE = "tellerline"
+# By this, what a killed supervisor left running is found.
+MARK = "TELLERLINE_STACK"
+
+PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
+# Every other TELLERLINE_… of the caller is a setting that the services may read; these are ours to give out.
+GIVEN_OUT = frozenset(
+    {"DATABASE_URL", "AMQP_URL", "JOBCOIN_URL", "JOBCOIN_DIR", "SECRET", "ADMIN_KEY", "HOST", "PORT", "METRICS_PORT"}
+    | {"PARTITIONS"}
+)
+
+# Clients of the worker stop first, so that what is in flight is still answered; the network and the servers last.
+TIER_SERVERS, TIER_WORKERS, TIER_CLIENTS = 0, 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What `tellerline up` was asked for. Port 0 is a free one, kept in the data dir.
+
+    `partitions`: of a new ledger; an existing one must have as many. None: what it has, one per worker for a new one.
+    """
+
+    data_dir: Path
+    port: int = 8080
+    workers: int = 1
+    gateways: int = 1
+    admin_key: str | None = None
+    partitions: int | None = None
+
+
+def base_environment(data_dir: DataDir) -> dict[str, str]:
+    """What every process of the stack sees."""
+    environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    for name, value in os.environ.items():
+        setting = name.removeprefix("TELLERLINE_").removesuffix("_FILE")
+        if name.startswith("TELLERLINE_") and setting not in GIVEN_OUT and not setting.startswith("ROLE_PASSWORD_"):
+            environment[name] = value
+    return environment | {MARK: str(data_dir.path), "PYTHONUNBUFFERED": "1"}
+
+
+def migrate_environment(data_dir: DataDir, owner_dsn: str, amqp_url: str) -> dict[str, str]:
+    """What `tellerline migrate` sees."""
+    passwords = {f"TELLERLINE_ROLE_PASSWORD_{role.upper()}": data_dir.secret(f"role_{role}") for role in ROLES}
+    addresses = {"TELLERLINE_DATABASE_URL": owner_dsn, "TELLERLINE_AMQP_URL": amqp_url}
+    environment = base_environment(data_dir) | passwords | addresses
+    environment.pop(FAULT, None)
+    return environment
+
+
+def network_plan(data_dir: DataDir) -> ServicePlan:
+    """The simulated Jobcoin network; it needs no server, so it starts beside them."""
+    port = data_dir.ports.port("jobcoin_network-1")
+    own = {
+        "TELLERLINE_HOST": LOOPBACK,
+        "TELLERLINE_PORT": str(port),
+        "TELLERLINE_JOBCOIN_DIR": str(data_dir.path / "jobcoin_network"),
+    }
+    environment = base_environment(data_dir) | own
+    return ServicePlan("jobcoin_network-1", "services.jobcoin_network", environment, port, TIER_SERVERS)
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where everything of a running stack is found. `services` are their own ports, by name."""
+
+    postgres: str
+    amqp: str
+    jobcoin: str
+    services: Mapping[str, int]
+    admin_key: str
+
+    def described(self) -> dict[str, object]:
+        """As `tellerline up --json` prints it; the pids come later."""
+        gateways = [url_of(port) for name, port in self.services.items() if name.startswith("gateway-")]
+        return {
+            "gateway": gateways[0] if gateways else None,
+            "gateways": gateways,
+            "jobcoin": self.jobcoin,
+            "admin_key": self.admin_key,
+            "amqp": self.amqp,
+            "postgres": self.postgres,
+            "metrics": {name: f"{url_of(port)}/metrics" for name, port in self.services.items()},
+        }
+
+
+def url_of(port: int) -> str:
+    """A service's HTTP address."""
+    return f"http://{LOOPBACK}:{port}"
+
+
+def jobcoin_url(network: ServicePlan) -> str:
+    """Our instance of the network, as the API's base."""
+    return f"{url_of(network.port)}/{INSTANCE}/api"
+
+
+def service_plans(
+    options: Options, data_dir: DataDir, network: ServicePlan, postgres: PrivatePostgres, rabbit: PrivateRabbit
+) -> Sequence[ServicePlan]:
+    """All that need the servers, which must be ready."""
+    ledger = base_environment(data_dir) | {
+        "TELLERLINE_AMQP_URL": rabbit.url,
+        "TELLERLINE_SECRET": data_dir.secret("signing"),
+        "TELLERLINE_HOST": LOOPBACK,
+    }
+    jobcoin = {"TELLERLINE_JOBCOIN_URL": jobcoin_url(network)}
+
+    def as_role(role: str) -> dict[str, str]:
+        return {"TELLERLINE_DATABASE_URL": postgres.dsn_of(f"tellerline_{role}", data_dir.secret(f"role_{role}"))}
+
+    def plan(kind: str, number: int, tier: int, environment: Mapping[str, str]) -> ServicePlan:
+        name = f"{kind}-{number}"
+        asked = name == "gateway-1" and options.port != 0
+        port = options.port if asked else data_dir.ports.port(name)
+        setting = "TELLERLINE_PORT" if kind == "gateway" else "TELLERLINE_METRICS_PORT"
+        return ServicePlan(name, f"services.{kind}", {**ledger, **environment, setting: str(port)}, port, tier)
+
+    gateway = as_role("gateway") | {"TELLERLINE_ADMIN_KEY": data_dir.admin_key()}
+    return [
+        *(plan("gateway", n, TIER_CLIENTS, gateway) for n in range(1, options.gateways + 1)),
+        *(plan("ledger_worker", n, TIER_WORKERS, as_role("worker")) for n in range(1, options.workers + 1)),
+        plan("deposit_poller", 1, TIER_CLIENTS, as_role("poller") | jobcoin),
+        plan("distributor", 1, TIER_CLIENTS, as_role("distributor") | jobcoin),
+    ]

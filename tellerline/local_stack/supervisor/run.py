@@ -1,0 +1,218 @@
+"""The supervisor: brings a stack up, keeps it up, takes it down in reverse order."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from shared.database.migrate import PartitionsFixed, agreed_partitions, read_partitions
+from shared.database.postgres import CONNECTION_FAULTS
+from tellerline.local_stack.servers import PrivatePostgres, PrivateRabbit, StartFailed
+from tellerline.local_stack.servers.files import LOOPBACK, port_is_free
+from tellerline.local_stack.servers.process import (
+    Child,
+    Command,
+    cut,
+    end_leftovers,
+    how_it_ended,
+    log_tail,
+    processes_with,
+)
+from tellerline.local_stack.supervisor.data_dir import DataDir
+from tellerline.local_stack.supervisor.keeper import Keeper, Part
+from tellerline.local_stack.supervisor.plan import (
+    MARK,
+    TIER_SERVERS,
+    Addresses,
+    Options,
+    jobcoin_url,
+    migrate_environment,
+    network_plan,
+    service_plans,
+)
+from tellerline.local_stack.supervisor.service import STOP_GRACE_S, Service, ServicePlan, program
+
+STILL_WAITING_S = 5.0
+LOGS_LOOKED_AT_S = 60.0
+MIGRATE = ("tellerline", "migrate")
+REFUSED = 2
+
+Say = Callable[[str], None]
+Ready = Callable[[Mapping[str, object]], None]
+PlanServices = Callable[[Options, DataDir, ServicePlan, PrivatePostgres, PrivateRabbit], Sequence[ServicePlan]]
+
+
+@dataclass(slots=True)
+class Supervisor:
+    """One stack. `say` tells the user a line; `ready` is told once, with what `status --json` prints."""
+
+    options: Options
+    data_dir: DataDir
+    say: Say
+    ready: Ready
+    plan_network: Callable[[DataDir], ServicePlan] = network_plan
+    plan_services: PlanServices = service_plans
+    migrate: Sequence[str] = MIGRATE
+    _keepers: list[Keeper] = field(default_factory=list[Keeper])
+    _addresses: Addresses | None = None
+    _is_ready: bool = False
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop` is set, or a signal asks to end. Raises StartFailed when the stack does not come up."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        failure: StartFailed | None = None
+        try:
+            async with asyncio.TaskGroup() as group:
+                work = group.create_task(self._bring_up())
+                await stop.wait()
+                self.say("stopping")
+                work.cancel()
+        except* StartFailed as failures:
+            failure = first_of(failures)
+        finally:
+            self.data_dir.write_state(self._state() | {"status": "stopping"})
+            await self._stop_all()
+            self.data_dir.forget_state()
+        if failure is not None:
+            raise failure
+
+    async def _bring_up(self) -> None:
+        """Servers and network in parallel, then migrations, then the services in parallel. Never returns."""
+        await end_leftover_services(self.data_dir)
+        self._check_port()
+        self._changed()
+        folder, ports = self.data_dir.path, self.data_dir.ports
+        postgres = PrivatePostgres(folder / "postgres", log=self.data_dir.log("postgres"), ports=ports)
+        rabbit = PrivateRabbit(folder / "rabbitmq", log=self.data_dir.log("rabbitmq"), ports=ports)
+        network = self.plan_network(self.data_dir)
+        async with asyncio.TaskGroup() as group:
+            waiting = group.create_task(self._say_what_is_waited_for())
+            servers = [self._keep(group, part, TIER_SERVERS, ()) for part in (postgres, rabbit)]
+            self._keep(group, self._service(network), network.tier, ())
+            for server in servers:
+                await server.ready.wait()
+            partitions = await self._agreed_partitions(postgres.dsn)
+            admin_key = self.data_dir.admin_key(self.options.admin_key)
+            await self._migrate(postgres.dsn, rabbit.url, partitions)
+            if said := standing_by(self.options.workers, partitions):
+                self.say(said)
+            plans = self.plan_services(self.options, self.data_dir, network, postgres, rabbit)
+            self._addresses = Addresses(
+                postgres=postgres.dsn,
+                amqp=rabbit.url,
+                jobcoin=jobcoin_url(network),
+                services={plan.name: plan.port for plan in (*plans, network)},
+                admin_key=admin_key,
+            )
+            for plan in plans:
+                self._keep(group, self._service(plan), plan.tier, servers)
+            for keeper in self._keepers:
+                await keeper.ready.wait()
+            waiting.cancel()
+            group.create_task(self._bound_logs())
+            self._is_ready = True
+            self._changed()
+            self.ready(self._state())
+
+    def _service(self, plan: ServicePlan) -> Service:
+        return Service(plan, self.data_dir.log(plan.name))
+
+    def _keep(self, group: asyncio.TaskGroup, part: Part, tier: int, needs: Sequence[Keeper]) -> Keeper:
+        keeper = Keeper(part, tier, needs, self.say, self._changed)
+        self._keepers.append(keeper)
+        group.create_task(keeper.keep(), name=part.name)
+        return keeper
+
+    def _check_port(self) -> None:
+        port = self.options.port
+        if port != 0 and not port_is_free(port):
+            raise StartFailed(f"port {port} of {LOOPBACK} is taken: choose another with --port")
+
+    async def _agreed_partitions(self, owner_dsn: str) -> int:
+        """What the ledger has or, if it is new, gets: what was asked for, else one for each worker."""
+        try:
+            held = await read_partitions(owner_dsn)
+            return agreed_partitions(held, self.options.partitions, of_new=self.options.workers)
+        except PartitionsFixed as refusal:
+            raise StartFailed(str(refusal), exit_code=REFUSED) from refusal
+        except CONNECTION_FAULTS as fault:
+            raise StartFailed(f"the number of partitions could not be read: {fault!r}") from fault
+
+    async def _migrate(self, owner_dsn: str, amqp_url: str, partitions: int) -> None:
+        begun = asyncio.get_running_loop().time()
+        log = self.data_dir.log("migrate")
+        environment = migrate_environment(self.data_dir, owner_dsn, amqp_url)
+        environment["TELLERLINE_PARTITIONS"] = str(partitions)
+        child = Child(Command(program(*self.migrate), environment, log))
+        try:
+            code = await child.ended()
+        finally:
+            await child.stop(signal.SIGTERM, STOP_GRACE_S)
+        if code != 0:
+            raise StartFailed(f"migrate {how_it_ended(code)}\n{log_tail(log)}")
+        self.say(f"schema and topology are current ({asyncio.get_running_loop().time() - begun:.1f} s)")
+
+    async def _say_what_is_waited_for(self) -> None:
+        while True:
+            await asyncio.sleep(STILL_WAITING_S)
+            names = [keeper.part.name for keeper in self._keepers if not keeper.ready.is_set()]
+            self.say(f"still waiting for {', '.join(names) or 'migrate'}")
+
+    async def _bound_logs(self) -> None:
+        while True:
+            await asyncio.sleep(LOGS_LOOKED_AT_S)
+            for log in self.data_dir.log("any").parent.glob("*.log"):
+                await asyncio.to_thread(cut, log)
+
+    def _changed(self) -> None:
+        self.data_dir.write_state(self._state())
+
+    def _state(self) -> dict[str, object]:
+        pids = {"supervisor": os.getpid()}
+        for keeper in self._keepers:
+            pids |= keeper.part.pids
+        described = self._addresses.described() if self._addresses else {}
+        status = "ready" if self._is_ready else "starting"
+        return described | {"pids": pids, "data_dir": str(self.data_dir.path), "status": status}
+
+    async def _stop_all(self) -> None:
+        for tier in sorted({keeper.tier for keeper in self._keepers}, reverse=True):
+            await asyncio.gather(*(keeper.part.stop() for keeper in self._keepers if keeper.tier == tier))
+
+
+def standing_by(workers: int, partitions: int) -> str | None:
+    """What to say when there are more workers than partitions."""
+    if (idle := workers - partitions) <= 0:
+        return None
+    waiting = f"{idle} workers stand by" if idle > 1 else "1 worker stands by"
+    return f"{workers} workers, {partitions} partition{'s' * (partitions > 1)}: {waiting}"
+
+
+def first_of(failures: BaseExceptionGroup[StartFailed]) -> StartFailed:
+    """The first of a group, however deep it lies."""
+    first = failures.exceptions[0]
+    return first_of(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+async def end_leftover_services(data_dir: DataDir) -> int:
+    """Stops the services that a killed supervisor left running; how many there were."""
+    return await end_leftovers(lambda: processes_with(MARK, str(data_dir.path)), signal.SIGTERM, STOP_GRACE_S)
+
+
+async def end_all_leftovers(data_dir: DataDir) -> int:
+    """The same with the private servers."""
+    services = await end_leftover_services(data_dir)
+    return services + sum(await asyncio.gather(*(server.end_leftovers() for server in servers_of(data_dir))))
+
+
+def servers_of(data_dir: DataDir) -> tuple[PrivatePostgres, PrivateRabbit]:
+    """The servers of this data dir, for a look at what is left of them."""
+    return PrivatePostgres(data_dir.path / "postgres"), PrivateRabbit(data_dir.path / "rabbitmq")
+
+
+def leftovers(data_dir: DataDir) -> int:
+    """How many processes of this stack run. Without a supervisor, these are left from one that was killed."""
+    services = list(processes_with(MARK, str(data_dir.path)))
+    return len(services) + sum(server.leftovers() for server in servers_of(data_dir))

@@ -1,0 +1,196 @@
+"""How claimed rows go from step to step, and how their transfers end, without a database and a network."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from typing import cast
+
+import pytest
+
+from services.deposit_poller.core.deposits import DEPOSIT_LIFECYCLE, SWEEP, Deposit, DepositState
+from shared.domain.ids import CommandId
+from shared.mixer.claimed_rows import ClaimLost, Intent, Leg
+from shared.mixer.jobcoin import JobcoinNetwork, NetworkUnavailable, TransferRefused, TransferUnknown
+from shared.mixer.jobcoin_rows import Address, AddressView, ListedRow, RowId, Transfer, row_id
+from shared.mixer.ledger import CommandDecision
+from shared.mixer.settings import MixerSettings
+from shared.mixer.step_loop import ClaimDeadline
+from shared.mixer.store import EqualTransferOpen, IntentStore
+from shared.mixer.transfers import TransferLoop
+from shared.runtime.fault_points import FaultPoint
+
+NOON = "2026-11-21T12:00:00.000Z"
+CUSTOMER, ADDRESS, HOUSE = Address("customer"), Address("deposit-address"), Address("house")
+RECEIVED = ListedRow(NOON, CUSTOMER, ADDRESS, 5)
+SWEPT = ListedRow(NOON, ADDRESS, HOUSE, 5)
+SEEN = Deposit(
+    id="d", claim=1, state=DepositState.SEEN, attempts=0, mix="m", listed=RECEIVED, minor=5, credit_attempt=1
+)
+SWEEPING = replace(SEEN, state=DepositState.SWEEPING)
+SETTINGS = MixerSettings.model_construct(attempts_max=3, claim_s=30.0, settle_s=15.0)
+
+
+@dataclass
+class MemoryStore:
+    """One row and its intent."""
+
+    row: Deposit
+    is_settled: bool = False
+    is_equal_open: bool = False
+    taken: set[str] = field(default_factory=set[str])
+    events: list[str] = field(default_factory=list[str])
+    lifecycle = DEPOSIT_LIFECYCLE
+
+    async def move(self, before: Deposit, after: Deposit, reason: str | None = None) -> Deposit:
+        assert before.state is self.row.state
+        self.row = after
+        self.events.append(f"{after.state}: {reason}" if reason else after.state.value)
+        return after
+
+    async def release(self, row: Deposit, wait_s: float) -> None:
+        assert 0 < wait_s <= 30
+        self.row = replace(self.row, attempts=row.attempts)
+        self.events.append("released")
+
+    async def next_attempt(self, _: Deposit, command: str) -> None:
+        self.events.append(f"next {command}")
+
+    async def open_intent(self, before: Deposit, after: Deposit, *_: object) -> None:
+        if self.is_equal_open:
+            raise EqualTransferOpen
+        await self.move(before, after)
+
+    async def read_intent(self, _: Deposit) -> Intent:
+        return Intent("i", self.is_settled, 0.0 if self.is_settled else 15.0)
+
+    async def end_intent(self, before: Deposit, after: Deposit, _: Intent, ended: str, __: RowId | None) -> None:
+        self.events.append(ended)
+        await self.move(before, after)
+
+    async def taken_rows(self, _: Transfer) -> set[str]:
+        return self.taken
+
+
+@dataclass
+class MemoryNetwork:
+    """An address with rows; a transfer meets `fault`, or is applied."""
+
+    rows: list[ListedRow]
+    fault: Exception | None = None
+    sent: int = 0
+    instance: str = "puppy"
+
+    async def address(self, address: Address) -> AddressView:
+        units = sum(row.units if row.destination == address else -row.units for row in self.rows)
+        return AddressView(address, units, tuple(self.rows))
+
+    async def send(self, _: Transfer) -> None:
+        self.sent += 1
+        if self.fault is not None:
+            raise self.fault
+        self.rows.append(SWEPT)
+
+
+class Loop(TransferLoop[Deposit]):
+    """A loop whose steps are those of a test."""
+
+    def __init__(self, store: MemoryStore, network: MemoryNetwork | None = None) -> None:
+        point = FaultPoint.POLLER_AFTER_SWEEP_SEEN
+        super().__init__(
+            cast("JobcoinNetwork", network),
+            cast("IntentStore[Deposit]", store),
+            DepositState.STUCK,
+            SETTINGS,
+            (point, point, point),
+        )
+        self.take: Callable[[Deposit, ClaimDeadline], Awaitable[Deposit | None]] | None = None
+
+    async def step(self, row: Deposit, deadline: ClaimDeadline) -> Deposit | None:
+        assert self.take is not None
+        return await self.take(row, deadline)
+
+    def transfer(self, row: Deposit, leg: Leg) -> Transfer:
+        assert leg is SWEEP
+        return Transfer(ADDRESS, HOUSE, row.listed.units)
+
+    def under_way(self, row: Deposit, leg: Leg, intent_id: str) -> Deposit:
+        assert intent_id
+        return replace(row, state=leg.under_way)
+
+
+async def test_a_step_that_fails_is_tried_so_often_and_then_waits_for_an_operator() -> None:
+    store = MemoryStore(SEEN)
+    loop = Loop(store)
+    for _ in range(3):
+        await loop.fail(store.row, "no luck")
+    assert store.events == ["released", "released", "stuck: no luck"]
+
+
+async def test_a_network_that_is_away_costs_no_attempt() -> None:
+    store = MemoryStore(replace(SEEN, attempts=2))
+    loop = Loop(store)
+
+    async def away(row: Deposit, _: ClaimDeadline) -> Deposit | None:
+        raise NetworkUnavailable(row.id)
+
+    loop.take = away
+    await loop._advance(store.row, ClaimDeadline(30))
+    assert (store.events, store.row.attempts) == (["released"], 2)
+
+
+async def test_a_command_is_repeated_while_it_is_unknown_and_made_anew_once_it_is_rejected() -> None:
+    store = MemoryStore(replace(SEEN, attempts=100))
+    loop = Loop(store)
+    assert not await loop.is_posted(store.row, "credit", None)
+    assert store.events == ["released"]
+    assert await loop.is_posted(store.row, "credit", CommandDecision(CommandId("c"), None))
+    store.row, store.events = SEEN, []
+    assert not await loop.is_posted(store.row, "credit", CommandDecision(CommandId("c"), "account_frozen"))
+    assert store.events == ["next credit", "released"]
+
+
+@pytest.mark.parametrize("fault", [None, TransferUnknown("cut")])
+async def test_a_transfer_that_is_seen_was_applied_whatever_was_said(fault: Exception | None) -> None:
+    store, network = MemoryStore(SEEN), MemoryNetwork([RECEIVED], fault)
+    if fault is not None:
+        network.rows.append(SWEPT)
+    row = await Loop(store, network).send(SEEN, SWEEP, ClaimDeadline(30))
+    assert row == replace(SEEN, state=DepositState.SWEPT)
+    assert store.events == ["sweeping", "seen", "swept"]
+
+
+async def test_a_refused_transfer_is_absent_at_once() -> None:
+    store, network = MemoryStore(SEEN), MemoryNetwork([RECEIVED], TransferRefused("422"))
+    assert await Loop(store, network).send(SEEN, SWEEP, ClaimDeadline(30)) is None
+    assert store.events == ["sweeping", "refused", "seen", "released"]
+    assert store.row == replace(SEEN, attempts=1)
+
+
+async def test_an_unanswered_transfer_is_looked_for_until_it_is_settled_and_not_sent_meanwhile() -> None:
+    store, network = MemoryStore(SEEN), MemoryNetwork([RECEIVED], TransferUnknown("cut"))
+    loop = Loop(store, network)
+    assert await loop.send(SEEN, SWEEP, ClaimDeadline(30)) is None
+    assert await loop.read_end(SWEEPING, SWEEP) is None
+    store.is_settled = True
+    assert await loop.read_end(SWEEPING, SWEEP) is None
+    assert store.events == ["sweeping", "released", "released", "absent", "seen", "released"]
+    assert network.sent == 1
+
+
+async def test_a_row_of_another_intent_is_not_taken_for_this_one() -> None:
+    store, network = MemoryStore(SWEEPING), MemoryNetwork([RECEIVED, SWEPT])
+    store.taken = {row_id("puppy", SWEPT, 1)}
+    assert await Loop(store, network).read_end(SWEEPING, SWEEP) is None
+    assert store.events == ["released"]
+
+
+async def test_nothing_is_sent_while_an_equal_transfer_is_open() -> None:
+    store, network = MemoryStore(SEEN, is_equal_open=True), MemoryNetwork([RECEIVED])
+    assert await Loop(store, network).send(SEEN, SWEEP, ClaimDeadline(30)) is None
+    assert (store.events, network.sent) == (["released"], 0)
+
+
+async def test_nothing_is_sent_once_the_claim_may_be_another_s() -> None:
+    store, network = MemoryStore(SEEN), MemoryNetwork([RECEIVED])
+    with pytest.raises(ClaimLost):
+        await Loop(store, network).send(SEEN, SWEEP, ClaimDeadline(-1))
+    assert (store.events, network.sent) == (["sweeping"], 0)

@@ -1,0 +1,175 @@
+"""Credits between partitions in scenes that chance seldom plays: real commit loop between twins, virtual time."""
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+
+import pytest
+
+from services.ledger_worker.core.batch import SealedBatch
+from services.ledger_worker.engine import transit_in
+from services.ledger_worker.ports import RowRefused
+from shared.domain.ids import AccountId, Partition
+from tests.property.simulated_worker import RENEW_S
+from tests.twins.proof import prove
+from tests.unit.ledger_scene import MAKE, Scene, play
+
+P0 = Partition(0)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_credit_lands_at_once_and_not_when_somebody_happens_to_look(workers: int) -> None:
+    async def scene() -> None:
+        it = Scene()
+        await it.begin(workers=workers)
+        away = it.there if workers == 1 else await it.away()
+        for _ in range(5):
+            began_s = it.clock.monotonic_s()
+            await it.until_done(MAKE.move(it.here, away, 1))
+            assert it.clock.monotonic_s() - began_s < RENEW_S / 4
+
+    play(scene())
+
+
+def test_a_transit_row_that_nobody_can_read_goes_to_suspense_and_its_partition_goes_on() -> None:
+    async def scene() -> None:
+        it = Scene()
+        await it.begin(workers=2)
+        away = await it.away()
+        for worker in it.workers:
+            worker.freeze()
+        it.publish(MAKE.move(it.here, away, 7))
+        it.workers[[worker.name for worker in it.workers].index(str(it.journal.owners[0].owner))].thaw()
+        await it.until(lambda: bool(it.journal.transit.keys() - it.journal.settlements.keys()), "no row waits")
+        [row] = it.journal.transit.keys() - it.journal.settlements.keys()
+        whole, it.journal.transit[row] = it.journal.transit[row], '{"v":9}'
+        for worker in it.workers:
+            worker.thaw()
+        await it.settled()
+        assert it.balance(AccountId(f"suspense:USD:{row[2]}")) == 7
+        it.journal.transit[row] = whole  # so that the proof can read it
+        prove(it.journal)
+        await it.until_done(MAKE.move(it.here, away, 1))
+        assert it.balance(away) == 1
+
+    play(scene())
+
+
+def test_a_transit_row_that_makes_the_core_raise_goes_to_suspense(monkeypatch: pytest.MonkeyPatch) -> None:
+    def raises(*_: object) -> None:
+        raise ZeroDivisionError
+
+    async def scene() -> None:
+        it = Scene()
+        await it.begin()
+        monkeypatch.setattr(transit_in, "take_in", raises)
+        await it.until_done(MAKE.move(it.here, it.there, 7))
+        assert it.balance(AccountId("suspense:USD:1")) == 7
+        prove(it.journal)
+
+    play(scene())
+
+
+def test_a_partition_that_is_being_given_back_takes_no_transit_rows_in() -> None:
+    async def scene() -> None:
+        it = Scene()
+        await it.begin(workers=2)
+        away = await it.away()
+        await it.until_done(MAKE.deposit(away, 100))
+        [owner] = [worker for worker in it.workers if worker.name == it.journal.owners[0].owner]
+        owner.loop.owned.states[P0].is_draining = True
+        command = MAKE.move(away, it.here, 5)
+        it.publish(command)
+        await it.until(lambda: command.id in it.journal.operations, "not decided")
+        await asyncio.sleep(10)  # virtual: several looks at what waits
+        assert it.journal.transit.keys() > it.journal.settlements.keys()
+        owner.loop.owned.states[P0].is_draining = False
+        await it.settled()
+        assert it.balance(it.here) == 1_005
+
+    play(scene())
+
+
+def test_transit_rows_of_which_one_is_refused_are_taken_in_one_by_one_and_then_many_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scene() -> None:
+        it = Scene()
+        await it.begin()
+        [worker] = it.workers
+        commit, transit = worker.store.commit, worker.loop._transit_in
+
+        async def committed(batches: Sequence[SealedBatch]) -> dict[Partition, int]:
+            settled = [line for batch in batches for line in batch.lines["settlements"]]
+            entries = [line for batch in batches for line in batch.lines["entries"]]
+            if settled and any("\t666\t" in line for line in entries if not line.startswith(("transit:", "suspense:"))):
+                raise RowRefused("the database refuses 666")
+            return await commit(batches)
+
+        monkeypatch.setattr(worker.store, "commit", committed)
+        worker.loop.owned.states[Partition(1)].is_draining = True  # so that each batch leaves a row that waits
+        for amount in (1, 2, 666, 3):
+            command = MAKE.move(it.here, it.there, amount)
+            it.publish(command)
+            await it.until(partial(it.is_replied, command), "not decided")
+        worker.loop.owned.states[Partition(1)].is_draining = False
+        worker.inbox.nudge()
+        await it.settled()
+        assert (it.balance(it.there), it.balance(AccountId("suspense:USD:1"))) == (1_006, 666)
+        for _ in range(10):
+            await it.until_done(MAKE.move(it.here, it.there, 1))
+        assert (transit._rows_max, transit.is_alone) == (transit_in.ROWS_PER_COMMIT_MAX, False)
+        prove(it.journal)
+
+    play(scene())
+
+
+def test_a_transfer_to_an_account_that_another_worker_has_closed_is_refused() -> None:
+    async def scene() -> None:
+        it = Scene()
+        await it.begin(workers=2)
+        away = await it.away()
+        refused = MAKE.move(it.here, away, 1)
+        await it.until_done(MAKE.close(away))
+        await it.until_done(refused)
+        assert (it.code(refused), it.balance(it.here)) == ("account_closed", 1_000)
+
+    play(scene())
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_credit_that_comes_back_tells_that_its_account_has_closed_since_it_was_read(workers: int) -> None:
+    async def scene() -> None:
+        it = Scene()
+        await it.begin(workers=workers)
+        away = it.there if workers == 1 else await it.away()
+        await it.until_done(MAKE.move(it.here, away, 5))  # from here on the source's partition knows the account
+        await it.until_done(MAKE.withdrawal(away, it.balance(away)))
+        returned, refused = MAKE.move(it.here, away, 1), MAKE.move(it.here, away, 1)
+        for command in (MAKE.close(away), returned, refused):
+            await it.until_done(command)
+        assert (it.code(returned), it.code(refused), it.balance(it.here)) == (None, "account_closed", 995)
+        assert prove(it.journal) == 0
+
+    play(scene())
+
+
+def test_a_closing_that_was_not_committed_refuses_nothing() -> None:
+    async def scene() -> None:
+        it = Scene()
+        await it.begin()
+        [worker] = it.workers
+        await it.until_done(MAKE.move(it.here, it.there, 1))
+        await it.until_done(MAKE.withdrawal(it.there, 1_001))
+        row = it.journal.owners[1]
+        row.owner, row.epoch = "another worker", row.epoch + 1
+        close, transfer = MAKE.close(it.there), MAKE.move(it.here, it.there, 1)
+        it.publish(close)
+        await it.until(lambda: Partition(1) not in worker.loop.owned.states, "it does not notice")
+        it.publish(transfer)
+        await it.until(lambda: transfer.id in it.journal.operations, "never decided")
+        assert (it.code(transfer), close.id in it.journal.operations) == (None, False)
+        row.owner = None
+        await it.settled()
+
+    play(scene())
