@@ -24,8 +24,8 @@ up: setup ## run the whole stack on this machine until Ctrl-C
 down: ## stop a stack that runs detached
 	@$(BIN)/tellerline down $(ARGS)
 
-test: setup-dev ## every test
-	@$(BIN)/python -m pytest $(ARGS)
+test: setup-dev ## every test, in two processes, each with servers of its own
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 check: .venv/.has-dev ## lint, format, types, import contracts, dependencies, house rules
 	@$(BIN)/ruff check .

@@ -3,15 +3,21 @@
 import os
 from pathlib import Path
 
+import click
+
 from shared.runtime.settings import PREFIX, SettingsError, read_secret_files
 from tellerline.local_stack.supervisor.data_dir import DataDir
 
 DATABASE_URL = f"{PREFIX}DATABASE_URL"
 AMQP_URL = f"{PREFIX}AMQP_URL"
 
+database_option = click.option(
+    "--database-url", metavar="DSN", help=f"Where the ledger is; else ${DATABASE_URL}, else the running stack's."
+)
+
 
 def database_url(given: str | None, data_dir: Path) -> str:
-    """The DSN to read with. Raises SettingsError when there is none."""
+    """The DSN of the ledger's database. Raises SettingsError when there is none."""
     return given or _found(DATABASE_URL, "postgres", "--database-url", data_dir)
 
 

@@ -1,18 +1,16 @@
 """Dead letters: messages that no service could process, until an operator decides.
 
-To look takes every message unacknowledged and gives all back, in order, by closing the channel. A retry publishes with
-a confirm before it acknowledges: an operator who is cut off in between leaves the message twice, never not at all. A
+Messages are read without acknowledging them; closing the channel puts all of them back in order. A retry publishes with
+a confirm before it acknowledges: if it is interrupted in between, the message exists twice, but is never lost. The
 repeat has no effect, since commands carry their ids.
 """
 
 import json
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final, cast
 
-from shared.broker.channels import Channel, IncomingMessage, OutgoingMessage, open_channel, publish
-from shared.broker.connection import connect
+from shared.broker.channels import Channel, IncomingMessage, OutgoingMessage, publish
 from shared.broker.dead_letters import (
     EXCHANGE_HEADER,
     ID_HEADER,
@@ -50,7 +48,7 @@ class DeadLetter:
     tag: int
 
     def shown(self, *, whole: bool) -> dict[str, object]:
-        """As JSON shows it, the body only if `whole`."""
+        """Its fields for JSON output; headers, `reply_to` and body only if `whole`."""
         seen: dict[str, object] = {
             "id": self.id, "reason": self.reason, "since": self.since and self.since.isoformat(),
             "exchange": self.exchange, "key": self.key, "kind": self.kind, "bytes": len(self.body),
@@ -69,14 +67,14 @@ class DeadLetter:
 
 
 class DeadLetterQueue:
-    """One look at the queue. What is not acknowledged when it ends stays where it was."""
+    """Reads the queue on `channel`, which puts back what is not acknowledged when it closes; retries on `confirmed`."""
 
     def __init__(self, channel: Channel, confirmed: Channel) -> None:
         self._channel = channel
         self._confirmed = confirmed
 
     async def messages(self) -> list[DeadLetter]:
-        """Those that are in the queue now, oldest first; one that comes meanwhile is left alone."""
+        """The messages that are in the queue now, oldest first. It does not wait for more."""
         waiting = (await self._channel.queue_declare(topology.DEAD_LETTERS_QUEUE, passive=True)).message_count or 0
         found: list[DeadLetter] = []
         while len(found) < waiting:
@@ -87,39 +85,26 @@ class DeadLetterQueue:
         return found
 
     async def find(self, wanted: str) -> DeadLetter:
-        """The one message whose id begins so. Raises DeadLetterError."""
+        """The only message whose id begins with `wanted` (ID_LENGTH_MIN characters or more). Raises DeadLetterError."""
         matching = [message for message in await self.messages() if message.id.startswith(wanted)]
         if len(wanted) < ID_LENGTH_MIN or len(matching) != 1:
             raise DeadLetterError(f"{len(matching)} dead letters have an id that begins with {wanted!r}")
         return matching[0]
 
     async def retry(self, message: DeadLetter) -> None:
-        """Sends it back and takes it out. Raises DeadLetterError or PublishFailed, and then it is still there."""
+        """Publishes it to where it came from, then removes it. Raises DeadLetterError or PublishFailed: it stays."""
         if not message.exchange:
             raise DeadLetterError(f"{message.id} does not say where it came from")
         await publish(self._confirmed, message.outgoing())
         await self._channel.basic_ack(message.tag)
 
     async def drop(self, message: DeadLetter) -> None:
-        """Takes it out for good."""
+        """Removes it from the queue for good."""
         await self._channel.basic_ack(message.tag)
 
 
-@asynccontextmanager
-async def dead_letter_queue(amqp_url: str) -> AsyncGenerator[DeadLetterQueue]:
-    """Raises what is in BROKER_FAULTS."""
-    connection = await connect(amqp_url, name="tellerline dead-letters")
-    try:
-        channel = await open_channel(connection, confirmed=False)
-        yield DeadLetterQueue(channel, await open_channel(connection, confirmed=True))
-        # The broker answers to this, so every acknowledgement sent before it has arrived.
-        await channel.close()
-    finally:
-        await connection.close()
-
-
 def read_dead_letter(message: IncomingMessage) -> DeadLetter:
-    """What a message says of itself; one that the broker set aside tells less than one that a service did."""
+    """The dead letter in a message: from the headers that a service adds, else from the broker's `x-death`."""
     properties = message.header.properties
     headers = cast("Mapping[str, object]", properties.headers or {})
     death = _last_death(headers)

@@ -1,4 +1,4 @@
-"""What several commands ask and print."""
+"""Options and output that several commands share."""
 
 import contextlib
 import json
@@ -18,13 +18,13 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 
 
 def say(text: str) -> None:
-    """A line for the person; standard output stays for what programs read."""
+    """Prints a line for the user to standard error; standard output is for what programs read."""
     with contextlib.suppress(OSError):  # the terminal may be gone, what it watched goes on
         click.echo(text, err=True)
 
 
 def show(state: Mapping[str, object], *, as_json: bool) -> None:
-    """Where everything of a running stack is."""
+    """Prints addresses, admin key and folders of a running stack, or the whole state as JSON."""
     if as_json:
         click.echo(json.dumps(state, indent=2))
         return

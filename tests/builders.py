@@ -87,7 +87,7 @@ class Commands:
             overdraft_limit=overdraft_limit,
         )
 
-    def move(
+    def transfer(
         self,
         source: AccountId,
         destination: AccountId,
@@ -108,11 +108,11 @@ class Commands:
 
     def deposit(self, account: AccountId, amount: int, *, key: str | None = None) -> PostTransaction:
         """Coins from the world of the account's own partition."""
-        return self.move(self.world(account), account, amount, kind="deposit.v1", key=key)
+        return self.transfer(self.world(account), account, amount, kind="deposit.v1", key=key)
 
     def withdrawal(self, account: AccountId, amount: int, *, key: str | None = None) -> PostTransaction:
         """Coins back to the world."""
-        return self.move(account, self.world(account), amount, kind="withdrawal.v1", key=key)
+        return self.transfer(account, self.world(account), amount, kind="withdrawal.v1", key=key)
 
     def update(
         self,

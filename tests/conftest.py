@@ -9,7 +9,7 @@ import functools
 import inspect
 import itertools
 import os
-from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import ParamSpec
 
 import hypothesis
@@ -46,7 +46,12 @@ def pytest_report_header() -> str:
 
 def layer_of(item: pytest.Item) -> str:
     """The folder under tests/; what lies beside the folders is as quick as a unit test."""
-    folder = item.path.relative_to(item.config.rootpath / "tests").parts[0]
+    return layer_at(item.nodeid)
+
+
+def layer_at(node: str) -> str:
+    """The layer of the test with this node id, such as `tests/unit/test_x.py::test_y`."""
+    folder = node.split("/")[1] if node.count("/") > 1 else "unit"
     return folder if folder in LAYERS else "unit"
 
 
@@ -68,26 +73,30 @@ def within(test: Callable[P, Coroutine[None, None, None]], limit_s: float) -> Ca
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks each test with its layer; the quick layers come first."""
+    """Marks each test with its layer; the quick layers come first.
+
+    With `-n 2`, each process has servers of its own: one takes the system tests, whose stacks are dear, and the other
+    begins with the rest, file by file.
+    """
     for item in items:
         layer = layer_of(item)
         item.add_marker(layer)
+        item.add_marker(pytest.mark.xdist_group("system" if layer == "system" else item.path.name))
         if layer in TIMEOUT_S and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(TIMEOUT_S[layer]))
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
             item.obj = within(item.obj, limit_of(item))
-    items.sort(key=lambda item: LAYERS.index(layer_of(item)))
+    # The longest group first, when somebody else does the others meanwhile.
+    order = ("system", *LAYERS) if os.environ.get("PYTEST_XDIST_WORKER") else LAYERS
+    items.sort(key=lambda item: order.index(layer_of(item)))
 
 
 SECONDS_OF: dict[str, float] = dict.fromkeys(LAYERS, 0.0)
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Adds up where the time goes; the start of a server counts for the layer that first asked for it."""
-    report = yield
-    SECONDS_OF[layer_of(item)] += report.duration
-    return report
+    SECONDS_OF[layer_at(report.nodeid)] += report.duration
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -25,25 +25,25 @@ class Scenario:
         opened = make.open(self.carol, overdraft_limit=500).model_copy(update={"metadata": '{"tab":"\\t","nl":"\n"}'})
         await writer.write(opened, make.asset_create("GOLD", 3))
         await writer.write(make.deposit(self.alice, 100_000))
-        refused = make.move(self.bob, self.alice, 5_000)
+        refused = make.transfer(self.bob, self.alice, 5_000)
         sent = await writer.write(
-            make.move(self.alice, self.bob, 1_000), make.move(self.alice, self.carol, 2_000), refused
+            make.transfer(self.alice, self.bob, 1_000), make.transfer(self.alice, self.carol, 2_000), refused
         )
         _expect([decision.code is None for decision in sent] == [True, True, False])
         await writer.settle()
         await self._return_a_credit(writer)
         await self._hold(writer)
         await self._change(writer)
-        await writer.write(make.move(self.dave, self.alice, 35))
+        await writer.write(make.transfer(self.dave, self.alice, 35))
         await writer.settle()
-        await writer.write(make.move(self.alice, self.dave, 40))
+        await writer.write(make.transfer(self.alice, self.dave, 40))
         await writer.settle(aside=True)
         await writer.write(make.withdrawal(self.bob, 100), make.cancel(make.ids.fresh(make.principal)))
-        await writer.write(make.move(self.alice, self.carol, 60))
+        await writer.write(make.transfer(self.alice, self.carol, 60))
 
     async def _return_a_credit(self, writer: JournalWriter) -> None:
         """Erin's account closes while a credit is on its way to it."""
-        await writer.write(self.commands.move(self.alice, self.erin, 700))
+        await writer.write(self.commands.transfer(self.alice, self.erin, 700))
         await writer.write(self.commands.close(self.erin))
         _expect(await writer.settle() == 1)
         _expect(await writer.settle() == 1)
@@ -60,7 +60,7 @@ class Scenario:
         await writer.write(make.update(self.carol, status="frozen"))
         again = make.update(self.carol, status="open", overdraft_limit=800)
         await writer.write(again.model_copy(update={"metadata": '{"second":true}'}))
-        spent = await writer.write(make.move(self.carol, self.erin, 1), make.withdrawal(self.carol, 2_400))
+        spent = await writer.write(make.transfer(self.carol, self.erin, 1), make.withdrawal(self.carol, 2_400))
         _expect([decision.code is None for decision in spent] == [False, True])
 
 

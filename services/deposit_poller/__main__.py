@@ -3,14 +3,10 @@
 from functools import partial
 from typing import Final
 
-from services.deposit_poller import metrics
-from services.deposit_poller.orders import OrderHandler
-from services.deposit_poller.orders_consumer import OrdersConsumer
-from services.deposit_poller.scanner import DepositScanner
+from services.deposit_poller.deposits import DepositScanner, Sweeper
+from services.deposit_poller.orders import OrderHandler, OrdersConsumer
 from services.deposit_poller.settings import PollerSettings
-from services.deposit_poller.store.deposits import DepositStore
-from services.deposit_poller.store.mixes import MixStore
-from services.deposit_poller.sweeper import Sweeper
+from services.deposit_poller.store import DepositStore, MixStore
 from shared.database import postgres
 from shared.domain.ids import CommandIds
 from shared.ledger_client.client import LedgerClient
@@ -28,14 +24,13 @@ def wire(settings: PollerSettings, pool: postgres.Pool, network: JobcoinNetwork,
     ledger = MixerLedger(client, CommandIds(secret), pool)
     mixes, deposits = MixStore(pool), DepositStore(pool, network.instance)
     sweeper = Sweeper(network, ledger, deposits, settings)
-    scanner = DepositScanner(network, mixes, deposits, settings, on_recorded=sweeper.wake)
-    handler = OrderHandler(network, ledger, mixes, Address(settings.house_address), on_decided=scanner.wake)
-    metrics.POLL_LAG_SECONDS.set_function(scanner.lag_s)
-
+    scanner = DepositScanner(network, mixes, deposits, settings, wake_sweeper=sweeper.wake)
+    handler = OrderHandler(network, ledger, mixes, Address(settings.house_address), scanner.wake)
+    consumer = OrdersConsumer(settings.amqp_url.get_secret_value(), secret, APPLICATION, handler)
     return MixerParts(
-        consumer=OrdersConsumer(settings.amqp_url.get_secret_value(), secret, APPLICATION, handler),
+        connections=consumer.connections,
         loops=[sweeper],
-        others=[scanner],
+        others=[scanner.run, consumer.run],
         missing=scanner.missing,
     )
 

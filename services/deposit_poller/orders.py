@@ -1,24 +1,47 @@
-"""Decides orders for mixes: each once, by the rules for repeated commands."""
+"""Orders for mixes: taken from RabbitMQ, decided each once by the rules for repeated commands, and replied to."""
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Sequence
 from typing import Final
 
 import structlog
+from prometheus_client import Counter
+from pydantic import ValidationError
 
-from services.deposit_poller import metrics
-from services.deposit_poller.core.destinations import USED, refusal_of
-from services.deposit_poller.store.mixes import MixStore
+from services.deposit_poller.core.destinations import refusal_of
+from services.deposit_poller.store import MixStore
+from shared.broker.channels import (
+    BROKER_FAULTS,
+    Channel,
+    Connection,
+    IncomingMessage,
+    OutgoingMessage,
+    PublishFailed,
+    cancelled_only_by_us,
+    open_channel,
+    publish,
+)
+from shared.broker.connection import ManagedConnection
+from shared.broker.dead_letters import dead_letter
 from shared.database.postgres import TRANSIENT_FAULTS
+from shared.domain.ids import subkey
 from shared.domain.rejections import Rejection
-from shared.messages import FieldFault, MixCreate, Outcome
+from shared.messages import FieldFault, MixCreate, MixMessage, Outcome, Reply, topology
+from shared.messages.envelopes import MAC_HEADER, is_signed
 from shared.messages.mixer import mix_id
+from shared.messages.replies import REPLY_KIND
 from shared.mixer.jobcoin import JobcoinNetwork, NetworkUnavailable
 from shared.mixer.jobcoin_rows import Address
 from shared.mixer.ledger import MixerLedger
 from shared.runtime.fault_points import FaultPoint, fault_point
 
 log = structlog.get_logger()
+
+MIXES = Counter("poller_mixes", "Orders for mixes, by outcome", ["outcome"])
+DEAD_LETTERS = Counter("poller_dead_letters", "Messages set aside for an operator")
+PREFETCH_ORDERS: Final = 16
+RETRY_S: Final = 1.0
 
 
 class OrderUndecided(Exception):
@@ -33,25 +56,19 @@ class OrderHandler:
     """Makes mixes. The journal arbitrates: a mix's order is an operation of the ledger like any other (ADR 9)."""
 
     def __init__(
-        self,
-        network: JobcoinNetwork,
-        ledger: MixerLedger,
-        mixes: MixStore,
-        house: Address,
-        *,
-        on_decided: Callable[[], None],
+        self, network: JobcoinNetwork, ledger: MixerLedger, mixes: MixStore, house: Address, wake_scanner: asyncio.Event
     ) -> None:
         self._network = network
         self._ledger = ledger
         self._mixes = mixes
         self._house = house
-        self._on_decided = on_decided
+        self._wake_scanner = wake_scanner
 
     async def decide(self, order: MixCreate) -> Outcome:
         """The outcome, once the journal has it. Raises what is in UNDECIDED_FAULTS, or a group of these."""
         outcome = await self._ledger.outcome_of_order(order)
         if outcome is not None:
-            metrics.MIXES.labels("replayed").inc()
+            MIXES.labels("replayed").inc()
             is_reused = outcome.code is Rejection.IDEMPOTENCY_KEY_REUSED
             return outcome.model_copy(update={"replayed": not is_reused})
         errors = await self._errors(order)
@@ -65,8 +82,8 @@ class OrderHandler:
         outcome = await self._ledger.outcome_of_order(order)
         if outcome is None:
             raise OrderUndecided("the journal has no outcome")
-        self._on_decided()
-        metrics.MIXES.labels(outcome.code or outcome.status).inc()
+        self._wake_scanner.set()
+        MIXES.labels(outcome.code or outcome.status).inc()
         log.info("order.decided", operation_id=order.id, mix_id=mix_id(order.id), code=outcome.code)
         return outcome
 
@@ -83,9 +100,114 @@ class OrderHandler:
             }
         for index, view in views.items():
             if not view.result().is_unused:
-                refusals[index] = USED
+                refusals[index] = "the address was used before"
         return tuple(
             FieldFault(field=f"destinations[{index}]", message=message)
             for index, message in enumerate(refusals)
             if message is not None
         )
+
+
+class OrdersConsumer:
+    """Consumes the mixer's queue. An order is tried until it is decided, then the reply is sent, then it is acked."""
+
+    def __init__(self, url: str, secret: str, name: str, handler: OrderHandler) -> None:
+        self._mac_key = subkey(secret, "envelope")
+        self._handler = handler
+        self._orders: asyncio.Queue[tuple[Channel, IncomingMessage]] = asyncio.Queue()
+        self._publishing_channel: Channel | None = None
+        self.connections = (
+            ManagedConnection(url, name=f"{name}.orders", opened=self._open_consuming),
+            ManagedConnection(url, name=f"{name}.replies", opened=self._open_publishing, lost=self._lose_publishing),
+        )
+
+    async def run(self) -> None:
+        """Takes orders until cancelled. What is not acked then goes back to the queue."""
+        async with asyncio.TaskGroup() as group:
+            for number in range(PREFETCH_ORDERS):
+                group.create_task(self._process_orders(), name=f"orders {number}")
+
+    async def _process_orders(self) -> None:
+        while True:
+            channel, message = await self._orders.get()
+            # A closed channel has given its messages back: they come again.
+            if not channel.is_closed and await self._process(channel, message) and message.delivery_tag is not None:
+                with contextlib.suppress(*BROKER_FAULTS), cancelled_only_by_us():
+                    await channel.basic_ack(message.delivery_tag)
+
+    async def _process(self, channel: Channel, message: IncomingMessage) -> bool:
+        """True once the message may be acked."""
+        order = self._read(message)
+        if order is None:
+            return await self._publish_dead_letter(message)
+        outcome = await self._decide(channel, order)
+        if outcome is None:
+            return False
+        await self._reply(message.header.properties.reply_to, outcome)
+        return True
+
+    def _read(self, message: IncomingMessage) -> MixCreate | None:
+        """The order, or None if the message is not signed by us or is no order."""
+        if not is_signed(self._mac_key, message.body, (message.header.properties.headers or {}).get(MAC_HEADER)):
+            return None
+        try:
+            return MixMessage.model_validate_json(message.body).order
+        except ValidationError:
+            return None
+
+    async def _decide(self, channel: Channel, order: MixCreate) -> Outcome | None:
+        """The outcome, however long it takes, or None if the channel was closed meanwhile."""
+        while not channel.is_closed:
+            try:
+                return await self._handler.decide(order)
+            except* UNDECIDED_FAULTS as faults:
+                log.warning("order.waits", operation_id=order.id, fault=repr(faults.exceptions[0]))
+            await asyncio.sleep(RETRY_S)
+        return None
+
+    async def _publish_dead_letter(self, message: IncomingMessage) -> bool:
+        properties = message.header.properties
+        copy = dead_letter(
+            message.body,
+            kind=properties.message_type,
+            reason="not an order of ours",
+            exchange=topology.MIXER,
+            key=topology.MIX_KEY,
+            reply_to=properties.reply_to,
+            mac=(properties.headers or {}).get(MAC_HEADER),
+        )
+        try:
+            await publish(self._publishing_channel, copy)
+        except PublishFailed as fault:
+            log.warning("dead_letter.not_published", fault=repr(fault))
+            return False
+        DEAD_LETTERS.inc()
+        log.error("order.dead_lettered")
+        return True
+
+    async def _reply(self, reply_to: str | None, outcome: Outcome) -> None:
+        """A reply may be lost: the outcome stands in the journal, where the gateway reads it."""
+        if reply_to is not None:
+            body = Reply(outcomes=(outcome,)).model_dump_json(exclude_defaults=True).encode()
+            reply = OutgoingMessage("", reply_to, body, REPLY_KIND, persistent=False, mandatory=False)
+            with contextlib.suppress(PublishFailed):
+                await publish(self._publishing_channel, reply)
+
+    async def _open_consuming(self, connection: Connection) -> Sequence[Channel]:
+        channel = await open_channel(connection, confirmed=False)
+        await channel.basic_qos(prefetch_count=PREFETCH_ORDERS)
+
+        async def received(message: IncomingMessage) -> None:
+            self._orders.put_nowait((channel, message))
+
+        # If the broker cancels the consumer (its queue was deleted), the channel would stay open and silent.
+        channel.on_consumer_cancel_callbacks.add(lambda _: channel.close())
+        await channel.basic_consume(topology.MIX_QUEUE, received, no_ack=False)
+        return [channel]
+
+    async def _open_publishing(self, connection: Connection) -> Sequence[Channel]:
+        self._publishing_channel = await open_channel(connection, confirmed=True)
+        return [self._publishing_channel]
+
+    def _lose_publishing(self) -> None:
+        self._publishing_channel = None

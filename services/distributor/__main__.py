@@ -4,14 +4,10 @@ import random
 from functools import partial
 from typing import Final
 
-from services.distributor.events_consumer import EventsConsumer
-from services.distributor.payer import Payer
-from services.distributor.planner import Planner
-from services.distributor.reader import JournalReader
-from services.distributor.reclaimer import Reclaimer
+from services.distributor.credits import JournalReader, Planner, mix_events
+from services.distributor.payouts import Payer, Reclaimer
 from services.distributor.settings import DistributorSettings
-from services.distributor.store.credits import CreditStore
-from services.distributor.store.payouts import PayoutStore
+from services.distributor.store import CreditStore, PayoutStore
 from shared.database import postgres
 from shared.domain.ids import CommandIds
 from shared.ledger_client.client import LedgerClient
@@ -28,15 +24,13 @@ def wire(
     """The parts of a distributor. The network is not part of its readiness: payouts wait while the network is away."""
     ledger = MixerLedger(client, CommandIds(settings.secret.get_secret_value()), pool)
     credits, payouts = CreditStore(pool), PayoutStore(pool)
-    planner = Planner(ledger, credits, settings, random.SystemRandom())
-    reader = JournalReader(credits, settings.journal_read_s, on_recorded=planner.wake)
-
+    planner = Planner(ledger, credits, settings, random.SystemRandom().randint)
+    reader = JournalReader(credits, settings.journal_read_s, wake_planner=planner.wake)
+    amqp_url = settings.amqp_url.get_secret_value()
     return MixerParts(
-        consumer=EventsConsumer(
-            settings.amqp_url.get_secret_value(), APPLICATION, client.partitions, on_mix=reader.wake
-        ),
+        connections=[mix_events(amqp_url, APPLICATION, client.partitions, wake_reader=reader.wake)],
         loops=[planner, Payer(network, ledger, payouts, settings)],
-        others=[reader, Reclaimer(network, payouts, settings.reclaim_s)],
+        others=[reader.run, Reclaimer(network, payouts, settings.reclaim_s).run],
     )
 
 

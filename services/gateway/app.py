@@ -29,7 +29,7 @@ from services.gateway.http.server import Deadlines, GuardedServer
 from services.gateway.settings import GatewaySettings
 from services.gateway.store.database import Database
 from services.gateway.store.health import read_partitions
-from services.gateway.usecases.state import AppState, Ledger
+from services.gateway.usecases.state import AppState
 from shared.database import postgres
 from shared.domain.ids import CommandIds
 from shared.ledger_client.client import LedgerClient
@@ -38,7 +38,7 @@ from shared.runtime.service import until_stop
 log = structlog.get_logger()
 
 NAME: Final = "gateway"
-# Shorter than the grace that a stop has as a whole.
+# For answering the requests in flight at a stop; shorter than the time that the whole stop may take.
 SHUTDOWN_S: Final = 8.0
 
 ROUTES: Final = (
@@ -67,7 +67,7 @@ class Gateway:
     server: ServerParts
 
 
-def assemble(settings: GatewaySettings, database: Database, ledger: Ledger) -> Gateway:
+def assemble(settings: GatewaySettings, database: Database, ledger: LedgerClient) -> Gateway:
     """Makes the parts of a gateway."""
     secret = settings.secret.get_secret_value()
     keys = Keychain(
@@ -124,7 +124,7 @@ async def run(settings: GatewaySettings, stop: asyncio.Event) -> None:
             name=NAME,
         )
         gateway = assemble(settings, database, client)
-        # The client ends after the server: whoever is still being answered needs it.
+        # The ledger client ends after the server: the requests that are still being answered need it.
         served = asyncio.Event()
         async with until_stop(served) as group:
             group.create_task(client.run(), name="ledger client")

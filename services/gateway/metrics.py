@@ -3,18 +3,20 @@
 from collections import Counter as Counts
 from collections.abc import Iterator
 from itertools import accumulate
-from typing import Final, Protocol
+from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from shared.ledger_client.client import LedgerClient
+
 DURATION_BUCKETS_S: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
 class RouteMetrics:
-    """The counts of one route: answers by status, and by duration as DURATION_BUCKETS_S says."""
+    """The counts of one route: answers by HTTP status, and by bucket of their duration, not cumulative."""
 
     def __init__(self, method: str, path: str) -> None:
         self.labels = (method, path)
@@ -23,33 +25,14 @@ class RouteMetrics:
         self.by_duration = [0] * (len(DURATION_BUCKETS_S) + 1)
 
 
-class ClientCounts(Protocol):
-    """What the ledger client counts."""
-
-    @property
-    def envelopes_confirmed(self) -> int:
-        """Envelopes that the broker has confirmed."""
-        ...
-
-    @property
-    def outcomes_unmatched(self) -> int:
-        """Outcomes that nobody waited for."""
-        ...
-
-    @property
-    def commands_pending(self) -> int:
-        """Commands that somebody waits for."""
-        ...
-
-
 class Metrics:
-    """One set for each gateway."""
+    """The metrics of one gateway."""
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         self._routes: list[RouteMetrics] = []
-        # How often by kind and end. Each write notes here.
+        # (kind, `posted` or the code of the rejection) → number of commands. `submit` counts here.
         self.outcomes: Counts[tuple[str, str]] = Counts()
         registry.register(_RequestCounts(self._routes, self.outcomes))
         self.problems = Counter("tellerline_gateway_problems", "Problems answered", ["code"], registry=registry)
@@ -70,8 +53,8 @@ class Metrics:
         self._routes.append(RouteMetrics(method, path))
         return self._routes[-1]
 
-    def watch(self, client: ClientCounts) -> None:
-        """Shows what the ledger client counts by itself."""
+    def watch(self, client: LedgerClient) -> None:
+        """Adds the counts that the ledger client keeps itself."""
         self._registry.register(_ClientCollector(client))
 
     def text(self) -> bytes:
@@ -109,7 +92,7 @@ class _RequestCounts(Collector):
 
 
 class _ClientCollector(Collector):
-    def __init__(self, client: ClientCounts) -> None:
+    def __init__(self, client: LedgerClient) -> None:
         self._client = client
 
     def collect(self) -> Iterator[Metric]:

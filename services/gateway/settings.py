@@ -6,7 +6,7 @@ from shared.runtime.settings import LedgerSettings
 
 
 class GatewaySettings(LedgerSettings):
-    """Bounds on clients have defaults that suit one machine; a rate of 0 means no limit."""
+    """Limits on clients have defaults that suit one machine; `rate_per_s_max` 0 means no limit."""
 
     admin_key: SecretStr | None = Field(default=None, min_length=1)
 
@@ -17,10 +17,10 @@ class GatewaySettings(LedgerSettings):
     connections_max: int = Field(default=4_096, gt=0)
     requests_in_flight_max: int = Field(default=4_096, gt=0)
 
-    # Each API key may ask so often, and so much more at once.
+    # Token bucket of each API key: requests per second, and how many may come at once after a pause.
     rate_per_s_max: float = Field(default=0.0, ge=0)
     rate_burst_max: int = Field(default=200, gt=0)
 
-    # How long a key may go unchecked: a revoked one is refused after this at the latest.
+    # For how many seconds a cached key is trusted: a revoked one is refused after this at the latest.
     key_age_s_max: float = Field(default=1.0, gt=0)
     pool_size_max: int = Field(default=8, gt=0)

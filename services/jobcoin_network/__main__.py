@@ -1,6 +1,7 @@
 """`python -m services.jobcoin_network`: serve the simulated network until SIGTERM."""
 
 import asyncio
+import contextlib
 from time import time_ns
 
 import structlog
@@ -24,20 +25,13 @@ def main() -> None:
     settings = JobcoinNetworkSettings.load_or_exit()
     configure_logs("jobcoin_network", settings.log_format, settings.log_level)
 
-    async def service(stop: asyncio.Event) -> None:
-        store = SqliteStore(settings.jobcoin_dir)
-        try:
-            await serve(settings, Network(store, lambda: time_ns() // 1_000_000), stop)
-        finally:
-            store.close()
-
-    run_service(service)
+    run_service(lambda stop: serve(settings, stop))
 
 
-async def serve(settings: JobcoinNetworkSettings, network: Network, stop: asyncio.Event) -> None:
+async def serve(settings: JobcoinNetworkSettings, stop: asyncio.Event) -> None:
     """Serves until `stop` is set, then finishes what is in flight. Raises what a failed commit raised."""
-    async with asyncio.TaskGroup() as group:
-        group.create_task(network.write(), name="write")
+    with contextlib.closing(SqliteStore(settings.jobcoin_dir)) as store:
+        network = Network(store, lambda: time_ns() // 1_000_000, on_fault=stop.set)
         runner = web.AppRunner(
             build_app(network), access_log=None, keepalive_timeout=IDLE_TIMEOUT_S, shutdown_timeout=STOP_TIMEOUT_S
         )
@@ -48,7 +42,8 @@ async def serve(settings: JobcoinNetworkSettings, network: Network, stop: asynci
             await stop.wait()
         finally:
             await runner.cleanup()
-        network.end()
+        if network.fault is not None:
+            raise network.fault
     log.info("jobcoin.stopped")
 
 

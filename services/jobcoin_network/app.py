@@ -1,6 +1,7 @@
 """The network over HTTP: API, pages, health. Every POST goes through one handler, `accept_post`."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
@@ -14,10 +15,16 @@ from services.jobcoin_network.core.instances import (
     CoinAddress,
     CoinMovement,
     InstanceName,
-    NetworkRefusal,
+    InsufficientFundsError,
     instance_name,
 )
-from services.jobcoin_network.core.wire import RequestRefusedError, error_json, read_creation, read_transfer
+from services.jobcoin_network.core.wire import (
+    RequestRefusedError,
+    address_json,
+    list_json,
+    read_creation,
+    read_transfer,
+)
 from services.jobcoin_network.fields import read_fields
 from services.jobcoin_network.network import Network, NetworkFullError, NotDurableError
 
@@ -30,12 +37,7 @@ NETWORK = web.AppKey("network", Network)
 REQUESTS = Counter("jobcoin_requests", "Requests by route and status", ["method", "route", "status"])
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-ErrorBody = str | Mapping[str, list[str]]
-
-STATUS_OF: Mapping[NetworkRefusal, int] = {
-    NetworkRefusal.INSUFFICIENT_FUNDS: 422,
-    NetworkRefusal.NETWORK_FULL: 503,
-}
+NETWORK_FULL = (503, "The network is full")
 
 
 def build_app(network: Network) -> web.Application:
@@ -60,16 +62,18 @@ async def accept_post(
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
             fields = await read_fields(request)
-        outcome = network.apply(name, read(fields))
-        refusal = (STATUS_OF[outcome], outcome.value) if isinstance(outcome, NetworkRefusal) else None
+        network.apply(name, read(fields))
     except RequestRefusedError as refused:
-        refusal = (400, refused.error)
-    if refusal is not None:
-        status, error = refusal
-        return html(status, pages.viewer(name, network.instance(name), error)) if is_page else json_error(status, error)
-    if is_page:  # back to the viewer by GET, so that a reload sends nothing twice
-        return web.Response(status=303, headers={hdrs.LOCATION: f"/{name}"})
-    return json_body(200, b'{"status":"OK"}')
+        status, error = 400, refused.error
+    except InsufficientFundsError:
+        status, error = 422, "Insufficient Funds"
+    except NetworkFullError:
+        status, error = NETWORK_FULL
+    else:
+        if is_page:  # back to the viewer by GET, so that a reload sends nothing twice
+            return web.Response(status=303, headers={hdrs.LOCATION: f"/{name}"})
+        return json_body(200, b'{"status":"OK"}')
+    return html(status, pages.viewer(network.instance(name), error)) if is_page else json_error(status, error)
 
 
 @web.middleware
@@ -89,7 +93,7 @@ async def respond(request: web.Request, handler: Handler) -> web.StreamResponse:
         response = json_error(408, "Request Timeout")
         response.force_close()
     except NetworkFullError:
-        response = json_error(STATUS_OF[NetworkRefusal.NETWORK_FULL], NetworkRefusal.NETWORK_FULL.value)
+        response = json_error(*NETWORK_FULL)
     except NotDurableError:
         response = json_error(500, "Internal Server Error")
     except Exception:
@@ -124,24 +128,22 @@ def instance_of(request: web.Request) -> InstanceName:
 
 async def transactions(request: web.Request) -> web.Response:
     """The whole list. A client that sends its ETag back gets 304 until something is added."""
-    name = instance_of(request)
-    listed = request.app[NETWORK].instance(name).transactions()
-    tag = f'"{listed[0].timestamp_ms}-{len(listed)}"'
+    instance = request.app[NETWORK].instance(instance_of(request))
+    tag = f'"{instance.transactions[0].timestamp_ms}-{len(instance.transactions)}"'
     if request.headers.get(hdrs.IF_NONE_MATCH) == tag:
         return web.Response(status=304, headers={hdrs.ETAG: tag})
-    return json_body(200, request.app[NETWORK].json(name).all_json(), {hdrs.ETAG: tag})
+    return json_body(200, list_json(instance), {hdrs.ETAG: tag})
 
 
 async def address(request: web.Request) -> web.Response:
     """Balance and transactions of one address; never 404."""
-    instance = request.app[NETWORK].json(instance_of(request))
-    return json_body(200, instance.address_json(CoinAddress(request.match_info["address"])))
+    instance = request.app[NETWORK].instance(instance_of(request))
+    return json_body(200, address_json(instance, CoinAddress(request.match_info["address"])))
 
 
 async def viewer(request: web.Request) -> web.Response:
     """The page of an instance."""
-    name = instance_of(request)
-    return html(200, pages.viewer(name, request.app[NETWORK].instance(name)))
+    return html(200, pages.viewer(request.app[NETWORK].instance(instance_of(request))))
 
 
 async def documentation(request: web.Request) -> web.Response:
@@ -170,9 +172,9 @@ def preflight() -> web.Response:
     return web.Response(status=204, headers=allowed)
 
 
-def json_error(status: int, error: ErrorBody) -> web.Response:
+def json_error(status: int, error: str | Mapping[str, list[str]]) -> web.Response:
     """An error in the shape of every error here."""
-    return json_body(status, error_json(error))
+    return json_body(status, json.dumps({"error": error}, separators=(",", ":")).encode())
 
 
 def json_body(status: int, body: bytes, headers: Mapping[str, str] | None = None) -> web.Response:

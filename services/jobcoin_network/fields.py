@@ -76,14 +76,14 @@ def _json_fields(body: bytes) -> Mapping[str, str]:
 
 
 def _texts(fields: Mapping[str, object]) -> Mapping[str, str]:
-    errors = {name: ["This field must be text."] for name, value in fields.items() if not _is_text(name, value)}
+    errors = {
+        name: ["This field must be text."]
+        for name, value in fields.items()
+        if not isinstance(value, str) or (isinstance(value, NumberText) and name != "amount")
+    }
     if errors:
         raise RequestRefusedError(errors)
     return {name: str(value) for name, value in fields.items()}
-
-
-def _is_text(name: str, value: object) -> bool:
-    return isinstance(value, str) and (name == "amount" or not isinstance(value, NumberText))
 
 
 def _unique(pairs: Iterable[tuple[str, Value]]) -> dict[str, Value]:

@@ -2,7 +2,8 @@
 
 import base64
 import hashlib
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 from services.jobcoin_network.core.coins import coins_text
@@ -33,9 +34,10 @@ def hello() -> str:
     return _page("Jobcoin", "<h1>Hello!</h1><p>A simulated Jobcoin network. Each path is a network of its own.</p>")
 
 
-def viewer(name: InstanceName, instance: Instance, error: str | Mapping[str, list[str]] | None = None) -> str:
+def viewer(instance: Instance, error: str | Mapping[str, list[str]] | None = None) -> str:
     """The page of an instance: both forms, the addresses with their balances, the latest transactions first."""
-    title = f"Jobcoin Viewer for {_title(name)}"
+    name = instance.name
+    title = f"Jobcoin Viewer for {name.replace('-', ' ').title()}"
     parts = (
         f'<h1>{title}</h1><p><a href="/{name}/api">API docs</a></p>',
         _alert(error),
@@ -75,10 +77,6 @@ def _page(title: str, body: str) -> str:
     )
 
 
-def _title(name: InstanceName) -> str:
-    return escape(name.replace("-", " ").title())
-
-
 def _alert(error: str | Mapping[str, list[str]] | None) -> str:
     if error is None:
         return ""
@@ -96,16 +94,16 @@ def _form(action: str, heading: str, button: str, fields: Mapping[str, str]) -> 
 
 
 def _addresses(instance: Instance) -> str:
-    balances = instance.balances()
-    rows = ((address, coins_text(units)) for address, units in balances[:ROWS_SHOWN_MAX])
-    return _table(("Address", "Balance"), rows, f"{len(balances)} Addresses")
+    shown = itertools.islice(instance.balances.items(), ROWS_SHOWN_MAX)
+    rows = ((address, coins_text(units)) for address, units in shown)
+    return _table(("Address", "Balance"), rows, f"{len(instance.balances)} Addresses")
 
 
 def _transactions(instance: Instance) -> str:
-    latest = instance.transactions()[: -ROWS_SHOWN_MAX - 1 : -1]
-    heading = "<h2>Transactions</h2>"
+    latest = instance.transactions[: -ROWS_SHOWN_MAX - 1 : -1]
     columns = ("Timestamp", "From", "To", "Amount")
-    return heading + _table(columns, map(_cells, latest), f"{len(instance.transactions())} Transactions")
+    footer = f"{len(instance.transactions)} Transactions"
+    return "<h2>Transactions</h2>" + _table(columns, map(_cells, latest), footer)
 
 
 def _cells(transaction: Transaction) -> tuple[str, ...]:
@@ -114,8 +112,7 @@ def _cells(transaction: Transaction) -> tuple[str, ...]:
     return timestamp_text(transaction.timestamp_ms), sender, movement.recipient, movement.amount.text
 
 
-def _table(columns: Iterable[str], rows: Iterable[Iterable[str]], footer: str) -> str:
-    columns = tuple(columns)
+def _table(columns: Sequence[str], rows: Iterable[Iterable[str]], footer: str) -> str:
     head = "".join(f"<th>{column}</th>" for column in columns)
     # <bdi> keeps an address with right-to-left characters from reordering its neighbours.
     body = "".join("<tr>" + "".join(f"<td><bdi>{escape(cell)}</bdi></td>" for cell in row) + "</tr>" for row in rows)

@@ -20,7 +20,7 @@ from shared.runtime.service import run_service, serve_metrics, until_stop
 
 log = structlog.get_logger()
 
-# A lease loop that has not turned for this many of its intervals is not ready.
+# The worker is not ready if the lease loop has completed no tick for this many renewal intervals.
 LATE_TICKS_MAX = 2.5
 
 
@@ -62,7 +62,7 @@ class Worker:
         )
 
     async def missing(self) -> dict[str, str]:
-        """What is not ready, and why."""
+        """What is not ready: name of the part → the reason. Empty when the worker is ready."""
         missing: dict[str, str] = {}
         try:
             await self.store.assets()
@@ -95,7 +95,7 @@ async def serve(settings: WorkerSettings, stop: asyncio.Event) -> None:
             group.create_task(worker.publisher.run(), name="publisher")
             group.create_task(worker.loop.run(), name="commit loop")
             keeping = group.create_task(worker.keeper.run(), name="leases")
-            # The rest still runs while the leases are given back: what was decided is committed and acknowledged.
+            # All other tasks keep running meanwhile, so that what was decided is committed and acknowledged.
             await stop.wait()
             keeping.cancel()
             await asyncio.wait({keeping})

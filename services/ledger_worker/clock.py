@@ -1,11 +1,11 @@
-"""ports.Clock on the machine's clocks."""
+"""ports.Clock on the clocks of the operating system."""
 
 import asyncio
 import time
 
 
 class SystemClock:
-    """The real one."""
+    """The clock of a running worker; tests use one in virtual time."""
 
     monotonic_s = staticmethod(time.monotonic)
     now_ns = staticmethod(time.time_ns)

@@ -1,4 +1,4 @@
-"""What the worker counts. Names end in their unit."""
+"""The worker's Prometheus metrics."""
 
 from prometheus_client import Counter, Gauge, Histogram
 

@@ -1,6 +1,6 @@
-"""What the worker's engine asks of the database, the broker and the clock.
+"""The interfaces through which the engine uses the database, the broker and the clock.
 
-Each has a real form, and an in-memory twin in the tests.
+Each has a real implementation, and an in-memory twin in the tests.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +19,7 @@ class StoreFault(Exception):
 
 
 class StoreUnavailable(StoreFault):
-    """No database, a deadlock, a time-out, a full disk: the same may succeed later."""
+    """No connection, a deadlock, a statement time-out, a full disk: the same call may succeed later."""
 
 
 class CommitUnknown(StoreFault):
@@ -35,15 +35,15 @@ class RepeatFound(StoreFault):
 
 
 class StaleRead(StoreFault):
-    """What the batch was decided on is not what the journal says. Nothing was written."""
+    """The batch was decided on state that does not match the journal. Nothing was written."""
 
 
 class RowRefused(StoreFault):
-    """The database refuses a value of the batch (SQLSTATE class 22 or 23), so one command of it is at fault."""
+    """The database refuses content of the batch (SQLSTATE class 22 or 23, TL001), so one command is at fault."""
 
 
 class DecideAgain(StoreFault):
-    """What was decided and not committed must be decided again. The database is not at fault."""
+    """All decisions that are not committed must be discarded and made again. The database is not at fault."""
 
 
 @value
@@ -56,7 +56,7 @@ class JournalHead:
 
 @value
 class TransitRow:
-    """The credits of one source batch for one destination, as they stand in the journal."""
+    """The credits of one source batch for one destination. `credits` is JSON, see shared.journal.transit."""
 
     source: Partition
     batch: int
@@ -80,19 +80,19 @@ class Store(Protocol):
         ...
 
     async def accounts(self, wanted: Sequence[AccountId]) -> list[Account]:
-        """Those accounts that exist, in the state after their last entry."""
+        """Those of the accounts that exist, as their last entry left them."""
         ...
 
     async def holds(self, wanted: Sequence[HoldId]) -> list[Hold]:
-        """Those holds that exist."""
+        """Those of the holds that exist, open or ended."""
         ...
 
     async def known(self, wanted: Sequence[str]) -> dict[str, KnownOutcome]:
-        """Those operations that are in the journal."""
+        """The outcomes of those operations that are in the journal, by id."""
         ...
 
     async def heads(self, partitions: Sequence[Partition]) -> dict[Partition, JournalHead]:
-        """The last batch of each partition (0 when it has none)."""
+        """Where each partition's journal ends; batch 0 and no cursors when it has no batch."""
         ...
 
     async def pending_transit(
@@ -115,7 +115,7 @@ class Store(Protocol):
         ...
 
     async def heartbeat(self, alive_s: float) -> list[str]:
-        """Says that this worker is alive. Returns the ids of all workers heard of within `alive_s`, in order."""
+        """Records that this worker is alive. Returns the ids of all workers seen within `alive_s` seconds, sorted."""
         ...
 
     async def renew(self, leases: Iterable[Lease], ttl_s: float) -> set[Partition]:
@@ -123,11 +123,11 @@ class Store(Protocol):
         ...
 
     async def acquire(self, ttl_s: float) -> Lease | None:
-        """Takes one partition that nobody owns or whose lease has expired, under a new epoch."""
+        """Takes one partition without an owner or with an expired lease, under a new epoch; None if there is none."""
         ...
 
     async def free_stuck(self) -> int:
-        """Ends the backends of expired leases whose row is still locked; returns how many."""
+        """Terminates the database backends of expired leases that are still in a transaction; returns how many."""
         ...
 
     async def release(self, leases: Iterable[Lease]) -> None:
@@ -135,17 +135,17 @@ class Store(Protocol):
         ...
 
     async def raise_epochs(self, leases: Iterable[Lease]) -> list[Lease]:
-        """After CommitUnknown: waits for the old backend, fences it off, and returns the leases that are still ours."""
+        """After CommitUnknown: waits for the old backend and fences it off. Returns the kept leases with new epochs."""
         ...
 
     async def leave(self) -> None:
-        """Stops counting this worker among the living."""
+        """Removes this worker from the workers that are alive."""
         ...
 
 
 @value
 class Delivery:
-    """One delivery from a partition's queue. `channel` and `tag` are the consumer's own, for the acknowledgement."""
+    """One delivery from a partition's queue. Only the consumer uses `channel` and `tag`, to acknowledge it."""
 
     partition: Partition
     body: bytes
@@ -184,7 +184,7 @@ class Consumer(Protocol):
 
 
 class Publisher(Protocol):
-    """Publishes what a commit has to tell."""
+    """Publishes the messages that follow a commit."""
 
     def is_ready(self) -> bool:
         """True while connected to the broker."""
@@ -195,7 +195,7 @@ class Publisher(Protocol):
         ...
 
     async def nudge(self, source: Partition, destination: Partition) -> None:
-        """Tells the destination's owner that a transit row waits. A loss is harmless: it looks by itself, too."""
+        """Tells the destination's owner that a transit row waits. A loss is harmless: the owner also polls."""
         ...
 
     async def dead_letter(self, delivery: Delivery, reason: str) -> None:
@@ -203,15 +203,15 @@ class Publisher(Protocol):
         ...
 
     def announce(self, partition: Partition, event: BatchEvent) -> None:
-        """Queues an event for publication."""
+        """Queues an event for publication, without waiting. A loss is harmless: it is in the journal."""
         ...
 
 
 class Clock(Protocol):
-    """Time."""
+    """The time, and waiting for it to pass. Tests replace it."""
 
     def monotonic_s(self) -> float:
-        """Seconds that only grow."""
+        """Seconds since an arbitrary start; never goes back."""
         ...
 
     def now_ns(self) -> int:
@@ -219,5 +219,5 @@ class Clock(Protocol):
         ...
 
     async def sleep(self, seconds: float, /) -> None:
-        """Waits."""
+        """Waits for that many seconds."""
         ...

@@ -1,4 +1,4 @@
-"""What the ledger worker reads from the environment."""
+"""The ledger worker's settings, read from the environment."""
 
 import os
 import secrets
@@ -11,12 +11,12 @@ from shared.runtime.settings import LedgerSettings
 
 
 def _fresh_owner() -> str:
-    # Never the same twice: a restarted worker is another owner, and waits for (or is handed) the old one's lease.
+    # Never the same twice: a restarted worker is a new owner, and gets partitions once the old leases end.
     return f"{socket.gethostname()[:32]}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
 class WorkerSettings(LedgerSettings):
-    """Bounds of one worker. Durations in seconds."""
+    """The settings of one worker. Names that end in `_s` are seconds."""
 
     owner: str = Field(default_factory=_fresh_owner, min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._-]+$")
     lease_ttl_s: float = Field(default=10.0, gt=0)

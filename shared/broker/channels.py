@@ -1,7 +1,7 @@
-"""AMQP channels: opening them, and publishing messages whose end is known, or said to be unknown.
+"""AMQP channels: opens them, and publishes with a result that is either certain or explicitly unknown.
 
-aiormq is used where every message counts: it can publish without holding its lock until the socket has drained, which
-takes 250 µs a message instead of 400. aio-pika, which is built on it, is used elsewhere.
+aiormq is used on the hot path: it can publish without holding its lock until the socket has drained, which takes
+250 µs per message instead of 400. aio-pika, which is built on it, is used elsewhere.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from shared.domain.values import value
 
 CONFIRM_TIMEOUT_S: Final = 2.0
 BROKER_FAULTS: Final = (AMQPError, ConnectionError, OSError, TimeoutError, ChannelInvalidStateError, RuntimeError)
-# Message ids are this process's prefix and a number.
+# A message id is this prefix, random per process, and a number.
 _PROCESS: Final = uuid.uuid4().hex
 _NUMBERS: Final = itertools.count()
 
@@ -37,7 +37,7 @@ class ConnectionClosed(ConnectionError):
 def cancelled_only_by_us() -> Generator[None]:
     """Turns the cancellation with which aiormq ends waits on a closed connection into ConnectionClosed.
 
-    A task group would take such a cancellation for its own. Used around every wait for the broker.
+    A task group could not tell it from a cancellation by its own parent. Wraps every wait for the broker.
     """
     try:
         yield
@@ -52,7 +52,7 @@ def is_unblocked(connection: Connection) -> bool:
     """False while the broker blocks publishers."""
     ready = connection.ready()
     try:
-        # One step by hand: the coroutine ends at once when nothing blocks, and needs no task for each envelope.
+        # Runs the coroutine one step by hand: it ends at once unless blocked, and needs no task per envelope.
         ready.send(None)
     except StopIteration:
         return True
@@ -61,14 +61,14 @@ def is_unblocked(connection: Connection) -> bool:
 
 
 def when_closed(closable: Connection | Channel) -> "asyncio.Future[Any]":
-    """A future that ends when the connection or channel is closed."""
+    """A future that is done once the connection or channel is closed."""
     return cast("asyncio.Future[Any]", closable.closing)  # pyright: ignore[reportUnknownMemberType] aiormq leaves it open
 
 
 async def open_channel(connection: Connection, *, confirmed: bool) -> Channel:
     """A channel; with `confirmed`, publishes are confirmed and a returned message raises.
 
-    It is of the concrete class, which alone can publish and acknowledge without waiting for the drain.
+    Cast to the concrete class: the abstract one cannot publish or acknowledge without waiting for the drain.
     """
     channel = await connection.channel(publisher_confirms=confirmed, on_return_raises=confirmed)
     return cast("Channel", channel)
@@ -79,8 +79,8 @@ async def consume_exclusive_queue(
 ) -> tuple[Channel, str]:
     """Declares an exclusive queue and consumes it without acknowledgements. Returns its channel and its name.
 
-    The broker chooses the name: a fixed one could still belong to the connection that was just lost. Of more than
-    `length_max` messages that wait in the queue, it drops the oldest.
+    The broker chooses the name: a fixed one could still belong to the connection that was just lost. Beyond
+    `length_max` waiting messages it drops the oldest.
     """
     channel = await open_channel(connection, confirmed=False)
     declared = await channel.queue_declare(
@@ -99,7 +99,7 @@ async def consume_exclusive_queue(
 async def ping(connection: Connection, *, queue: str | None = None) -> None:
     """Returns once the broker has answered; with `queue`, that queue must exist. Waits without a bound.
 
-    Uses a channel of its own: a question holds its channel's lock until it is answered, and a refused one closes it.
+    Uses a new channel, since a request holds its channel's lock until it is answered, and closes it if refused.
     Raises what is in BROKER_FAULTS.
     """
     with cancelled_only_by_us():
@@ -131,7 +131,7 @@ class PublishUnknown(PublishFailed):
 
 @value
 class OutgoingMessage:
-    """One message to publish."""
+    """One message to publish. `key`: the routing key; `kind`: the AMQP type; `mandatory`: returned if unroutable."""
 
     exchange: str
     key: str
@@ -144,7 +144,7 @@ class OutgoingMessage:
     mandatory: bool = True
 
     def properties(self) -> Basic.Properties:
-        """AMQP properties with a message id of its own, by which aiormq maps returns. No priority: it would reorder."""
+        """AMQP properties, with a new message id, by which aiormq matches returns. No priority: it would reorder."""
         return Basic.Properties(
             content_type="application/json",
             delivery_mode=2 if self.persistent else 1,
@@ -186,7 +186,7 @@ async def publish(channel: Channel | None, message: OutgoingMessage, *, timeout_
 
 
 async def publish_unconfirmed(channel: Channel, message: OutgoingMessage) -> None:
-    """For a channel without confirms: replies and nudges, whose loss is harmless. Raises what is in BROKER_FAULTS."""
+    """Publishes replies and nudges, whose loss is harmless, on a channel without confirms. Raises BROKER_FAULTS."""
     with cancelled_only_by_us():
         await channel.basic_publish(
             message.body,

@@ -1,4 +1,4 @@
-"""Connections to RabbitMQ that are opened again when they are lost. Nothing here resumes consuming by itself."""
+"""Connections to RabbitMQ that are reopened when lost. Consumers are not resumed here: `opened` must start them."""
 
 import asyncio
 import contextlib
@@ -30,7 +30,7 @@ OpenChannels: TypeAlias = Callable[[Connection], Awaitable[Sequence[Channel]]]
 
 
 async def connect(url: str, *, name: str, heartbeat_s: int = HEARTBEAT_S) -> Connection:
-    """One connection. The heartbeat stands in the URL, since aiormq ignores what the broker suggests."""
+    """One connection. Sets the heartbeat in the URL, since aiormq ignores the broker's value. Raises BROKER_FAULTS."""
     target = URL(url).update_query(heartbeat=str(heartbeat_s), name=name)
     async with asyncio.timeout(CONNECT_TIMEOUT_S):
         return await aiormq.connect(target)
@@ -44,7 +44,7 @@ async def connect_aio_pika(url: str, *, name: str) -> aio_pika.abc.AbstractConne
 
 
 class ManagedConnection:
-    """Keeps one connection open. After each connect `opened` makes its channels; `lost` is called when it ends."""
+    """Keeps one connection open. Calls `opened` after each connect to open its channels, and `lost` when it ends."""
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ SINCE_HEADER: Final = "x-dead-letter-since"  # seconds since 1970 UTC
 EXCHANGE_HEADER: Final = "x-original-exchange"
 KEY_HEADER: Final = "x-original-key"
 RETRIES_HEADER: Final = "x-retries"
-# Headers about a message's way into and through the queue. All others belong to the message.
+# Headers (or prefixes of them) that dead-lettering or the broker added. All others are the message's own.
 _OWN_HEADERS: Final = (
     ID_HEADER,
     REASON_HEADER,
@@ -33,7 +33,7 @@ REASON_CHARACTERS_MAX: Final = 2_000
 def dead_letter(
     body: bytes, *, kind: str | None, reason: str, exchange: str, key: str, reply_to: str | None, mac: object
 ) -> OutgoingMessage:
-    """The copy to publish. `exchange` and `key` are where the message came from, and go back to on a retry."""
+    """The copy to publish. `exchange` and `key`: where the message was published, and where a retry publishes it."""
     return OutgoingMessage(
         topology.DEAD_LETTERS,
         topology.DEAD_LETTERS_KEY,

@@ -13,12 +13,12 @@ from shared.messages import topology
 
 log = structlog.get_logger()
 
-# A queue that was declared less than this before a crash of the broker can come back empty.
+# If the broker crashes within this time after a queue was declared, the queue can come back empty.
 SETTLE_AFTER_DECLARE_S: Final = 2.0
 
 
 async def declare_topology(amqp_url: str, *, partitions: int) -> None:
-    """Makes what is missing. Waits until new queues survive a crash of the broker.
+    """Declares what is missing. Waits until new queues would survive a crash of the broker.
 
     Raises what is in BROKER_FAULTS.
     """
@@ -33,7 +33,7 @@ async def declare_topology(amqp_url: str, *, partitions: int) -> None:
 
 
 async def _declare(connection: aio_pika.abc.AbstractConnection, partitions: int) -> int:
-    """How many queues were not there before."""
+    """Declares everything. Returns how many queues are new."""
     channel = await connection.channel()
     for exchange, kind in topology.EXCHANGES.items():
         await channel.declare_exchange(exchange, aio_pika.ExchangeType(kind), durable=True)

@@ -1,4 +1,4 @@
-"""What a service asks of a database before it works with it: the schema that it knows, and durable commits."""
+"""Checks that a service makes before it uses a database: its schema is known, and its commits are durable."""
 
 from typing import Final
 
@@ -13,19 +13,19 @@ UNSAFE: Final = "off"
 
 
 class NotDurable(Exception):
-    """The database would lose what it acknowledges."""
+    """The database could lose commits that it has acknowledged."""
 
 
 async def unsafe_settings(connection: postgres.Connection) -> dict[str, str]:
-    """The settings of this session under which an acknowledged commit could be lost."""
+    """The settings of this session that could lose an acknowledged commit: name → value. Empty if there is none."""
     rows = await connection.fetch(DURABILITY)
     return {str(row["name"]): str(row["setting"]) for row in rows if row["setting"] == UNSAFE}
 
 
 async def read_ledger_constants(dsn: str, *, application: str) -> int:
-    """P, once schema and durability are as they must be.
+    """The number of partitions, after checking schema and durability.
 
-    Raises MigrationError, NotDurable or a fault of the connection.
+    Raises MigrationError, NotDurable, or what is in postgres.CONNECTION_FAULTS.
     """
     connection = await postgres.connect(dsn, application=application)
     try:

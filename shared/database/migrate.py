@@ -1,4 +1,4 @@
-"""Brings a database to the schema that this version knows, and makes the partitions of a new ledger.
+"""Migrates a database to the schema of this version, and creates the partitions of a new ledger.
 
 Migrations are numbered `.sql` files, applied once each, forward only, each in its own transaction, with a checksum: a
 file that changed after it was applied is an error. One process does this at a time (advisory lock); running it again
@@ -23,7 +23,7 @@ LOCK_KEY: Final = 7_430_611
 
 
 class MigrationError(Exception):
-    """The database cannot be brought to the schema that this version knows."""
+    """The database does not have the schema of this version, or cannot be migrated to it."""
 
 
 class PartitionsFixed(MigrationError):
@@ -32,7 +32,7 @@ class PartitionsFixed(MigrationError):
 
 @value
 class Migration:
-    """One file of migrations/."""
+    """One file of migrations/. `version`: the number at the start of its name."""
 
     version: int
     name: str
@@ -45,7 +45,7 @@ class Migration:
 
 
 def known_migrations() -> list[Migration]:
-    """Every migration, in order of its number. Raises MigrationError when numbers have a gap or a twin."""
+    """All migrations, by number. Raises MigrationError if a number is missing or used twice."""
     found = [
         Migration(int(path.name[:4]), path.stem, path.read_text(encoding="utf-8"))
         for path in sorted(MIGRATIONS.glob("*.sql"))
@@ -84,7 +84,7 @@ ROLE_SETTINGS: Final[Mapping[str, str]] = {
 
 
 def agreed_partitions(held: int | None, asked: int | None, *, of_new: int = 1) -> int:
-    """How many partitions the ledger has or gets. `held`: None before it is created; `of_new`: what it gets by default.
+    """The ledger's number of partitions: `held` if it exists, otherwise `asked`, or by default `of_new`.
 
     Raises PartitionsFixed when it has another number than was asked for.
     """
@@ -114,7 +114,7 @@ async def _partitions(connection: postgres.Connection) -> int | None:
 
 
 async def migrate_database(dsn: str, *, partitions: int | None, passwords: Mapping[str, str]) -> int:
-    """Roles, schema, partitions. Returns the number of partitions. `partitions`: see `agreed_partitions`, as `asked`.
+    """Creates roles, schema and partitions; returns how many partitions. `partitions`: `asked` of `agreed_partitions`.
 
     Raises MigrationError, or what is in postgres.CONNECTION_FAULTS; after PartitionsFixed nothing was changed.
     """
@@ -145,7 +145,7 @@ async def _write_roles(connection: postgres.Connection, passwords: Mapping[str, 
                 f"SELECT format('ALTER ROLE {name} PASSWORD %L', $1::text)", passwords[role]
             )
             await connection.execute(str(statement))
-    # `verify` reads the whole journal.
+    # `verify` reads the whole journal, which takes longer than any time-out for statements.
     await connection.execute("ALTER ROLE tellerline_verify SET statement_timeout = 0")
 
 

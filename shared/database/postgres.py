@@ -1,4 +1,4 @@
-"""The way to PostgreSQL: pools and connections with the bounds that every service keeps."""
+"""Connections to PostgreSQL and pools of them, with the time-outs that all services use."""
 
 import asyncio
 import ssl as _ssl
@@ -11,7 +11,7 @@ import asyncpg
 CONNECT_TIMEOUT_S: Final = 5.0
 COMMAND_TIMEOUT_S: Final = 10.0
 
-# Faults after which the outcome of a statement is not known, or the database is not there.
+# The connection could not be made or was lost. A statement that was running may or may not have taken effect.
 CONNECTION_FAULTS: Final = (
     OSError,
     TimeoutError,
@@ -26,7 +26,7 @@ CONNECTION_FAULTS: Final = (
     asyncpg.TooManyConnectionsError,
     _ssl.SSLError,
 )
-# What may go better at the next try: the above, a lock, a deadlock, a time-out, a full disk.
+# Faults for which a retry may succeed: the above, a lock time-out, a deadlock, a cancelled statement, a full disk.
 TRANSIENT_FAULTS: Final = (
     *CONNECTION_FAULTS,
     asyncpg.DeadlockDetectedError,
@@ -47,7 +47,7 @@ async def connect(
     command_timeout_s: float = COMMAND_TIMEOUT_S,
     settings: Mapping[str, str] = MappingProxyType({}),
 ) -> Connection:
-    """One connection, with these settings of the server's. Raises what is in CONNECTION_FAULTS."""
+    """One connection, whose session gets these settings. Raises what is in CONNECTION_FAULTS."""
     return await asyncpg.connect(
         dsn,
         timeout=CONNECT_TIMEOUT_S,

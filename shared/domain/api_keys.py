@@ -1,4 +1,4 @@
-"""API keys: how one is made, what may stand on it, and what of it is kept."""
+"""API keys: how they are generated, their scopes, and the hash that the database stores."""
 
 import hashlib
 import secrets
@@ -8,7 +8,7 @@ from shared.domain.values import value
 
 
 class Scope(StrEnum):
-    """What a key may do. `admin` may do everything."""
+    """What a key permits. `admin` permits everything."""
 
     READ = "read"
     WRITE = "write"
@@ -36,5 +36,5 @@ def new_key() -> NewKey:
 
 
 def hash_of_key(text: str) -> bytes:
-    """SHA-256. Enough where a key cannot be guessed; a slow hash would let strangers burn our processors."""
+    """SHA-256. Enough, since a key of 256 random bits cannot be guessed; a slow hash would invite denial of service."""
     return hashlib.sha256(text.encode()).digest()

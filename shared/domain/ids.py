@@ -1,4 +1,4 @@
-"""Identity: accounts and partitions, command ids that a gateway can recognise as issued, and what derives from them."""
+"""Ids: account ids and their partitions, command ids that a gateway can verify as issued, and ids derived from them."""
 
 import hashlib
 import hmac
@@ -15,7 +15,7 @@ HoldId = NewType("HoldId", str)
 Partition = NewType("Partition", int)
 Principal = NewType("Principal", str)
 
-# Whose the mixer's own commands are; no API key can have this principal.
+# The principal of the mixer's own commands; no API key can have it.
 MIXER = Principal("tellerline:mixer")
 
 ACCOUNT_ID = re.compile(r"[a-z0-9][a-z0-9._:-]{0,63}", re.ASCII)
@@ -26,9 +26,9 @@ SYSTEM_ACCOUNT_ID = re.compile(
     re.ASCII,
 )
 UUID_TEXT = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII)
-# Accounts of the ledger itself carry their partition as the last part of their name.
+# System accounts: the last part of the name is the partition.
 PARTITIONED_PREFIXES = ("world:", "house:", "fees:", "fx:", "suspense:", "transit:")
-# Names that clients may not choose or name without `admin`. A mix's account is placed by its hash like a client's.
+# Ids that clients may not use without `admin`. A mix's account gets its partition by hash, like a client's.
 SYSTEM_PREFIXES = (*PARTITIONED_PREFIXES, "mix:")
 PARTITIONS_MAX = 256
 CONTENT_BYTES = 13
@@ -36,7 +36,7 @@ MAC_BYTES = 3
 
 
 def partition_of(account: AccountId, partitions: int) -> Partition:
-    """The partition 0 … P-1 that owns the account: the same in every process, so never by Python's `hash`."""
+    """The partition that owns the account, below `partitions`. By CRC-32: Python's `hash` differs between processes."""
     if account.startswith(PARTITIONED_PREFIXES):
         suffix = account.rpartition(":")[2]
         if (
@@ -55,19 +55,19 @@ def system_account(role: str, asset: AssetCode, partition: Partition) -> Account
 
 
 def transit_account(asset: AssetCode, peer: Partition, side: str, partition: Partition) -> AccountId:
-    """What is on its way between `partition` and `peer`; side is "out" at the source, "in" at the destination."""
+    """The account in `partition` for amounts in transit; `side` is "out" to the peer, or "in" from it."""
     return AccountId(f"transit:{asset}:{peer}:{side}:{partition}")
 
 
 def subkey(secret: str, purpose: str) -> bytes:
-    """A key of its own for each purpose, so that no MAC of one can stand in for another's."""
+    """A separate key for each purpose, so that a MAC made for one is never valid for another."""
     return hmac.digest(secret.encode(), f"tellerline:{purpose}".encode(), "sha256")
 
 
 class CommandIds:
-    """Issues and recognises command ids: UUIDv8 of 98 bits of content, 24 of a MAC over them and the owner (ADR 9).
+    """Issues and verifies command ids: UUIDv8 with 98 bits of content and a 24-bit MAC over content and owner (ADR 9).
 
-    Both by keyed BLAKE2b (RFC 7693 §2.9): one pass, at half of what HMAC costs.
+    Content of a keyed id and MAC are keyed BLAKE2b (RFC 7693 §2.9), which costs half of HMAC.
     """
 
     def __init__(self, secret: str) -> None:
@@ -75,17 +75,17 @@ class CommandIds:
         self._mac_key = subkey(secret, "command-mac")
 
     def of_key(self, principal: Principal, key: str) -> CommandId:
-        """The id of the command that this principal sends under this idempotency key, at any gateway, at any time."""
+        """The id of this principal's command with this idempotency key: the same at every gateway, at any time."""
         owner = principal.encode()
         name = len(owner).to_bytes(4) + owner + key.encode()
         return self._sealed(owner, hashlib.blake2b(name, key=self._name_key, digest_size=CONTENT_BYTES).digest())
 
     def fresh(self, principal: Principal) -> CommandId:
-        """A new id that sorts by time of issue, for a command of this principal without a key."""
+        """A new id, sorted by time of issue, for a command of this principal without an idempotency key."""
         return self._sealed(principal.encode(), (time.time_ns() // 1_000_000).to_bytes(6) + os.urandom(7))
 
     def is_issued(self, text: str, principal: Principal) -> bool:
-        """Whether a gateway with our secret has made this id for this principal. 1 in 2^24 of forged ids passes."""
+        """Whether a gateway with this secret issued the id to this principal. A forged id passes once in 2^24."""
         if not UUID_TEXT.fullmatch(text):
             return False
         raw = bytes.fromhex(text.replace("-", ""))
@@ -103,7 +103,7 @@ class CommandIds:
 
 
 def derived_id(command: CommandId, purpose: str) -> str:
-    """A UUIDv8 that is a function of the command: what a gateway generates for it, any other generates alike."""
+    """A UUIDv8 that depends only on command and purpose, so that every process derives the same one."""
     raw = bytearray(hashlib.sha256(f"tellerline:{purpose}:{command}".encode()).digest()[:16])
     raw[6] = (raw[6] & 0x0F) | 0x80
     raw[8] = (raw[8] & 0x3F) | 0x80

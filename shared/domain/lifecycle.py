@@ -1,4 +1,4 @@
-"""Life cycles as tables, and the exception for what cannot be."""
+"""Life cycles as tables of permitted steps, and the exception for a broken invariant."""
 
 from collections.abc import Mapping
 from typing import Generic, TypeVar
@@ -7,11 +7,11 @@ State = TypeVar("State")
 
 
 class InvariantBroken(Exception):
-    """Something that cannot be is: nothing may be written on top of it."""
+    """A state that must never occur has occurred. Nothing may be written that builds on it."""
 
 
 class Lifecycle(Generic[State]):
-    """Which states may follow each state of a `noun`."""
+    """Which states may follow each state. `noun` names what has them, for the error message."""
 
     def __init__(self, noun: str, next_states: Mapping[State, frozenset[State]]) -> None:
         self.next_states = next_states

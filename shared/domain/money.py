@@ -1,4 +1,4 @@
-"""Money is a whole number of minor units inside and a decimal string outside. No floats, no Decimal."""
+"""Amounts: whole numbers of minor units internally, decimal strings in the API. No float, no Decimal."""
 
 import re
 

@@ -10,19 +10,19 @@ from shared.runtime.compact_json import compact_json
 
 VERSION = 1
 RETURN_KIND = "return.v1"
-# Of an operation that no client sent.
+# The fingerprint of a return, which is an operation that no client sent.
 RETURN_FINGERPRINT = "0" * 31 + "1"
 
 
 class TransitRowError(ValueError):
-    """The row is not one that this version wrote."""
+    """The row's content is not in the format of this version."""
 
 
 @value
 class TransitCredit:
-    """One credit on its way.
+    """One credit in transit from `source` to `account`.
 
-    `operation` is the one that debited `source`, or the return of a credit that could not land.
+    `operation` is the id of the operation that debited `source`, or of the return of a credit that could not land.
     """
 
     operation: str
@@ -42,7 +42,7 @@ def return_id(operation: str, destination: Partition) -> str:
 
 
 def encode_credits(credits: Sequence[TransitCredit]) -> str:
-    """Compact JSON; reply addresses stand once."""
+    """The credits as compact JSON. Each reply queue is listed once, and a credit holds its index, or -1 for none."""
     replies: dict[str, int] = {}
     rows: list[list[str | int]] = []
     for credit in credits:

@@ -1,7 +1,7 @@
-"""The ledger client: gateway, deposit poller and distributor send their commands with it, and hear the outcomes.
+"""The ledger client, with which gateway, deposit poller and distributor send commands and receive the outcomes.
 
-A command ends in one of three ways: with its result; with NotPublished, QueueFull or Unroutable, which certainly had no
-effect; or with PublishUnknown, whose outcome stands in the journal, now or later, and which `operation.cancel` ends.
+A command ends with its result; with NotPublished, QueueFull or Unroutable, and then certainly had no effect; or with
+PublishUnknown: the journal may have its outcome, now or later, unless the sender cancels it (`operation.cancel`).
 """
 
 import asyncio
@@ -39,7 +39,7 @@ MIX_KIND: Final = "mix.v1"
 
 
 class LedgerClient:
-    """Publishes over one connection and hears replies over another: a blocked connection would hold back replies."""
+    """Publishes over one connection and receives replies over another, since a blocked one would delay replies."""
 
     def __init__(self, amqp_url: str, *, partitions: int, secret: str, name: str) -> None:
         self.partitions = partitions
@@ -87,12 +87,12 @@ class LedgerClient:
 
     @property
     def outcomes_unmatched(self) -> int:
-        """Outcomes that nobody waited for."""
+        """How many outcomes arrived that nobody waited for."""
         return self._pending.outcomes_unmatched
 
     @property
     def commands_pending(self) -> int:
-        """Commands that somebody waits for."""
+        """How many commands somebody waits for."""
         return self._pending.count
 
     def send(self, command: Command, partition: Partition) -> PendingCommand:
@@ -132,7 +132,7 @@ class LedgerClient:
         return await self.result(self.send(command, partition), timeout_s)
 
     def _join(self, command: Command | MixCreate) -> tuple[PendingCommand, bool]:
-        """The pending command, and whether it is new."""
+        """The pending command, and whether it must still be sent. Raises NotPublished or QueueFull."""
         known = self._pending.find(command)
         if known is not None:
             return known, False
@@ -145,7 +145,7 @@ class LedgerClient:
         return pending, True
 
     async def _send_envelopes(self, queue: SendQueue) -> None:
-        """One publish at a time, confirmed before the next begins: so the queue has them in this order."""
+        """One publish at a time, each confirmed before the next, so that the queue keeps their order."""
         while True:
             await queue.ready.wait()
             envelope = queue.take()
@@ -184,7 +184,7 @@ class LedgerClient:
         headers: dict[str, int],
         commands: Sequence[PendingCommand],
     ) -> bool:
-        """Publishes one signed message. Unless the broker confirms it, those who wait for its commands hear why."""
+        """Publishes one signed message. If the broker does not confirm it, its commands fail with the fault."""
         signed = {MAC_HEADER: sign(self._mac_key, body), **headers}
         message = OutgoingMessage(exchange, key, body, kind, reply_to=self._reply_to, headers=signed)
         try:
@@ -200,11 +200,11 @@ class LedgerClient:
     def _fail(self, pending: PendingCommand, fault: PublishFailed) -> None:
         pending.fault = fault
         pending.wake()
-        if pending.outcome is None:  # else credits may still be told of as settled
+        if pending.outcome is None:  # otherwise replies may still say that its credits settled
             self._pending.forget(pending)
 
     def _receive(self, body: bytes) -> None:
-        """Lets the next envelopes leave before those are woken who wait for outcomes."""
+        """Takes in a reply. The next envelopes may leave before the waiters are woken, which keeps the worker busy."""
         reply = Reply.model_validate_json(body)
         outcomes = {(outcome.id, outcome.fingerprint) for outcome in reply.outcomes}
         for queue in self._queues:

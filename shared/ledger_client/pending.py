@@ -1,4 +1,4 @@
-"""Pending commands: published or about to be, with somebody who waits for their outcome."""
+"""Pending commands: commands that are being sent or were sent, and whose outcome somebody waits for."""
 
 import asyncio
 from collections import deque
@@ -9,8 +9,8 @@ from shared.broker.channels import PublishFailed
 from shared.domain.values import value
 from shared.messages import Command, MixCreate, Outcome, Reply, Settled
 
-# So many waiters are woken in one turn of the event loop. More would hold up the broker's client, which needs several
-# turns to publish the next envelopes.
+# At most this many waiters are woken in one turn of the event loop. More would delay the broker's client, which needs
+# several turns to publish the next envelopes.
 WOKEN_PER_TURN_MAX: Final = 32
 
 
@@ -29,7 +29,7 @@ class CommandResult:
 
 @dataclass(slots=True, eq=False)
 class PendingCommand:
-    """One command that was sent once, and everybody who waits for it. `fault`: how its publish failed, if it did."""
+    """One command, sent once, and all tasks that wait for it. `fault`: why its publish failed; None if it did not."""
 
     command: Command | MixCreate
     outcome: Outcome | None = None
@@ -83,12 +83,12 @@ class PendingCommands:
         return None
 
     def add(self, pending: PendingCommand) -> None:
-        """From now on replies reach it."""
+        """Registers the command, so that replies reach it."""
         self._by_id.setdefault(pending.command.id, []).append(pending)
         self.count += 1
 
     def forget(self, pending: PendingCommand) -> None:
-        """Nobody waits for it any more. Harmless when repeated."""
+        """Removes the command: replies no longer reach it. Harmless when repeated."""
         same_id = self._by_id.get(pending.command.id)
         if same_id is not None and pending in same_id:
             self.count -= 1
@@ -124,7 +124,7 @@ class PendingCommands:
             for pending in self._by_id.get(outcome.id, ()):
                 if pending.command.fingerprint == outcome.fingerprint:
                     if pending.outcome is None:
-                        # Of several that sent the same command, all but the first repeated it.
+                        # If the same command was sent several times, all but the first are repeats.
                         pending.outcome = outcome.model_copy(update={"replayed": True}) if is_matched else outcome
                         pending.wake()
                     is_matched = True

@@ -10,9 +10,9 @@ from shared.domain.ids import Partition
 from shared.ledger_client.pending import PendingCommand
 from shared.messages.base import COMMANDS_PER_ENVELOPE_MAX
 
-# While the worker commits one envelope it decides the next. A third in flight would only make all of them smaller.
+# The worker decides one envelope while it commits another. A third in flight would only make envelopes smaller.
 ENVELOPES_IN_FLIGHT_MAX: Final = 2
-# An envelope that is not answered within this time no longer holds up the next one: its worker may be slow, or gone.
+# After this time without an answer an envelope no longer delays the next one: its worker may be slow or gone.
 ANSWER_TIMEOUT_S: Final = 0.1
 
 # Id and fingerprint of a command: what a reply repeats.
@@ -28,7 +28,7 @@ class InFlightEnvelope:
 
     @property
     def last(self) -> CommandKey:
-        """The last command."""
+        """Id and fingerprint of the last command."""
         command = self.commands[-1].command
         return command.id, command.fingerprint
 
@@ -66,7 +66,7 @@ class SendQueue:
         for envelope in ended:
             self.end(envelope)
         if ended:
-            # The worker begins with the next envelope only now, so that one's time begins anew.
+            # The worker only now starts with the next envelope in flight, so restart its time-out.
             for envelope in self._in_flight:
                 if envelope.timer is not None:
                     self._restart_timer(envelope)
@@ -83,7 +83,7 @@ class SendQueue:
         envelope.timer = asyncio.get_running_loop().call_later(ANSWER_TIMEOUT_S, self.end, envelope)
 
     def _stop_timer(self, envelope: InFlightEnvelope) -> None:
-        # The timer refers to the envelope. Kept, it would be a cycle around everything that the envelope carried.
+        # Timer and envelope refer to each other. Unless cleared, the cycle would keep the commands in memory.
         if envelope.timer is not None:
             envelope.timer.cancel()
             envelope.timer = None

@@ -43,7 +43,7 @@ class Posting(Message):
 
 
 class PostTransaction(_Command):
-    """Posts a transaction, today of one posting.
+    """Posts a transaction, which has exactly one posting in this version.
 
     A deposit comes from the `world` (or `house`) account of the destination's partition, a withdrawal goes to that of
     the source's.
@@ -54,7 +54,7 @@ class PostTransaction(_Command):
 
 
 class AccountCreate(_Command):
-    """Opens `account`. `metadata` is the account's first. As `mix.create` it is the outcome of a mix's order."""
+    """Opens `account` with this metadata. With kind `mix.create.v1` it opens the account of an accepted mix order."""
 
     kind: Literal["account.create.v1", "mix.create.v1"] = "account.create.v1"
     account: Account
@@ -64,7 +64,7 @@ class AccountCreate(_Command):
 
 
 class AccountUpdate(_Command):
-    """Changes what is not None. `metadata` replaces the account's metadata whole."""
+    """Changes the fields that are not None. `metadata` replaces all of the account's metadata."""
 
     kind: Literal["account.update.v1"] = "account.update.v1"
     account: Account
@@ -80,7 +80,7 @@ class AccountClose(_Command):
 
 
 class AssetCreate(_Command):
-    """Makes an asset known; goes to partition 0."""
+    """Adds an asset, with 10^scale minor units to the unit. Is sent to partition 0."""
 
     kind: Literal["asset.create.v1"] = "asset.create.v1"
     asset: Asset
@@ -118,7 +118,7 @@ class HoldVoid(_Command):
 
 
 class OperationCancel(_Command):
-    """Writes `id` as rejected `cancelled` unless it has an outcome: the end of an unknown. `id` is the unknown's id."""
+    """Rejects the command `id`, whose outcome is unknown to its sender, as `cancelled`, unless it has an outcome."""
 
     kind: Literal["operation.cancel.v1"] = "operation.cancel.v1"
 
@@ -136,10 +136,10 @@ RefusedKind: TypeAlias = Literal[
 
 
 class OperationRefuse(_Command):
-    """Writes `id` as rejected with `code`: a command of kind `of` whose sender found that it cannot be made at all.
+    """Records that the sender itself refuses a request of kind `of`: `id` gets the outcome rejected, with `code`.
 
-    So it is refused alike when it is repeated, whatever has become of the reason. `errors` name fields of the request.
-    Of a cancel that came with a key, it uses up that key: `id` is the key's, not that of what is cancelled.
+    A repeat then gets the same answer, even if the reason is gone by then. `errors` name fields of the request.
+    For a refused cancel, `id` comes from the cancel's own idempotency key: it is not the operation to be cancelled.
     """
 
     kind: Literal["operation.refuse.v1"] = "operation.refuse.v1"

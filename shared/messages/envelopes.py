@@ -1,4 +1,4 @@
-"""How commands travel: one signed message with everything that a sender gathered for one partition."""
+"""Envelopes: one signed message with the commands that a sender gathered for one partition."""
 
 import hmac
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ def envelope_body(commands: Sequence[Command]) -> bytes:
 
 
 def sign(key: bytes, body: bytes) -> str:
-    """HMAC-SHA256 over the message's bytes, hex: a stolen broker password cannot make commands."""
+    """HMAC-SHA256 over the body, in hex. A stolen broker password alone does not let anyone send commands."""
     return hmac.digest(key, body, "sha256").hex()
 
 

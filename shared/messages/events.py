@@ -1,4 +1,4 @@
-"""What a worker publishes after a commit. The journal is the truth; a consumer that misses a message reads it there."""
+"""Events and nudges, which a worker publishes after a commit. A consumer that misses one reads the journal."""
 
 from typing import Annotated, Literal
 
@@ -18,7 +18,7 @@ class EventOutcome(Message):
 
 
 class BatchEvent(Message):
-    """Everything that batch `batch` of `partition` decided."""
+    """All operations of batch number `batch` of the message's partition."""
 
     batch: int
     recorded_at_us: int  # microseconds since 1970 UTC

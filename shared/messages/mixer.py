@@ -1,4 +1,4 @@
-"""Orders for the mixer: what the gateway asks the deposit poller for. The answer is a `Reply`, as the ledger's is."""
+"""Orders for the mixer, from the gateway to the deposit poller, which answers with a `Reply` as a worker does."""
 
 from typing import Annotated, Final, Literal
 
@@ -13,12 +13,12 @@ ADDRESS_LENGTH_MAX: Final = 256
 PPM_OF_PERCENT: Final = 10_000
 FEE_PPM_MAX: Final = 100 * PPM_OF_PERCENT
 DELAY_MS_MAX: Final = 7 * 86_400 * 1_000
-# For orders that say nothing: no fee, and the increments spread over the next ten seconds.
+# Defaults of an order: no fee, and the payouts spread over the ten seconds after the credit.
 FEE_PPM_DEFAULT: Final = 0
 DELAY_MS_MIN_DEFAULT: Final = 1_000
 DELAY_MS_MAX_DEFAULT: Final = 10_000
 
-# Any text: the poller says of each address why it cannot be paid to.
+# Any text, since the poller's answer says of each unusable address what is wrong with it.
 Destination = Annotated[str, StringConstraints(max_length=ADDRESS_LENGTH_MAX)]
 DelayMs = Annotated[int, Field(ge=0, le=DELAY_MS_MAX)]
 

@@ -1,4 +1,4 @@
-"""What a worker tells the sender of commands: outcomes, and the settlement of credits in other partitions."""
+"""Replies from a worker to the sender of commands: outcomes, and settlements of credits in other partitions."""
 
 from typing import Final, Literal
 
@@ -18,11 +18,11 @@ class FieldFault(Message):
 
 
 class Outcome(Message):
-    """The decision on one command, after the commit that holds everything it was decided on.
+    """The decision on one command, sent after the commit of everything that it builds on.
 
     `balances` are minor units after the operation, for local accounts that the principal may read. `legs` are the
-    partitions whose credit is still on its way. `replayed`: decided earlier; the details are in the journal and not
-    repeated here.
+    other partitions where a credit is still to land. `replayed`: the command is a repeat; the reply leaves out balances
+    and amounts, which the journal has.
     """
 
     id: str
@@ -39,7 +39,7 @@ class Outcome(Message):
 
 
 class Settled(Message):
-    """A credit of operation `id` landed in `partition`; `returned` when it met a closed account and went back."""
+    """A credit of operation `id` landed in `partition`, or was `returned`: account closed, or balance at its limit."""
 
     id: str
     partition: int
@@ -49,7 +49,7 @@ class Settled(Message):
 
 
 class Reply(Message):
-    """What a worker tells one sender after a commit."""
+    """All that one commit has to tell one sender."""
 
     v: Literal[1] = 1
     outcomes: tuple[Outcome, ...] = ()

@@ -1,4 +1,4 @@
-"""Exchanges and queues. With a changed argument the broker answers 406: it makes a new version of the queue's name."""
+"""Exchanges and queues. RabbitMQ refuses changed arguments (406), so a change needs a new version in the name."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -23,8 +23,8 @@ NUDGE_KEYS: Final = tuple(f"nudge.{key}" for key in PARTITION_KEYS)
 _QUORUM: Final = {"x-queue-type": "quorum", "x-queue-leader-locator": "balanced"}
 _COMMAND_QUEUE: Final = {
     **_QUORUM,
-    # RabbitMQ 4 defaults to 20, which a crash loop would spend on a whole prefetch window. Never -1: on 3.10 that loses
-    # a message at its first requeue.
+    # RabbitMQ 4 defaults to 20. Each crash of a worker counts for every prefetched message, so a crash loop would use
+    # that up. Never -1: RabbitMQ 3.10 then drops a message at its first requeue.
     "x-delivery-limit": 100,
     "x-overflow": "reject-publish",
     "x-max-length": 20_000,
@@ -35,7 +35,7 @@ _COMMAND_QUEUE: Final = {
 }
 PARTITION_QUEUE_ARGUMENTS: Final[Mapping[str, str | int | bool]] = {**_COMMAND_QUEUE, "x-single-active-consumer": True}
 MIX_QUEUE_ARGUMENTS: Final[Mapping[str, str | int | bool]] = _COMMAND_QUEUE
-# Looking at a dead letter counts as a delivery, so the limit is far away.
+# Each time an operator looks at a dead letter counts as a delivery, so the limit is out of reach.
 DEAD_LETTERS_QUEUE_ARGUMENTS: Final[Mapping[str, str | int | bool]] = {**_QUORUM, "x-delivery-limit": 1_000_000}
 
 

@@ -41,9 +41,8 @@ class Leg:
 class Intent:
     """A transfer that was written down before it was sent, and whose end is not known.
 
-    Once it is settled, a reading that does not show it proves that it was not applied.
+    After `settles_in_s` seconds, a reading that does not show it proves that it was not applied.
     """
 
     id: str
-    is_settled: bool
     settles_in_s: float

@@ -15,15 +15,16 @@ import aiohttp
 import structlog
 from prometheus_client import Counter, Gauge
 
+from shared.domain.money import format_amount
 from shared.domain.values import value
 from shared.mixer.breaker import Breaker, BreakerState, RateAlert
 from shared.mixer.jobcoin_rows import (
+    COIN_SCALE,
     Address,
     AddressView,
     ListedRow,
     Transfer,
     Unreadable,
-    coins_text,
     is_object,
     read_address,
     readable_rows,
@@ -113,9 +114,8 @@ class JobcoinNetwork:
         Raises TransferRefused, TransferUnknown, or NetworkUnavailable (it was not sent).
         """
         self._admit("send")
-        fields = {
-            "fromAddress": transfer.source, "toAddress": transfer.destination, "amount": coins_text(transfer.units),
-        }  # fmt: skip
+        amount = format_amount(transfer.units, COIN_SCALE)
+        fields = {"fromAddress": transfer.source, "toAddress": transfer.destination, "amount": amount}
         try:
             response = await self._call("POST", "/transactions", form=fields)
             body = _json(response.body)

@@ -11,10 +11,8 @@ import re
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
-from enum import StrEnum
-from typing import Final, NewType, TypeGuard
+from typing import Final, NewType, TypeGuard, cast
 
-from shared.domain.money import format_amount
 from shared.domain.values import value
 
 # A unit is 10^-40 of a coin: the network's amounts have at most 40 digits on either side of the point.
@@ -51,16 +49,6 @@ def read_units(text: object) -> int:
     return int(whole + fraction.ljust(COIN_SCALE, "0"))
 
 
-def coins_text(units: int) -> str:
-    """The shortest decimal string of units of 10^-40 coin, as we send it."""
-    return format_amount(units, COIN_SCALE)
-
-
-def split_units(units: int) -> tuple[int, int]:
-    """Minor units of the ledger's JOB, rounded down, and the units that are left over."""
-    return divmod(units, UNITS_PER_MINOR)
-
-
 @value
 class Transfer:
     """Coins that go from one address to another. `units` > 0 are 10^-40 of a coin."""
@@ -84,11 +72,6 @@ class ListedRow:
         """What the row moved, without its time."""
         return Transfer(self.source, self.destination, self.units)
 
-    @property
-    def occurred_at(self) -> datetime:
-        """The instant of the timestamp."""
-        return datetime.fromisoformat(self.timestamp)
-
     def line(self) -> bytes:
         """The row's canonical bytes, for hashes. JSON, because an address may hold any character."""
         return json.dumps([self.timestamp, self.source, self.destination, str(self.units)]).encode()
@@ -99,8 +82,10 @@ def is_object(value: object) -> TypeGuard[Mapping[str, object]]:
     return isinstance(value, dict)
 
 
-def _is_list(value: object) -> TypeGuard[list[object]]:
-    return isinstance(value, list)
+def _items(value: object) -> list[object]:
+    if not isinstance(value, list):
+        raise Unreadable("a list of transactions is an array")
+    return cast("list[object]", value)
 
 
 def read_row(value: object) -> ListedRow:
@@ -126,9 +111,7 @@ def read_row(value: object) -> ListedRow:
 
 def read_rows(value: object) -> tuple[ListedRow, ...]:
     """The transactions of one address. Raises Unreadable if any of them is: then the reading proves nothing."""
-    if not _is_list(value):
-        raise Unreadable("a list of transactions is an array")
-    return tuple(read_row(item) for item in value)
+    return tuple(read_row(item) for item in _items(value))
 
 
 def readable_rows(value: object) -> tuple[tuple[ListedRow, ...], int]:
@@ -136,13 +119,11 @@ def readable_rows(value: object) -> tuple[tuple[ListedRow, ...], int]:
 
     Anyone may write to the network, so one odd row of a stranger must not hide all others.
     """
-    if not _is_list(value):
-        raise Unreadable("a list of transactions is an array")
-    rows: list[ListedRow] = []
-    for item in value:
+    items, rows = _items(value), list[ListedRow]()
+    for item in items:
         with contextlib.suppress(Unreadable):
             rows.append(read_row(item))
-    return tuple(rows), len(value) - len(rows)
+    return tuple(rows), len(items) - len(rows)
 
 
 def numbered(rows: Iterable[ListedRow]) -> Iterator[tuple[ListedRow, int]]:
@@ -199,18 +180,3 @@ def read_address(address: Address, value: object) -> AddressView:
     if any(address not in {row.source, row.destination} for row in rows):
         raise Unreadable("a transaction of another address")
     return AddressView(address, read_units(value.get("balance")), rows)
-
-
-class Presence(StrEnum):
-    """What a reading of the list says of a transfer that may have been sent."""
-
-    SEEN = "seen"
-    ABSENT = "absent"
-    UNDECIDED = "undecided"
-
-
-def presence_of(view: AddressView, found: RowId | None, *, is_settled: bool) -> Presence:
-    """SEEN once a row was `found`. ABSENT needs a reading that agrees with itself and began after the settle time."""
-    if found is not None:
-        return Presence.SEEN
-    return Presence.ABSENT if is_settled and view.agrees else Presence.UNDECIDED

@@ -126,16 +126,14 @@ class MixerLedger:
     async def credit(self, mix: str, deposit: str, attempt: int, amount: int) -> CommandDecision | None:
         """Posts a swept deposit of `amount` minor units: from the house to the mix."""
         account = mix_account(mix)
-        fact = f"deposit:{deposit}"
-        house = self._system("house", account)
-        return await self._post("deposit.v1", house, account, amount, fact, f"credit:{attempt}")
+        posting = Posting(source=self._system("house", account), destination=account, amount=amount, asset=JOB)
+        return await self._post("deposit.v1", posting, f"deposit:{deposit}", f"credit:{attempt}")
 
     async def fee(self, mix: str, credit: str, attempt: int, amount: int) -> CommandDecision | None:
         """Posts the fee of one credit, in minor units: from the mix to the fees."""
         account = mix_account(mix)
-        fact = f"credit:{credit}"
-        fees = self._system("fees", account)
-        return await self._post("transfer.v1", account, fees, amount, fact, f"fee:{attempt}")
+        posting = Posting(source=account, destination=self._system("fees", account), amount=amount, asset=JOB)
+        return await self._post("transfer.v1", posting, f"credit:{credit}", f"fee:{attempt}")
 
     async def hold(self, mix: str, payout: str, attempt: int, amount: int) -> CommandDecision | None:
         """Sets a payout's amount aside; only a capture or an operator ends the hold."""
@@ -174,13 +172,7 @@ class MixerLedger:
         return await self._decide(command, account)
 
     async def _post(
-        self,
-        kind: Literal["deposit.v1", "transfer.v1"],
-        source: AccountId,
-        destination: AccountId,
-        amount: int,
-        fact: str,
-        step: str,
+        self, kind: Literal["deposit.v1", "transfer.v1"], posting: Posting, fact: str, step: str
     ) -> CommandDecision | None:
         command = PostTransaction(
             kind=kind,
@@ -189,10 +181,10 @@ class MixerLedger:
             admin=True,
             fingerprint=NO_FINGERPRINT,
             reference=fact,
-            postings=(Posting(source=source, destination=destination, amount=amount, asset=JOB),),
+            postings=(posting,),
         )
         # The house and the fees are in the partition of the mix, so either account names it.
-        return await self._decide(command, source)
+        return await self._decide(command, posting.source)
 
     async def _decide(self, command: Command, account: AccountId) -> CommandDecision | None:
         signed = command.model_copy(update={"fingerprint": content_fingerprint(command)})

@@ -1,17 +1,19 @@
 """How both services of the mixer run: connections, tasks, gauges, readiness, and a clean stop."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final
 
 import structlog
 
+from shared.broker.connection import ManagedConnection
 from shared.database import postgres
 from shared.database.durability import read_ledger_constants
 from shared.ledger_client.client import LedgerClient
 from shared.mixer.jobcoin import JobcoinNetwork, open_network
 from shared.mixer.settings import MixerSettings
+from shared.mixer.step_loop import StepLoop
 from shared.runtime.logs import configure_logs
 from shared.runtime.service import run_service, serve_metrics, until_stop
 
@@ -21,38 +23,16 @@ GAUGES_S: Final = 5.0
 DRAIN_S: Final = 5.0
 PING = "SELECT 1"
 
-
-class BackgroundWork(Protocol):
-    """Work that goes on until it is cancelled."""
-
-    async def run(self) -> None:
-        """Works until cancelled."""
-
-
-class BrokerConsumer(BackgroundWork, Protocol):
-    """Consumes messages."""
-
-    def is_ready(self) -> bool:
-        """True while it is connected."""
-        ...
-
-
-class MixerLoop(BackgroundWork, Protocol):
-    """See StepLoop."""
-
-    async def drain(self, timeout_s: float) -> None:
-        """Starts nothing new, and returns once what was started has ended or the time is up."""
-
-    async def set_gauges(self) -> None:
-        """Raises what is in postgres.TRANSIENT_FAULTS."""
+# Goes on until it is cancelled.
+BackgroundWork = Callable[[], Coroutine[Any, Any, None]]
 
 
 @dataclass(frozen=True, slots=True)
 class MixerParts:
     """The parts of one service, wired together. `missing` names what else than broker and database is not ready."""
 
-    consumer: BrokerConsumer
-    loops: Sequence[MixerLoop]
+    connections: Sequence[ManagedConnection]
+    loops: Sequence[StepLoop[Any]]
     others: Sequence[BackgroundWork]
     missing: Callable[[], Mapping[str, str]] = dict
 
@@ -97,8 +77,9 @@ async def _run(parts: MixerParts, client: LedgerClient, stop: asyncio.Event) -> 
     """Works until `stop`. What is half done then is taken up again from its rows."""
     stopped = asyncio.Event()
     async with until_stop(stopped) as group:
-        for work in (client, parts.consumer, *parts.loops, *parts.others):
-            group.create_task(work.run(), name=type(work).__name__)
+        runs = [part.run for part in (client, *parts.connections, *parts.loops)]
+        for run in (*runs, *parts.others):
+            group.create_task(run(), name=run.__qualname__)
         group.create_task(_keep_gauges(parts), name="gauges")
         await stop.wait()
         await asyncio.gather(*(loop.drain(DRAIN_S) for loop in parts.loops))
@@ -108,7 +89,7 @@ async def _run(parts: MixerParts, client: LedgerClient, stop: asyncio.Event) -> 
 async def _missing(parts: MixerParts, pool: postgres.Pool, client: LedgerClient) -> dict[str, str]:
     """What is not ready, and why."""
     missing = dict(parts.missing())
-    if not (parts.consumer.is_ready() and client.is_ready()):
+    if not client.is_ready() or any(connection.current is None for connection in parts.connections):
         missing["broker"] = "not connected"
     try:
         await pool.execute(PING)

@@ -8,7 +8,7 @@ import contextlib
 from abc import ABC, abstractmethod
 from dataclasses import replace
 from enum import StrEnum
-from typing import Final, Generic, TypeVar
+from typing import ClassVar, Final, Generic, TypeVar
 
 import structlog
 from prometheus_client import Counter, Gauge
@@ -16,7 +16,7 @@ from prometheus_client import Counter, Gauge
 from shared.database.postgres import TRANSIENT_FAULTS
 from shared.mixer.claimed_rows import ClaimedRow, ClaimLost
 from shared.mixer.jobcoin import NetworkUnavailable
-from shared.mixer.ledger import CommandDecision
+from shared.mixer.ledger import CommandDecision, MixerLedger
 from shared.mixer.settings import MixerSettings
 from shared.mixer.store import ClaimStore
 from shared.runtime.retry import backoff_s
@@ -56,36 +56,33 @@ class ClaimDeadline:
 
 
 class StepLoop(ABC, Generic[R]):
-    """Looks for due rows of one kind again and again, and at once after `wake`; works on `ROWS_MAX` at a time.
+    """Looks for due rows of one kind again and again, and at once after `wake` is set; works on `ROWS_MAX` at a time.
 
     A row whose work fails stays claimed until its claim runs out, and is taken up again then. It stops no other row.
     `stuck` is the state of a row that waits for an operator.
     """
 
-    def __init__(self, store: ClaimStore[R], stuck: StrEnum, settings: MixerSettings) -> None:
+    stuck: ClassVar[StrEnum]
+
+    def __init__(self, ledger: MixerLedger, store: ClaimStore[R], settings: MixerSettings) -> None:
+        self._ledger = ledger
         self._store = store
         self._kind = store.lifecycle.noun
-        self._stuck = stuck
-        self._claim_s = settings.claim_s
-        self._attempts_max = settings.attempts_max
+        self._settings = settings
         self._rows = 0
         self._is_draining = False
-        self._wake = asyncio.Event()
+        self.wake = asyncio.Event()
         self._ended = asyncio.Event()
 
     @abstractmethod
     async def step(self, row: R, deadline: ClaimDeadline) -> R | None:
         """Takes one step. Returns the row after it, or None if the row is finished, was released or is stuck."""
 
-    def wake(self) -> None:
-        """A row is due now."""
-        self._wake.set()
-
     async def run(self) -> None:
         """Works until cancelled."""
         async with asyncio.TaskGroup() as group:
             while True:
-                await wait_for_wake(self._wake, TICK_S)
+                await wait_for_wake(self.wake, TICK_S)
                 if self._rows < ROWS_MAX and not self._is_draining:
                     await self._claim(group)
 
@@ -101,7 +98,7 @@ class StepLoop(ABC, Generic[R]):
     async def set_gauges(self) -> None:
         """Raises what is in postgres.TRANSIENT_FAULTS."""
         counts = await self._store.counts()
-        for state in type(self._stuck):
+        for state in type(self.stuck):
             ROWS.labels(self._kind, state.value).set(counts.get(state.value, 0))
 
     async def wait(self, row: R) -> None:
@@ -125,7 +122,7 @@ class StepLoop(ABC, Generic[R]):
 
     async def wait_or_stop(self, row: R, reason: str) -> None:
         """The row's step is tried again later, unless it has had all its attempts: then the row is stuck."""
-        if row.attempts >= self._attempts_max:
+        if row.attempts >= self._settings.attempts_max:
             await self.stop(row, reason)
             return
         log.warning("row.waits", kind=self._kind, id=row.id, step=row.state, attempts=row.attempts, reason=reason)
@@ -133,14 +130,14 @@ class StepLoop(ABC, Generic[R]):
 
     async def stop(self, row: R, reason: str) -> None:
         """The row waits for an operator, who is told why."""
-        await self._store.move(row, replace(row, state=self._stuck, attempts=0), reason)
+        await self._store.move(row, replace(row, state=self.stuck, attempts=0), reason)
         log.error("row.stuck", kind=self._kind, id=row.id, step=row.state, reason=reason)
 
     async def _claim(self, group: asyncio.TaskGroup) -> None:
         # Begins before the claim does, so that it is never later than the claim's end.
-        deadline = ClaimDeadline(self._claim_s)
+        deadline = ClaimDeadline(self._settings.claim_s)
         try:
-            rows = await self._store.claim(ROWS_MAX - self._rows, self._claim_s)
+            rows = await self._store.claim(ROWS_MAX - self._rows, self._settings.claim_s)
         except TRANSIENT_FAULTS as fault:
             log.warning("rows.not_claimed", kind=self._kind, fault=repr(fault))
             return
@@ -161,7 +158,7 @@ class StepLoop(ABC, Generic[R]):
         finally:
             self._rows -= 1
             self._ended.set()
-            self._wake.set()
+            self.wake.set()
 
     async def _advance(self, row: R, deadline: ClaimDeadline) -> None:
         """Takes steps until the row is finished or has to wait."""

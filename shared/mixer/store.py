@@ -1,19 +1,18 @@
 """What the stores of deposits, credits and payouts do alike: claims, steps and intents.
 
-Their tables have the same columns for this, so each statement stands here once.
+Their tables have the same columns for this, so each statement stands here once. `of` is the store.
 """
 
 from abc import ABC, abstractmethod
 from datetime import timedelta
 from enum import StrEnum
-from typing import Generic, TypeAlias, TypeVar
+from typing import ClassVar, Generic, TypeAlias, TypeVar
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from shared.database import postgres
 from shared.domain.lifecycle import Lifecycle
-from shared.domain.values import value
 from shared.mixer.claimed_rows import ClaimedRow, ClaimLost, Intent, Leg
 from shared.mixer.jobcoin_rows import RowId, Transfer
 
@@ -22,66 +21,38 @@ PooledConnection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 
 CLAIM = """
 WITH due AS (
-    SELECT id FROM {table}
-     WHERE {has_next_step} AND next_at <= clock_timestamp() AND claimed_until <= clock_timestamp()
+    SELECT id FROM {of.table}
+     WHERE {of.has_next_step} AND next_at <= clock_timestamp() AND claimed_until <= clock_timestamp()
      ORDER BY next_at LIMIT $1 FOR UPDATE SKIP LOCKED)
-UPDATE {table} AS claimed SET claim = claimed.claim + 1, claimed_until = clock_timestamp() + $2
+UPDATE {of.table} AS claimed SET claim = claimed.claim + 1, claimed_until = clock_timestamp() + $2
   FROM due WHERE claimed.id = due.id RETURNING claimed.*
 """
 # Every change names the claim, so that a process that lost it changes nothing.
 MOVE = """
-UPDATE {table} SET state = $4, attempts = $5, reason = coalesce($6, reason),
-       stuck_in = CASE WHEN $4 = 'stuck' THEN state END, {step_columns}
+UPDATE {of.table} SET state = $4, attempts = $5, reason = coalesce($6, reason),
+       stuck_in = CASE WHEN $4 = 'stuck' THEN state END, {of.step_columns}
  WHERE id = $1 AND claim = $2 AND state = $3 RETURNING id
 """
 RELEASE = """
-UPDATE {table} SET claimed_until = '-infinity', next_at = clock_timestamp() + $3, attempts = $4
+UPDATE {of.table} SET claimed_until = '-infinity', next_at = clock_timestamp() + $3, attempts = $4
  WHERE id = $1 AND claim = $2 RETURNING id
 """
 NEXT_ATTEMPT = """
-UPDATE {table} SET {command}_attempt = {command}_attempt + 1 WHERE id = $1 AND claim = $2 RETURNING id
+UPDATE {of.table} SET {command}_attempt = {command}_attempt + 1 WHERE id = $1 AND claim = $2 RETURNING id
 """
-COUNT_ROWS = "SELECT state, count(*) AS rows FROM {table} GROUP BY state"
+COUNT_ROWS = "SELECT state, count(*) AS rows FROM {of.table} GROUP BY state"
 
 OPEN_INTENT = """
-INSERT INTO {intents} (id, {row_id}, leg, attempt, source, destination, amount_units, settles_at)
+INSERT INTO {of.intents} (id, {of.row_id}, leg, attempt, source, destination, amount_units, settles_at)
 SELECT $1, $2, $3, coalesce(max(attempt), 0) + 1, $4, $5, $6, clock_timestamp() + $7
-  FROM {intents} WHERE {row_id} = $2 AND leg = $3
+  FROM {of.intents} WHERE {of.row_id} = $2 AND leg = $3
 """
 READ_INTENT = """
-SELECT id, clock_timestamp() >= settles_at AS is_settled,
-       extract(epoch FROM settles_at - clock_timestamp()) AS settles_in_s
-  FROM {intents} WHERE {row_id} = $1 AND ended IS NULL
+SELECT id, extract(epoch FROM settles_at - clock_timestamp()) AS settles_in_s
+  FROM {of.intents} WHERE {of.row_id} = $1 AND ended IS NULL
 """
-END_INTENT = "UPDATE {intents} SET ended = $2, seen_row = $3 WHERE id = $1 AND ended IS NULL RETURNING id"
-COUNT_INTENTS = "SELECT count(*) FROM {intents} WHERE ended IS NULL"
-
-
-@value
-class ClaimTable:
-    """Names a table of claimed rows, and what stands in its statements.
-
-    `has_next_step` is a condition, as in the table's index of due rows. `step_columns` are assignments to the columns
-    that only this table has; their values are $7 and on. `intents` is the table of its transfers, if it has any, whose
-    column `row_id` names the claimed row.
-    """
-
-    table: str
-    has_next_step: str
-    step_columns: str
-    intents: str = ""
-    row_id: str = ""
-
-    def sql(self, statement: str, command: str = "") -> str:
-        """One of the statements above on this table. `command` is the one that NEXT_ATTEMPT is about."""
-        return statement.format(
-            table=self.table,
-            has_next_step=self.has_next_step,
-            step_columns=self.step_columns,
-            intents=self.intents,
-            row_id=self.row_id,
-            command=command,
-        )
+END_INTENT = "UPDATE {of.intents} SET ended = $2, seen_row = $3 WHERE id = $1 AND ended IS NULL RETURNING id"
+COUNT_INTENTS = "SELECT count(*) FROM {of.intents} WHERE ended IS NULL"
 
 
 class EqualTransferOpen(Exception):
@@ -89,12 +60,24 @@ class EqualTransferOpen(Exception):
 
 
 class ClaimStore(ABC, Generic[R]):
-    """A table of claimed rows. Every method raises what is in postgres.TRANSIENT_FAULTS; changes raise ClaimLost."""
+    """A table of claimed rows. Every method raises what is in postgres.TRANSIENT_FAULTS; changes raise ClaimLost.
 
-    def __init__(self, pool: postgres.Pool, lifecycle: Lifecycle[StrEnum], table: ClaimTable) -> None:
-        self.lifecycle = lifecycle
+    `has_next_step` is a condition, as in the table's index of due rows. `step_columns` are assignments to the columns
+    that only this table has; their values are $7 and on.
+    """
+
+    lifecycle: ClassVar[Lifecycle[StrEnum]]
+    table: ClassVar[str]
+    has_next_step: ClassVar[str]
+    step_columns: ClassVar[str]
+
+    def __init__(self, pool: postgres.Pool) -> None:
         self._pool = pool
-        self._table = table
+
+    @classmethod
+    def sql(cls, statement: str, command: str = "") -> str:
+        """One of the statements above on this table. `command` is the one that NEXT_ATTEMPT is about."""
+        return statement.format(of=cls, command=command)
 
     @abstractmethod
     def read(self, record: asyncpg.Record) -> R:
@@ -102,11 +85,11 @@ class ClaimStore(ABC, Generic[R]):
 
     @abstractmethod
     def step_values(self, row: R) -> tuple[object, ...]:
-        """The row's values for `ClaimTable.step_columns`. What is None stays as it is."""
+        """The row's values for `step_columns`. What is None stays as it is."""
 
     async def claim(self, rows_max: int, claim_s: float) -> list[R]:
         """Due rows, ours until the claim runs out."""
-        records = await self._pool.fetch(self._table.sql(CLAIM), rows_max, timedelta(seconds=claim_s))
+        records = await self._pool.fetch(self.sql(CLAIM), rows_max, timedelta(seconds=claim_s))
         return [self.read(record) for record in records]
 
     async def move(self, before: R, after: R, reason: str | None = None) -> R:
@@ -118,28 +101,34 @@ class ClaimStore(ABC, Generic[R]):
         """As `move`, as part of the connection's transaction."""
         self.lifecycle.check(before.state, after.state)
         values = (before.state.value, after.state.value, after.attempts, reason, *self.step_values(after))
-        if not await connection.fetchval(self._table.sql(MOVE), before.id, before.claim, *values):
+        if not await connection.fetchval(self.sql(MOVE), before.id, before.claim, *values):
             raise ClaimLost(before.id)
         return after
 
     async def release(self, row: R, wait_s: float) -> None:
         """Gives the row back with its attempts; it is due again after `wait_s`."""
         wait = timedelta(seconds=wait_s)
-        if not await self._pool.fetchval(self._table.sql(RELEASE), row.id, row.claim, wait, row.attempts):
+        if not await self._pool.fetchval(self.sql(RELEASE), row.id, row.claim, wait, row.attempts):
             raise ClaimLost(row.id)
 
     async def next_attempt(self, row: R, command: str) -> None:
         """The row's command was rejected: from now on it is sent with the id of its next attempt."""
-        if not await self._pool.fetchval(self._table.sql(NEXT_ATTEMPT, command), row.id, row.claim):
+        if not await self._pool.fetchval(self.sql(NEXT_ATTEMPT, command), row.id, row.claim):
             raise ClaimLost(row.id)
 
     async def counts(self) -> dict[str, int]:
         """The number of rows by state."""
-        return {str(row["state"]): int(row["rows"]) for row in await self._pool.fetch(self._table.sql(COUNT_ROWS))}
+        return {str(row["state"]): int(row["rows"]) for row in await self._pool.fetch(self.sql(COUNT_ROWS))}
 
 
 class IntentStore(ClaimStore[R]):
-    """A table of claimed rows and the intents of their transfers. An intent is committed before anything is sent."""
+    """A table of claimed rows and the intents of their transfers. An intent is committed before anything is sent.
+
+    `intents` is the table of the transfers, whose column `row_id` names the claimed row.
+    """
+
+    intents: ClassVar[str]
+    row_id: ClassVar[str]
 
     @abstractmethod
     async def taken_rows(self, transfer: Transfer) -> set[str]:
@@ -153,22 +142,20 @@ class IntentStore(ClaimStore[R]):
         try:
             async with self._pool.acquire() as connection, connection.transaction():
                 await self.move_within(connection, before, after)
-                await connection.execute(self._table.sql(OPEN_INTENT), intent_id, before.id, leg.name, *content)
+                await connection.execute(self.sql(OPEN_INTENT), intent_id, before.id, leg.name, *content)
         except asyncpg.UniqueViolationError as fault:
             raise EqualTransferOpen(transfer.source) from fault
 
     async def read_intent(self, row: R) -> Intent | None:
         """The row's intent whose end is not known."""
-        record = await self._pool.fetchrow(self._table.sql(READ_INTENT), row.id)
-        if record is None:
-            return None
-        return Intent(str(record["id"]), bool(record["is_settled"]), float(record["settles_in_s"]))
+        record = await self._pool.fetchrow(self.sql(READ_INTENT), row.id)
+        return None if record is None else Intent(str(record["id"]), float(record["settles_in_s"]))
 
     async def end_intent(self, before: R, after: R, intent: Intent, ended: str, listed: RowId | None) -> None:
         """Commits what the network's list showed together with the step that follows from it."""
         try:
             async with self._pool.acquire() as connection, connection.transaction():
-                if not await connection.fetchval(self._table.sql(END_INTENT), intent.id, ended, listed):
+                if not await connection.fetchval(self.sql(END_INTENT), intent.id, ended, listed):
                     raise ClaimLost(before.id)
                 await self.move_within(connection, before, after)
         except asyncpg.UniqueViolationError as fault:
@@ -176,4 +163,4 @@ class IntentStore(ClaimStore[R]):
 
     async def intents_open(self) -> int:
         """The number of intents whose end is not known."""
-        return int(await self._pool.fetchval(self._table.sql(COUNT_INTENTS)))
+        return int(await self._pool.fetchval(self.sql(COUNT_INTENTS)))

@@ -6,8 +6,7 @@ The network knows neither ids nor idempotency. What became of a transfer is read
 import uuid
 from abc import abstractmethod
 from dataclasses import replace
-from enum import StrEnum
-from typing import Final, TypeVar
+from typing import ClassVar, Final, TypeVar
 
 import structlog
 from prometheus_client import Counter, Gauge
@@ -16,7 +15,8 @@ from typing_extensions import override
 from shared.domain.lifecycle import InvariantBroken
 from shared.mixer.claimed_rows import ClaimedRow, Leg
 from shared.mixer.jobcoin import JobcoinNetwork, TransferRefused, TransferUnknown
-from shared.mixer.jobcoin_rows import Presence, Transfer, presence_of
+from shared.mixer.jobcoin_rows import Address, Transfer
+from shared.mixer.ledger import MixerLedger
 from shared.mixer.settings import MixerSettings
 from shared.mixer.step_loop import BACKOFF_S_MAX, ClaimDeadline, StepLoop
 from shared.mixer.store import EqualTransferOpen, IntentStore
@@ -43,19 +43,16 @@ class TransferLoop(StepLoop[R]):
     `fault_points`: where tests let the process die: after the intent, after the transfer was sent, once it is seen.
     """
 
+    fault_points: ClassVar[tuple[FaultPoint, FaultPoint, FaultPoint]]
+
     def __init__(
-        self,
-        network: JobcoinNetwork,
-        store: IntentStore[R],
-        stuck: StrEnum,
-        settings: MixerSettings,
-        fault_points: tuple[FaultPoint, FaultPoint, FaultPoint],
+        self, network: JobcoinNetwork, ledger: MixerLedger, store: IntentStore[R], settings: MixerSettings
     ) -> None:
-        super().__init__(store, stuck, settings)
+        super().__init__(ledger, store, settings)
         self._network = network
         self._intents = store
-        self._settle_s = settings.settle_s
-        self._after_intent, self._after_send, self._after_seen = fault_points
+        self._house = Address(settings.house_address)
+        self._after_intent, self._after_send, self._after_seen = self.fault_points
 
     @override
     async def set_gauges(self) -> None:
@@ -66,9 +63,9 @@ class TransferLoop(StepLoop[R]):
     def transfer(self, row: R, leg: Leg) -> Transfer:
         """What this leg of the row moves."""
 
-    @abstractmethod
-    def under_way(self, row: R, leg: Leg, intent_id: str) -> R:
+    def under_way(self, row: R, leg: Leg, intent_id: str) -> R:  # noqa: ARG002 - a subclass keeps the id
         """The row once the intent of this id is committed."""
+        return replace(row, state=leg.under_way)
 
     async def send(self, row: R, leg: Leg, deadline: ClaimDeadline) -> R | None:
         """Writes the intent, sends the transfer once, and reads what became of it.
@@ -79,7 +76,7 @@ class TransferLoop(StepLoop[R]):
         under_way = self.under_way(row, leg, intent_id)
         transfer = self.transfer(under_way, leg)
         try:
-            await self._intents.open_intent(row, under_way, intent_id, leg, transfer, self._settle_s)
+            await self._intents.open_intent(row, under_way, intent_id, leg, transfer, self._settings.settle_s)
         except EqualTransferOpen:
             await self._store.release(row, backoff_s(0))
             return None
@@ -100,22 +97,22 @@ class TransferLoop(StepLoop[R]):
         transfer = self.transfer(row, leg)
         view = await self._network.address(transfer.source if leg.is_read_at_source else transfer.destination)
         listed = view.find(self._network.instance, transfer, await self._intents.taken_rows(transfer))
-        match presence_of(view, listed, is_settled=intent.is_settled or was_refused):
-            case Presence.SEEN:
-                fault_point(self._after_seen)
-                seen = replace(row, state=leg.after, attempts=0)
-                await self._intents.end_intent(row, seen, intent, "seen", listed)
-                self._count(row, leg, "seen")
-                return seen
-            case Presence.ABSENT:
-                ended = "refused" if was_refused else "absent"
-                unsent = replace(row, state=leg.before, attempts=row.attempts + 1)
-                await self._intents.end_intent(row, unsent, intent, ended, None)
-                self._count(row, leg, ended)
-                return await self.wait_or_stop(unsent, f"the transfer ({leg.name}) was {ended}")
-            case Presence.UNDECIDED:
-                wait_s = max(intent.settles_in_s, UNDECIDED_WAIT_S_MIN)
-                return await self._store.release(row, min(wait_s, backoff_s(2, s_max=BACKOFF_S_MAX)))
+        if listed is not None:
+            fault_point(self._after_seen)
+            ended, after = "seen", replace(row, state=leg.after, attempts=0)
+        elif (intent.settles_in_s <= 0 or was_refused) and view.agrees:
+            # Only a reading that agrees with itself, and began after the settle time, proves absence.
+            ended = "refused" if was_refused else "absent"
+            after = replace(row, state=leg.before, attempts=row.attempts + 1)
+        else:
+            wait_s = max(intent.settles_in_s, UNDECIDED_WAIT_S_MIN)
+            return await self._store.release(row, min(wait_s, backoff_s(2, s_max=BACKOFF_S_MAX)))
+        await self._intents.end_intent(row, after, intent, ended, listed)
+        TRANSFERS_ENDED.labels(leg.name, ended).inc()
+        log.info("transfer.ended", kind=self._kind, id=row.id, leg=leg.name, ended=ended)
+        if listed is not None:
+            return after
+        return await self.wait_or_stop(after, f"the transfer ({leg.name}) was {ended}")
 
     async def _is_refused(self, row: R, leg: Leg, transfer: Transfer) -> bool:
         """Sends the transfer. True if the network said that it will not apply it."""
@@ -127,7 +124,3 @@ class TransferLoop(StepLoop[R]):
         except TransferUnknown as fault:
             log.warning("transfer.unknown", kind=self._kind, id=row.id, leg=leg.name, fault=str(fault))
         return False
-
-    def _count(self, row: R, leg: Leg, ended: str) -> None:
-        TRANSFERS_ENDED.labels(leg.name, ended).inc()
-        log.info("transfer.ended", kind=self._kind, id=row.id, leg=leg.name, ended=ended)

@@ -1,4 +1,4 @@
-"""JSON without spaces, for what only our own processes read. pydantic writes it in a quarter to half of json's time."""
+"""JSON without spaces. pydantic writes it in a quarter to half of json's time."""
 
 from collections.abc import Callable
 from typing import Final

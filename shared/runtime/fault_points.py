@@ -1,9 +1,9 @@
 """Named points at which tests let a process die, stop or fail (FoundationDB's buggify, in small).
 
 Every point is declared here, so that a test can enumerate them and fail when one is never reached. Nothing happens
-unless TELLERLINE_FAULT is set: `point:n[:action]`, the n-th passage (1 is the first) and an action: kill (default),
-stop or raise. A kill and a stop print `fault.hit <point>` first, so that a test sees between which two lines it
-landed.
+unless TELLERLINE_FAULT is set to `point[:n[:action]]`: at the n-th passage of the point (from 1, the default), do the
+action: kill (default), stop or raise. Each action first writes `fault.hit <point> <action>` to stderr, so that a test
+sees in the log when it happened.
 """
 
 import itertools
@@ -63,6 +63,6 @@ def _armed_fault_point(point: FaultPoint) -> None:
     os.kill(os.getpid(), signal.SIGSTOP if action == "stop" else signal.SIGKILL)
 
 
-# Marks a line at which a process may die. Unless a test armed a point it is a builtin that does nothing: it stands on
-# the way of each transfer.
+# Marks a line at which a test may let the process die. Unless a point is armed, this is a cheap builtin without effect,
+# since it is called for each transfer.
 fault_point: Final[Callable[[FaultPoint], object]] = bool if _armed is None else _armed_fault_point

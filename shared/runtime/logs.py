@@ -6,7 +6,7 @@ from typing import Literal
 
 import structlog
 
-# Frames without their local variables: those hold secrets.
+# Tracebacks without local variables, which may hold secrets.
 _TRACEBACKS = structlog.processors.ExceptionRenderer(
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False, max_frames=12),
 )

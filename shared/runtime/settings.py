@@ -1,6 +1,6 @@
-"""Settings come from the environment; each `NAME` may also be given as `NAME_FILE`.
+"""Settings from environment variables.
 
-The path of a file that holds the value.
+Instead of `NAME`, `NAME_FILE` may give the path of a file that holds the value.
 """
 
 import os
@@ -15,11 +15,11 @@ PREFIX = "TELLERLINE_"
 
 
 class SettingsError(Exception):
-    """The environment does not describe a service that could run."""
+    """A setting in the environment is missing or invalid. The message names it, but never its value."""
 
 
 class ServiceSettings(BaseSettings):
-    """What every service needs. Durations end in `_s` or `_ms`, bounds in `_max`."""
+    """The settings of every service. Names of durations end in `_s` or `_ms`, of upper bounds in `_max`."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
 
@@ -40,7 +40,7 @@ class ServiceSettings(BaseSettings):
 
     @classmethod
     def load_or_exit(cls) -> Self:
-        """`load` for a service's main: an environment that will not do is one line on stderr and exit code 2."""
+        """As `load`, for a service's main: on SettingsError it writes one line to stderr and exits with code 2."""
         try:
             return cls.load()
         except SettingsError as error:
@@ -57,7 +57,7 @@ def _complaints(error: ValidationError) -> list[str]:
 
 
 class LedgerSettings(ServiceSettings):
-    """What a service needs that talks to the database and the broker."""
+    """The settings of a service that uses the database and the broker."""
 
     database_url: SecretStr
     amqp_url: SecretStr

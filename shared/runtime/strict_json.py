@@ -1,4 +1,4 @@
-"""JSON as RFC 8259 means it: one meaning for every body, or none. What parsers disagree about is refused."""
+"""Strict JSON (RFC 8259): refuses whatever parsers interpret differently, so that a body has only one meaning."""
 
 import json
 import math
@@ -10,16 +10,16 @@ DEPTH_MAX: Final = 32
 # A megabyte of commas and brackets would hold the event loop for half a second (measured), and no route needs it.
 VALUES_MAX: Final = 20_000
 BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]')
-# Escapes that a parser takes but that no database text or UTF-8 can hold: NUL and lone surrogates.
+# Escapes that are valid JSON but may decode to what PostgreSQL text or UTF-8 cannot hold: NUL, lone surrogates.
 SUSPICIOUS: Final = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 
 
 class NotStrictJson(ValueError):
-    """The bytes are not one JSON value with one meaning."""
+    """The bytes are not one JSON value with exactly one meaning. The message says why, without the value."""
 
 
 def parse(body: bytes) -> object:
-    """The value. Raises NotStrictJson: no UTF-8, no JSON, duplicate keys, NaN, too deep, too much, beyond a double."""
+    """The parsed value. Raises NotStrictJson: not UTF-8, not JSON, a duplicate key, NaN, infinity, too deep or big."""
     if len(body) > VALUES_MAX and sum(map(body.count, (b"{", b"[", b":", b","))) > VALUES_MAX:
         raise NotStrictJson("the body holds too many values")
     if body.count(b"{") + body.count(b"[") > DEPTH_MAX:

@@ -1,11 +1,9 @@
 """`tellerline bench`: transfers per second beside the baseline service, in one run on one machine."""
 
 import asyncio
-import contextlib
 import json
 import sys
 import tempfile
-from collections.abc import Generator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -45,20 +43,14 @@ def command(
     try:
         with ExitStack() as stay:
             folder = Path(stay.enter_context(tempfile.TemporaryDirectory(prefix="tellerline-bench-")))
-            stack = stay.enter_context(_stack(url, admin_key, postgres, data_dir or folder / "stack"))
+            if url is None:
+                stack = stay.enter_context(stack_of(data_dir or folder / "stack"))
+            elif admin_key is None:
+                raise click.UsageError("--url needs --admin-key, or TELLERLINE_ADMIN_KEY")
+            else:
+                stack = Stack(url.rstrip("/"), admin_key, postgres)
             found = asyncio.run(Bencher(stack, QUICK if quick else FULL, folder, say).bench())
     except (LoadFailed, StackFailed) as failure:
         say(f"tellerline bench: {failure}")
         sys.exit(1)
     click.echo(json.dumps(as_object(found), indent=2) if as_json else as_table(found))
-
-
-@contextlib.contextmanager
-def _stack(url: str | None, admin_key: str | None, postgres: str | None, data_dir: Path) -> Generator[Stack]:
-    if url is None:
-        with stack_of(data_dir) as stack:
-            yield stack
-        return
-    if admin_key is None:
-        raise click.UsageError("--url needs --admin-key, or TELLERLINE_ADMIN_KEY")
-    yield Stack(url.rstrip("/"), admin_key, postgres)

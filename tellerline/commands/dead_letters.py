@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 import click
 import uvloop
 
-from shared.broker.channels import BROKER_FAULTS, PublishFailed
+from shared.broker.channels import BROKER_FAULTS, PublishFailed, open_channel
+from shared.broker.connection import connect
 from shared.runtime.settings import SettingsError
 from tellerline.addresses import AMQP_URL, amqp_url
-from tellerline.dead_letter_queue import DeadLetter, DeadLetterError, DeadLetterQueue, dead_letter_queue
+from tellerline.dead_letter_queue import DeadLetter, DeadLetterError, DeadLetterQueue
 from tellerline.stack_options import data_dir_option, json_option, say
 
 REFUSED, NOT_RUN = 1, 2
@@ -101,11 +102,18 @@ def drop_command(*, wanted: str, reason: str, amqp_url: str | None, data_dir: Pa
 def _run(
     given_url: str | None, data_dir: Path, look: Callable[[DeadLetterQueue], Coroutine[Any, Any, Result]]
 ) -> Result:
-    """One look at the queue. Ends the process with 1 when it was refused, 2 when the broker could not be reached."""
+    """The result of `look` on the queue. Ends the process: 1 if it was refused, 2 if the broker cannot be reached."""
 
     async def run() -> Result:
-        async with dead_letter_queue(amqp_url(given_url, data_dir)) as queue:
-            return await look(queue)
+        connection = await connect(amqp_url(given_url, data_dir), name="tellerline dead-letters")
+        try:
+            channel = await open_channel(connection, confirmed=False)
+            result = await look(DeadLetterQueue(channel, await open_channel(connection, confirmed=True)))
+            # The broker answers to this, so every acknowledgement sent before it has arrived.
+            await channel.close()
+        finally:
+            await connection.close()
+        return result
 
     try:
         return uvloop.run(run())

@@ -29,7 +29,7 @@ def command(*, data_dir: Path) -> None:
 
 
 def stop_supervisor(data_dir: DataDir) -> bool:
-    """Whether there was one. It stops all else in order; one that does not end in STOP_MAX_S is killed."""
+    """Stops the supervisor, which stops the rest in order; kills it after STOP_MAX_S. False if there was none."""
     if (pid := data_dir.supervisor_pid()) is None:
         return False
     try:

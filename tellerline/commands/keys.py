@@ -3,9 +3,8 @@
 import json
 import re
 import sys
-from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final
 
 import click
 import uvloop
@@ -13,20 +12,13 @@ import uvloop
 from shared.database import postgres
 from shared.domain.api_keys import Scope, new_key
 from shared.runtime.settings import SettingsError
-from tellerline.addresses import DATABASE_URL, database_url
+from tellerline.addresses import database_option, database_url
 from tellerline.stack_options import data_dir_option, json_option, say
 from tellerline.verification.store import DATABASE_FAULTS
 
 REFUSED, NOT_RUN = 1, 2
 PRINCIPAL: Final = re.compile(r"(?!tellerline:)[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}", re.ASCII)
 LABEL_CHARACTERS_MAX: Final = 128
-
-Result = TypeVar("Result")
-Look = Callable[[postgres.Connection], Coroutine[Any, Any, Result]]
-
-database_option = click.option(
-    "--database-url", metavar="DSN", help=f"Where the ledger is; else ${DATABASE_URL}, else the running stack's."
-)
 
 
 @click.group("keys")
@@ -66,11 +58,7 @@ def create_command(
     if label is not None and len(label) > LABEL_CHARACTERS_MAX:
         raise click.BadParameter(f"{LABEL_CHARACTERS_MAX} characters at most", param_hint="--label")
     key, wanted = new_key(), sorted(set(scopes))
-
-    async def create(connection: postgres.Connection) -> None:
-        await connection.execute(WRITE_KEY, key.id, key.hash, principal, wanted, label)
-
-    _run(database_url, data_dir, create)
+    _rows(database_url, data_dir, WRITE_KEY, key.id, key.hash, principal, wanted, label)
     if as_json:
         click.echo(json.dumps({"id": key.id, "key": key.text, "principal": principal, "scopes": wanted}))
         return
@@ -91,11 +79,7 @@ SELECT id, principal, array_to_string(scopes, ',') AS scopes, label, created_at,
 @json_option
 def list_command(*, principal: str | None, database_url: str | None, data_dir: Path, as_json: bool) -> None:
     """Show every key that was made, revoked ones too, oldest first; never the keys themselves."""
-
-    async def read(connection: postgres.Connection) -> list[dict[str, object]]:
-        return [dict(row) for row in await connection.fetch(LIST_KEYS, principal)]
-
-    keys = _run(database_url, data_dir, read)
+    keys = _rows(database_url, data_dir, LIST_KEYS, principal)
     if as_json:
         click.echo(json.dumps([{**key, "scopes": str(key["scopes"]).split(",")} for key in keys], default=str))
         return
@@ -118,29 +102,25 @@ UPDATE access.keys SET revoked_at = coalesce(revoked_at, clock_timestamp()) WHER
 @data_dir_option
 def revoke_command(*, key_id: str, database_url: str | None, data_dir: Path) -> None:
     """Revoke a key, for good."""
-
-    async def revoke(connection: postgres.Connection) -> str | None:
-        return await connection.fetchval(REVOKE_KEY, key_id)
-
-    principal = _run(database_url, data_dir, revoke)
-    if principal is None:
+    revoked = _rows(database_url, data_dir, REVOKE_KEY, key_id)
+    if not revoked:
         say(f"there is no key {key_id}")
         sys.exit(REFUSED)
-    say(f"Key {key_id} of {principal} is revoked: every gateway refuses it within a second.")
+    say(f"Key {key_id} of {revoked[0]['principal']} is revoked: every gateway refuses it within a second.")
 
 
-def _run(given_url: str | None, data_dir: Path, look: Look[Result]) -> Result:
-    """One look at the database. Ends the process with 2 when that could not be."""
+def _rows(given_url: str | None, data_dir: Path, statement: str, *arguments: object) -> list[dict[str, object]]:
+    """The rows that the statement returns. Ends the process with 2 when the database could not be asked."""
 
-    async def run() -> Result:
+    async def fetch() -> list[dict[str, object]]:
         connection = await postgres.connect(database_url(given_url, data_dir), application="tellerline keys")
         try:
-            return await look(connection)
+            return [dict(row) for row in await connection.fetch(statement, *arguments)]
         finally:
             await connection.close()
 
     try:
-        return uvloop.run(run())
+        return uvloop.run(fetch())
     except (*DATABASE_FAULTS, SettingsError, ValueError) as error:
         say(f"keys cannot be reached: {error or repr(error)}")
         sys.exit(NOT_RUN)

@@ -5,11 +5,11 @@ import functools
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Final
 
 import aiohttp
 import click
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from shared.runtime.settings import PREFIX
 from tellerline.local_stack.supervisor.data_dir import DataDir
@@ -26,7 +26,7 @@ OK_MAX: Final = 299
 
 
 class ApiObject(BaseModel):
-    """What the API says; what is not named here is passed on with --json."""
+    """A JSON object of the API. Fields without a name here are kept and printed with --json."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -66,7 +66,7 @@ class ProblemDetails(ApiObject):
 
     title: str
     detail: str = ""
-    errors: Annotated[list[FieldProblem], Field(default_factory=list[FieldProblem])]
+    errors: tuple[FieldProblem, ...] = ()
 
 
 class Refused(click.ClickException):
@@ -82,7 +82,7 @@ class NotReached(click.ClickException):
 
 
 class GatewayClient:
-    """Where to ask, and with which key. Every method raises Refused or NotReached."""
+    """Calls one gateway with one API key. Every method raises Refused or NotReached."""
 
     def __init__(self, url: str, key: str) -> None:
         self._url = url.rstrip("/")
@@ -90,7 +90,7 @@ class GatewayClient:
 
     @classmethod
     def found(cls, url: str | None, key: str | None, data_dir: Path) -> "GatewayClient":
-        """From the options, else the environment, else the running stack."""
+        """The client for the options, else the environment, else the running stack."""
         url, key = url or os.environ.get(GATEWAY_URL), key or os.environ.get(API_KEY)
         if url and key:
             return cls(url, key)
@@ -121,7 +121,7 @@ class GatewayClient:
             raise NotReached(f"no answer of a gateway from {self._url} ({type(fault).__name__})") from fault
 
     async def watch(self, mix: Mix) -> Mix:
-        """Says each change until the mix has ended."""
+        """Polls the mix and prints each change until it has ended. Returns its last state."""
         shown = ""
         while True:
             now = f"{mix.status}: received {mix.received}, paid {mix.paid}, remaining {mix.remaining}"

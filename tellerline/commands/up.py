@@ -3,7 +3,7 @@
 import asyncio
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -20,12 +20,12 @@ REFUSED = 2
 PARTITIONS = "TELLERLINE_PARTITIONS"
 PORT_MAX = 65_535
 COPIES_MAX = 64
-ADMIN_KEY_CHARS_MIN, ADMIN_KEY_CHARS_MAX = 1, 255  # how strong it must be is for whoever chooses it; ours has 256 bits
+ADMIN_KEY_CHARS_MIN, ADMIN_KEY_CHARS_MAX = 1, 255  # its strength is up to the user; one made here has 256 bits
 ADMIN_KEY = re.compile(rf"[!-~]{{{ADMIN_KEY_CHARS_MIN},{ADMIN_KEY_CHARS_MAX}}}")
 
 
 def checked_admin_key(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
-    """A key that fits into a header. Raises click.BadParameter."""
+    """The key, if it fits into an HTTP header. Raises click.BadParameter."""
     if value is None or ADMIN_KEY.fullmatch(value):
         return value
     raise click.BadParameter(
@@ -34,7 +34,7 @@ def checked_admin_key(_context: click.Context, _parameter: click.Parameter, valu
 
 
 def checked_partitions(_context: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
-    """Ends the process with one line when it is no number of partitions."""
+    """The number of partitions. Ends the process with one line of text when it is not allowed."""
     if value is None:
         return None
     if value.isdecimal() and 1 <= int(value) <= PARTITIONS_MAX:
@@ -81,7 +81,7 @@ def command(
     as_json: bool,
 ) -> None:
     """Run PostgreSQL, RabbitMQ, the Jobcoin network and all services."""
-    options = Options(data_dir, port, workers, gateways, admin_key, partitions)
+    stack, options = DataDir(data_dir), Options(port, workers, gateways, admin_key, partitions)
     how_to_stop = f"'tellerline down --data-dir {data_dir}'" if detach else "Ctrl-C"
 
     def ready(state: Mapping[str, object]) -> None:
@@ -89,22 +89,12 @@ def command(
         show(state, as_json=as_json)
 
     try:
+        stack.prepare()
         if detach:
-            ready(start_detached(options, say))
+            ready(start_detached(options, stack, say))
         else:
-            run_in_foreground(options, ready)
+            with stack.locked():
+                asyncio.run(Supervisor(options, stack, say, ready).run(asyncio.Event()))
     except StartFailed as failure:
         say(f"tellerline up: {failure}")
         sys.exit(failure.exit_code)
-
-
-def run_in_foreground(options: Options, ready: Callable[[Mapping[str, object]], None]) -> None:
-    """Returns when the stack was stopped. Raises StartFailed."""
-    data_dir = DataDir(options.data_dir)
-    data_dir.prepare()
-
-    async def run() -> None:
-        await Supervisor(options, data_dir, say, ready).run(asyncio.Event())
-
-    with data_dir.locked():
-        asyncio.run(run())

@@ -11,18 +11,14 @@ import uvloop
 from shared.runtime.settings import SettingsError
 from tellerline import addresses
 from tellerline.stack_options import data_dir_option, json_option, say
-from tellerline.verification.proof import Check, OnCheck, Proof, prove
+from tellerline.verification.proof import Check, Proof, prove
 from tellerline.verification.store import DATABASE_FAULTS, snapshot
 
 VIOLATED, NOT_RUN = 1, 2
 
 
 @click.command("verify")
-@click.option(
-    "--database-url",
-    metavar="DSN",
-    help=f"Where the ledger is; else ${addresses.DATABASE_URL}, else the running stack's.",
-)
+@addresses.database_option
 @data_dir_option
 @json_option
 def command(*, database_url: str | None, data_dir: Path, as_json: bool) -> None:
@@ -30,9 +26,8 @@ def command(*, database_url: str | None, data_dir: Path, as_json: bool) -> None:
 
     Exit code 0 when all of it holds, 1 at the first row that breaks a rule (which is named), 2 when it could not run.
     """
-    on_check = _say_nothing if as_json else _say_check
     try:
-        proof = uvloop.run(_prove(addresses.database_url(database_url, data_dir), on_check))
+        proof = uvloop.run(_prove(addresses.database_url(database_url, data_dir), as_json=as_json))
     except (*DATABASE_FAULTS, SettingsError, ValueError) as error:
         say(f"verify could not run: {error or repr(error)}")
         sys.exit(NOT_RUN)
@@ -40,9 +35,9 @@ def command(*, database_url: str | None, data_dir: Path, as_json: bool) -> None:
     sys.exit(0 if proof.first_violation is None else VIOLATED)
 
 
-async def _prove(dsn: str, on_check: OnCheck) -> Proof:
+async def _prove(dsn: str, *, as_json: bool) -> Proof:
     async with snapshot(dsn) as connection:
-        return await prove(connection, on_check)
+        return await prove(connection, (lambda _: None) if as_json else _say_check)
 
 
 def _say_check(check: Check) -> None:
@@ -51,27 +46,18 @@ def _say_check(check: Check) -> None:
     click.echo(f"     {check.proves}")
 
 
-def _say_nothing(_: Check) -> None:
-    pass
-
-
 def _show(proof: Proof, *, as_json: bool) -> None:
     violation = proof.first_violation
     if as_json:
-        click.echo(
-            json.dumps(
-                {
-                    "ok": violation is None,
-                    "checked": proof.checked,
-                    "first_violation": None if violation is None else asdict(violation),
-                    "seconds": round(proof.seconds, 3),
-                    "heads": {
-                        str(partition): {"batch": batch, "hash": head}
-                        for partition, (batch, head) in proof.heads.items()
-                    },
-                }
-            )
-        )
+        heads = {str(partition): {"batch": batch, "hash": head} for partition, (batch, head) in proof.heads.items()}
+        shown = {
+            "ok": violation is None,
+            "checked": proof.checked,
+            "first_violation": None if violation is None else asdict(violation),
+            "seconds": round(proof.seconds, 3),
+            "heads": heads,
+        }
+        click.echo(json.dumps(shown))
         return
     if violation is None:
         click.echo(f"The journal holds: {proof.checked['entries']:,} entries in {proof.seconds:.1f} s.")

@@ -1,14 +1,15 @@
-"""Each account from its first entry to its last, in one pass over all of them."""
+"""Checks each account from its first entry to its last, in one pass over all accounts."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from shared.domain.ids import ACCOUNT_ID, PARTITIONED_PREFIXES, SYSTEM_ACCOUNT_ID, AccountId, partition_of
-from tellerline.verification.findings import Violated
+from tellerline.verification.findings import Violated, expect
 from tellerline.verification.rows import is_transit, whole
 
-# What a line of the pass is, in the order in which an account's lines come.
+# The roles of a PassLine, in the order in which the lines of an account come.
 ACCOUNT, ENTRY, OPEN_HOLDS = "0", "1", "2"
 NEXT_STATUS: Final[Mapping[str, frozenset[str]]] = {
     "open": frozenset({"open", "frozen", "closed"}),
@@ -39,16 +40,17 @@ class PassLine(NamedTuple):
         """The key of an entry."""
         return f"{self.account}/{self.seq}"
 
+    def breaks(self, rule: str, expected: object, found: object) -> Violated:
+        """The exception for an entry that breaks this rule."""
+        return Violated("entries", self.key, rule, expected, found)
+
 
 @dataclass(slots=True)
 class _AccountState:
     """The account that is being read, after its last entry so far. Amounts in minor units."""
 
-    account: str
-    asset: str
-    partition: str
-    ends_as: str
-    place: tuple[int, int]
+    row: PassLine  # its line with the role ACCOUNT
+    place: tuple[int, int]  # batch and line of the last entry
     is_system: bool
     status: str = "open"
     seq: int = 0
@@ -57,16 +59,62 @@ class _AccountState:
     limit: int = 0
     held_by_open_holds: int = 0
 
+    def enter(self, line: PassLine) -> None:
+        """Applies the next entry. Raises Violated for the first rule that it breaks, the most important ones first."""
+        try:
+            seq, delta, held_delta = int(line.seq), int(line.delta), int(line.held_delta)
+            balance, held, limit = int(line.balance_after), int(line.held_after), int(line.limit_after)
+            place = (int(line.batch), int(line.line))
+        except ValueError:
+            _check_numbers(line)
+            raise
+        if seq != self.seq + 1:
+            raise line.breaks("seq has no gap", self.seq + 1, seq)
+        if balance != self.balance + delta:
+            raise line.breaks("balance_after is the previous one plus delta", self.balance + delta, balance)
+        if held != self.held + held_delta:
+            raise line.breaks("held_after is the previous one plus held_delta", self.held + held_delta, held)
+        if line.asset != self.row.asset:
+            raise line.breaks("asset is the account's", self.row.asset, line.asset)
+        if line.partition != self.row.partition:
+            raise line.breaks("partition is the account's", self.row.partition, line.partition)
+        if place <= self.place:
+            raise line.breaks("batch and line grow with seq", f"after {self.place}", place)
+        if held < 0:
+            raise line.breaks("held_after is not negative", ">= 0", held)
+        moves = delta != 0 or held_delta != 0
+        if moves and limit != self.limit:
+            raise line.breaks("limit_after changes only in an entry of its own", self.limit, limit)
+        if limit < 0:
+            raise line.breaks("limit_after is not negative", ">= 0", limit)
+        self._check_status(line, moves=moves, is_empty=balance == held == 0)
+        available = balance - held + limit
+        if available < 0 and available < self.balance - self.held + self.limit and not self.is_system:
+            rule = "an entry that lowers the available funds leaves them at zero or more"
+            raise line.breaks(rule, ">= 0", available)
+        self.seq, self.balance, self.held, self.limit = seq, balance, held, limit
+        self.status, self.place = line.status, place
+
+    def _check_status(self, line: PassLine, *, moves: bool, is_empty: bool) -> None:
+        if line.status not in NEXT_STATUS[self.status]:
+            expected = " or ".join(sorted(NEXT_STATUS[self.status])) or f"no entry after {self.status}"
+            raise line.breaks("status_after is one that may follow", expected, line.status)
+        if moves and line.status != self.status:
+            raise line.breaks("status_after changes only in an entry of its own", self.status, line.status)
+        if line.status == "closed" and not is_empty:
+            found = f"balance {line.balance_after}, held {line.held_after}"
+            raise line.breaks("a closed account is empty", "balance 0, held 0", found)
+
 
 @dataclass(slots=True)
 class AccountProof:
-    """Fed with the lines of the pass in order; `finish` ends the last account. What it counts serves later checks."""
+    """Checks all accounts: `feed` takes the lines in order, `finish` ends the last one. Later checks use its sums."""
 
     partitions: int
     assets: frozenset[str]
     accounts: int = 0
     entries: int = 0
-    totals: dict[str, int] = field(default_factory=dict[str, int])  # asset → sum of all balances
+    totals: Counter[str] = field(default_factory=Counter[str])  # asset → sum of all balances
     transit_balances: dict[str, int] = field(default_factory=dict[str, int])
     _state: _AccountState | None = None
 
@@ -76,19 +124,16 @@ class AccountProof:
             line = PassLine(*text.split("\t"))
             state = self._state
             if line.role == ACCOUNT:
-                self._end()
+                self.finish()
                 self._begin(line)
-            elif state is None or state.account != line.account:
+            elif state is None or state.row.account != line.account:
                 table = "entries" if line.role == ENTRY else "holds"
                 raise Violated(table, line.key, "account_id is an account", "a row of accounts", line.account)
             elif line.role == ENTRY:
-                self._enter(state, line)
+                self.entries += 1
+                state.enter(line)
             else:
                 state.held_by_open_holds = whole(line.held_after, "holds", line.account, "the sum of amounts")
-
-    def finish(self) -> None:
-        """Ends the last account. Raises Violated."""
-        self._end()
 
     def _begin(self, line: PassLine) -> None:
         self.accounts += 1
@@ -96,125 +141,37 @@ class AccountProof:
         is_system = account.startswith(PARTITIONED_PREFIXES)
         if not (SYSTEM_ACCOUNT_ID if is_system else ACCOUNT_ID).fullmatch(account):
             raise Violated("accounts", account, "id is one that the API allows", ACCOUNT_ID.pattern, account)
-        partition = partition_of(AccountId(account), self.partitions)
-        if line.partition != str(partition):
-            raise Violated("accounts", account, "partition is the one that owns the id", partition, line.partition)
+        partition = str(partition_of(AccountId(account), self.partitions))
+        expect("accounts", account, "partition is the one that owns the id", partition, line.partition)
         if line.asset not in self.assets:
             raise Violated("accounts", account, "asset is known", "a code in assets", line.asset)
         if is_system and line.asset != account.split(":")[1]:
             raise Violated("accounts", account, "asset is the one in its name", account.split(":")[1], line.asset)
         place = (whole(line.batch, "accounts", account, "batch"), -1)
-        self._state = _AccountState(account, line.asset, line.partition, line.status, place, is_system)
+        self._state = _AccountState(line, place, is_system)
 
-    def _enter(self, state: _AccountState, line: PassLine) -> None:
-        self.entries += 1
-        try:
-            balance, held, limit = int(line.balance_after), int(line.held_after), int(line.limit_after)
-            place = (int(line.batch), int(line.line))
-            lowered = balance - held + limit < state.balance - state.held + state.limit
-            follows = (
-                int(line.seq) == state.seq + 1
-                and balance == state.balance + int(line.delta)
-                and held == state.held + int(line.held_delta)
-                and line.asset == state.asset
-                and line.partition == state.partition
-                and place > state.place
-                and held >= 0
-                and (not lowered or state.is_system or balance - held + limit >= 0)
-                and (limit == state.limit or (line.delta == line.held_delta == "0" and limit >= 0))
-                and line.status in NEXT_STATUS[state.status]
-                and (line.status == state.status or line.delta == line.held_delta == "0")
-                and (line.status != "closed" or balance == held == 0)
-            )
-        except ValueError:
-            _check_numbers(line)
-            raise
-        if not follows:
-            raise _why(state, line)
-        state.seq += 1
-        state.balance, state.held, state.limit, state.status, state.place = balance, held, limit, line.status, place
-
-    def _end(self) -> None:
+    def finish(self) -> None:
+        """Checks the account that is being read as a whole, after its last line. Raises Violated."""
         state = self._state
         if state is None:
             return
-        if state.held != state.held_by_open_holds:
-            last = f"{state.account}/{state.seq}"
-            raise Violated(
-                "entries", last, "held_after is the sum of the open holds", state.held_by_open_holds, state.held
-            )
-        if state.ends_as != state.status:
-            rule = "status is that of the last entry"
-            raise Violated("accounts", state.account, rule, state.status, state.ends_as)
-        self.totals[state.asset] = self.totals.get(state.asset, 0) + state.balance
-        if is_transit(state.account):
-            self.transit_balances[state.account] = state.balance
+        account = state.row.account
+        rule = "held_after is the sum of the open holds"
+        expect("entries", f"{account}/{state.seq}", rule, state.held_by_open_holds, state.held)
+        expect("accounts", account, "status is that of the last entry", state.status, state.row.status)
+        self.totals[state.row.asset] += state.balance
+        if is_transit(account):
+            self.transit_balances[account] = state.balance
         self._state = None
 
 
 def check_totals(totals: Mapping[str, int]) -> None:
     """The balances of all accounts sum to zero. `totals`: asset → sum in minor units. Raises Violated."""
     for asset, total in sorted(totals.items()):
-        if total != 0:
-            raise Violated("entries", asset, "the balances of all accounts in an asset sum to zero", 0, total)
+        expect("entries", asset, "the balances of all accounts in an asset sum to zero", 0, total)
 
 
 def _check_numbers(line: PassLine) -> None:
     """Raises Violated for the first field that is no whole number."""
     for column in ("seq", "delta", "held_delta", "balance_after", "held_after", "limit_after", "batch", "line"):
         whole(getattr(line, column), "entries", line.key, column)
-
-
-def _why(state: _AccountState, line: PassLine) -> Violated:
-    """Which rule a line breaks that does not follow from the state before: the first, in the order of importance."""
-    balance, held, limit = int(line.balance_after), int(line.held_after), int(line.limit_after)
-    moved = line.delta != "0" or line.held_delta != "0"
-    rules: tuple[tuple[bool, str, object, object], ...] = (
-        (int(line.seq) == state.seq + 1, "seq has no gap", state.seq + 1, line.seq),
-        (
-            balance == state.balance + int(line.delta),
-            "balance_after is the previous one plus delta",
-            state.balance + int(line.delta),
-            balance,
-        ),
-        (
-            held == state.held + int(line.held_delta),
-            "held_after is the previous one plus held_delta",
-            state.held + int(line.held_delta),
-            held,
-        ),
-        (line.asset == state.asset, "asset is the account's", state.asset, line.asset),
-        (line.partition == state.partition, "partition is the account's", state.partition, line.partition),
-        (
-            (int(line.batch), int(line.line)) > state.place,
-            "batch and line grow with seq",
-            f"after {state.place}",
-            (int(line.batch), int(line.line)),
-        ),
-        (held >= 0, "held_after is not negative", ">= 0", held),
-        (limit == state.limit or not moved, "limit_after changes only in an entry of its own", state.limit, limit),
-        (limit >= 0, "limit_after is not negative", ">= 0", limit),
-        (
-            line.status in NEXT_STATUS[state.status],
-            "status_after is one that may follow",
-            " or ".join(sorted(NEXT_STATUS[state.status])) or f"no entry after {state.status}",
-            line.status,
-        ),
-        (
-            line.status == state.status or not moved,
-            "status_after changes only in an entry of its own",
-            state.status,
-            line.status,
-        ),
-        (
-            line.status != "closed" or balance == held == 0,
-            "a closed account is empty",
-            "balance 0, held 0",
-            f"balance {balance}, held {held}",
-        ),
-    )
-    for holds, rule, expected, found in rules:
-        if not holds:
-            return Violated("entries", line.key, rule, expected, found)
-    rule = "an entry that lowers the available funds leaves them at zero or more"
-    return Violated("entries", line.key, rule, ">= 0", balance - held + limit)

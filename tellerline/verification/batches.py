@@ -1,6 +1,7 @@
-"""One batch: what its operations say is what its entries, transit rows, holds and accounts do."""
+"""Checks one batch: its entries, transit rows, holds and accounts are those that its operations ask for."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -9,11 +10,11 @@ from shared.domain.ids import PARTITIONED_PREFIXES, AccountId, Partition, partit
 from shared.journal.rows import NULL
 from shared.journal.transit import RETURN_KIND
 from tellerline.verification.chain import BatchRow
-from tellerline.verification.findings import Violated
-from tellerline.verification.rows import EntryLine, HoldLine, OperationLine, is_transit, text_of, whole
+from tellerline.verification.findings import Violated, expect
+from tellerline.verification.rows import EntryLine, OperationLine, is_transit, text_of, whole
 from tellerline.verification.transit import BatchTransit, Moves, PostedMove, SettledRow
 
-# Kinds whose entry moves nothing: it gives a change of the account its place in the order.
+# Kinds whose entry has no amount: it gives a change of the account a sequence number.
 CREATE, MIX, UPDATE, CLOSE = "account.create.v1", "mix.create.v1", "account.update.v1", "account.close.v1"
 ASSET: Final = "asset.create.v1"
 PLACE: Final = "hold.place.v1"
@@ -54,9 +55,9 @@ class Batch:
 
 
 class BatchProof:
-    """Checks one batch: what operations, settlements and holds say is collected, then compared with what entries do.
+    """Checks one batch: adds up what operations, settlements and holds ask for, and compares the entries.
 
-    `assets`: code → the operation that made it, None for those of the start.
+    `assets`: code → the id of the operation that made it, None for those that every ledger begins with.
     """
 
     def __init__(self, batch: Batch, partitions: int, assets: Mapping[str, str | None]) -> None:
@@ -75,8 +76,7 @@ class BatchProof:
         """Raises Violated at the first row that disagrees."""
         moved, held = self._read_entries()
         expected = self._expect_postings()
-        for key, amount in self._transit.take_in(self._batch.settled, moved).items():
-            expected[key] = expected.get(key, 0) + amount
+        self._transit.take_in(self._batch.settled, expected, moved)
         self._compare("delta", expected, moved)
         self._compare("held_delta", self._expect_placed() | self._expect_ended(), held)
         self._transit.check_sent(self._batch.lines("transit"))
@@ -85,31 +85,28 @@ class BatchProof:
         self._check_counts()
 
     def _read_entries(self) -> tuple[Moves, Moves]:
-        """What the entries do, by operation and account: to balances, and to what is held."""
-        moved: Moves = {}
-        held: Moves = {}
+        """What the entries add to balances and to held amounts, by operation, account and asset."""
+        moved, held = Moves(int), Moves(int)
         changes: dict[str, EntryLine] = {}
         for entry in self._entries:
             try:
                 delta, held_delta = int(entry.delta), int(entry.held_delta)
             except ValueError:
                 found = f"{entry.delta}, {entry.held_delta}"
-                rule = "delta and held_delta are whole numbers"
-                raise Violated("entries", entry.key, rule, "digits", found) from None
-            key = (entry.operation_id, entry.account_id, entry.asset)
+                raise entry.breaks("delta and held_delta are whole numbers", "digits", found) from None
             if entry.operation_id == NULL:
                 self._transit.enter(entry, delta)
             elif delta:
-                moved[key] = moved.get(key, 0) + delta
+                moved[entry.operation_id, entry.account_id, entry.asset] += delta
             elif not held_delta:
                 changes[entry.operation_id] = entry
             if held_delta:
-                held[key] = held.get(key, 0) + held_delta
+                held[entry.operation_id, entry.account_id, entry.asset] += held_delta
         self._check_changes(changes)
         return moved, held
 
     def _check_changes(self, changes: Mapping[str, EntryLine]) -> None:
-        """`changes`: operation → its entry that moves nothing."""
+        """Entries without amounts belong to changes of accounts. `changes`: operation id → such an entry."""
         for operation in self._posted(UPDATE, CLOSE):
             if operation.id not in changes:
                 raise Violated("operations", operation.id, "a change of an account has an entry", "an entry", "none")
@@ -124,50 +121,47 @@ class BatchProof:
             ):
                 found = "no operation of its batch" if operation is None else f"{operation.kind} {operation.outcome}"
                 rule = "an entry that moves nothing is a posted change of its account"
-                raise Violated("entries", entry.key, rule, f"an operation on {entry.account_id}", found)
+                raise entry.breaks(rule, f"an operation on {entry.account_id}", found)
 
     def _expect_postings(self) -> Moves:
-        """What postings do to accounts of this partition. Credits to other partitions go to `_transit`."""
-        expected: Moves = {}
+        """What the postings must do to accounts of this partition. Credits to other partitions go to `_transit`."""
+        expected = Moves(int)
         for operation in self._operations.values():
-            if operation.outcome not in {"posted", "rejected"} or (operation.outcome == "rejected") == (
-                operation.code == NULL
-            ):
+            is_posted = operation.outcome == "posted"
+            if operation.outcome not in {"posted", "rejected"} or is_posted != (operation.code == NULL):
                 found = f"{operation.outcome}, {operation.code}"
                 rule = "outcome goes with code"
                 raise Violated("operations", operation.id, rule, "posted, or rejected and a code", found)
-            if operation.outcome == "rejected" or operation.postings == NULL:
+            if not is_posted or operation.postings == NULL:
                 continue
             for posting in _postings(operation.id, text_of(operation.postings)):
                 if operation.kind == RETURN_KIND:
                     self._transit.returned[operation.id] = posting  # the credit never landed: nothing is debited
                 else:
-                    key = (operation.id, posting.source, posting.asset)
-                    expected[key] = expected.get(key, 0) - posting.amount
+                    expected[operation.id, posting.source, posting.asset] -= posting.amount
                 destination = partition_of(AccountId(posting.destination), self._partitions)
                 if destination == self._partition:
-                    key = (operation.id, posting.destination, posting.asset)
-                    expected[key] = expected.get(key, 0) + posting.amount
+                    expected[operation.id, posting.destination, posting.asset] += posting.amount
                 else:
                     self._transit.send(destination, operation.id, posting)
         return expected
 
     def _expect_placed(self) -> Moves:
         placed = {operation.id: operation.subject for operation in self._posted(PLACE)}
-        expected: Moves = {}
+        expected = Moves(int)
         for line in self._batch.lines("holds"):
-            hold = HoldLine(*line.split("\t"))
-            if placed.pop(hold.operation_id, None) != hold.id:
+            hold, account, asset, amount, _, operation, *_ = line.split("\t")
+            if placed.pop(operation, None) != hold:
                 rule = "operation_id is the operation of its batch that placed it"
-                raise Violated("holds", hold.id, rule, f"{PLACE} posted", hold.operation_id)
-            expected[hold.operation_id, hold.account_id, hold.asset] = whole(hold.amount, "holds", hold.id, "amount")
+                raise Violated("holds", hold, rule, f"{PLACE} posted", operation)
+            expected[operation, account, asset] = whole(amount, "holds", hold, "amount")
         if placed:
             raise Violated("operations", min(placed), "a hold that was placed has a row", "a row of holds", "none")
         return expected
 
     def _expect_ended(self) -> Moves:
         ending = {operation.id: operation for operation in self._posted(*END_OF)}
-        expected: Moves = {}
+        expected = Moves(int)
         for end in self._batch.ended:
             if end.account_id is None or end.asset is None or end.amount is None or end.partition != self._partition:
                 rule = "hold_id is a hold of this partition"
@@ -211,18 +205,13 @@ class BatchProof:
 
     def _check_counts(self) -> None:
         row = self._batch.row
-        totals: dict[str, int] = {}
+        totals = Counter[str]()
         for entry in self._entries:
-            totals[entry.asset] = totals.get(entry.asset, 0) + int(entry.delta)
+            totals[entry.asset] += int(entry.delta)
         for asset, total in sorted(totals.items()):
-            if total != 0:
-                raise Violated("batches", row.key, f"its entries in {asset} sum to zero", 0, total)
-        for table, counted, found in (
-            ("operations", row.operations, len(self._operations)),
-            ("entries", row.entries, len(self._entries)),
-        ):
-            if found != counted:
-                raise Violated("batches", row.key, f"{table} is the number of its rows", found, counted)
+            expect("batches", row.key, f"its entries in {asset} sum to zero", 0, total)
+        expect("batches", row.key, "operations is the number of its rows", len(self._operations), row.operations)
+        expect("batches", row.key, "entries is the number of its rows", len(self._entries), row.entries)
 
     def _posted(self, *kinds: str) -> Iterator[OperationLine]:
         return (row for row in self._operations.values() if row.kind in kinds and row.outcome == "posted")

@@ -23,3 +23,9 @@ class Violated(Exception):
     def __init__(self, table: str, key: object, rule: str, expected: object, found: object) -> None:
         self.violation = Violation(table, str(key), rule, str(expected), str(found))
         super().__init__(str(self.violation))
+
+
+def expect(table: str, key: object, rule: str, expected: object, found: object) -> None:
+    """Raises Violated unless what is found equals what is expected."""
+    if expected != found:
+        raise Violated(table, key, rule, expected, found)

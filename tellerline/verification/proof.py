@@ -2,15 +2,15 @@
 
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from shared.journal.rows import HASHED_COLUMNS
 from tellerline.verification import store
 from tellerline.verification.accounts import AccountProof, check_totals
-from tellerline.verification.batches import Batch, BatchProof
-from tellerline.verification.chain import BatchRow, Chain
-from tellerline.verification.findings import Violated, Violation
+from tellerline.verification.batches import BatchProof
+from tellerline.verification.chain import Chain
+from tellerline.verification.findings import Violated, Violation, expect
 from tellerline.verification.transit import TransitBalances
 
 # The assets that a ledger is created with; every other one has an operation.
@@ -34,7 +34,7 @@ class Check:
 
 @dataclass(slots=True)
 class Proof:
-    """What was found out. `heads`: partition → last batch and its hash, to be kept where the database cannot reach."""
+    """The result. `heads`: partition → last batch and its hash, for an operator to keep outside the database."""
 
     checks: list[Check] = field(default_factory=list[Check])
     heads: dict[int, tuple[int, str]] = field(default_factory=dict[int, tuple[int, str]])
@@ -58,11 +58,7 @@ async def prove(connection: store.Connection, on_check: OnCheck) -> Proof:
     run = _Run(connection, proof)
     steps: tuple[tuple[str, str, Callable[[Counted], Awaitable[None]]], ...] = (
         ("ledger", "partitions and assets are those of its operations", run.check_ledger),
-        (
-            "accounts",
-            "numbers without gaps, running balances and holds, funds, limits, status",
-            run.check_accounts,
-        ),
+        ("accounts", "numbers without gaps, running balances and holds, funds, limits, status", run.check_accounts),
         (
             "batches",
             "numbers, instants, epochs, cursors; postings, credits and holds are what the entries do; both hashes",
@@ -92,7 +88,7 @@ async def prove(connection: store.Connection, on_check: OnCheck) -> Proof:
 
 
 class _Run:
-    """The steps of one proof, and what later steps take from earlier ones."""
+    """The checks of one proof, in the order of `prove`, and the results that later checks need of earlier ones."""
 
     def __init__(self, connection: store.Connection, proof: Proof) -> None:
         self._connection = connection
@@ -105,16 +101,14 @@ class _Run:
         self._epochs: Mapping[int, int] = {}
 
     async def check_ledger(self, counted: Counted) -> None:
-        """P, the partitions' rows, and the assets."""
+        """The number of partitions, their rows, and the assets."""
         self._partitions = counted["partitions"] = await store.read_partitions(self._connection)
         self._epochs = await store.read_epochs(self._connection)
-        if set(self._epochs) != set(range(self._partitions)):
-            rule = "there is one row for each partition"
-            raise Violated("partitions", "all", rule, list(range(self._partitions)), sorted(self._epochs))
+        expected, found = list(range(self._partitions)), sorted(self._epochs)
+        expect("partitions", "all", "there is one row for each partition", expected, found)
         if (foreign := await store.read_foreign_batch(self._connection, self._partitions)) is not None:
-            raise Violated(
-                "batches", foreign, "partition is one of the ledger's", f"0 … {self._partitions - 1}", foreign
-            )
+            rule = "partition is one of the ledger's"
+            raise Violated("batches", foreign, rule, f"0 … {self._partitions - 1}", foreign)
         rows = await store.read_assets(self._connection)
         counted["assets"] = len(rows)
         for row in rows:
@@ -132,99 +126,46 @@ class _Run:
         finally:
             counted.update(accounts=proof.accounts, entries=proof.entries)
         self._transit_balances, self._totals = proof.transit_balances, proof.totals
-        changed = await store.read_changed_account(self._connection)
-        if changed is not None:
+        if (changed := await store.read_changed_account(self._connection)) is not None:
             account, expected, found = changed
             raise Violated("accounts", account, "metadata is that of its last operation", expected, found)
 
     async def check_batches(self, counted: Counted) -> None:
         """Every batch of every partition, in order."""
-        for table in ("batches", *(table for table in HASHED_COLUMNS if table not in {"accounts", "entries"})):
-            counted[table] = 0
-        batches = _Batches(self._connection, counted, await store.read_batch_entries_max(self._connection))
+        tables = [table for table in HASHED_COLUMNS if table not in {"accounts", "entries"}]
+        counted.update(dict.fromkeys(("batches", *tables), 0))
+        merged = await store.open_merged(self._connection)
         for partition in range(self._partitions):
             chain = Chain(partition, self._partitions)
-            async for batch in batches.read(partition):
+            async for batch in store.read_batches(self._connection, merged, partition):
+                counted["batches"] += 1
+                for table in tables:
+                    counted[table] += len(batch.lines(table))
                 chain.check_place(batch.row)
                 BatchProof(batch, self._partitions, self._assets).check()
                 chain.advance(batch.row, batch.lines_of, chain.check_cursors(batch.row, batch.settled_batches()))
-            if chain.epoch > self._epochs[partition]:
+            if chain.last.epoch > self._epochs[partition]:
                 rule = "epoch is not below that of the last batch"
-                raise Violated("partitions", partition, rule, f">= {chain.epoch}", self._epochs[partition])
+                raise Violated("partitions", partition, rule, f">= {chain.last.epoch}", self._epochs[partition])
             self._cursors[partition] = chain.cursors
-            self._proof.heads[partition] = (chain.batch, chain.hash.hex())
+            self._proof.heads[partition] = (chain.last.batch, chain.last.hash.hex())
 
     async def check_transit(self, counted: Counted) -> None:
         """What is on its way between any two partitions, and what all accounts hold together."""
         check_totals(self._totals)
         transit = TransitBalances(self._cursors)
         async for row in store.read_waiting(self._connection):
-            transit.wait(row)
+            transit.wait(*row)
         counted["pairs"] = transit.finish(self._transit_balances)
         counted["unsettled"] = transit.waiting_credits
 
     async def check_places(self, counted: Counted) -> None:
-        """Rows that no batch wrote have not been looked at by the others."""
+        """No row names a batch that does not exist: the other checks, which read by batch, would not see it."""
         for table in HASHED_COLUMNS:
             orphan = await store.read_orphan(self._connection, table)
             counted["tables"] = counted.get("tables", 0) + 1
             if orphan is not None:
                 raise Violated(table, orphan, "it stands in a batch", "a row of batches", "none")
-
-
-class _Batches:
-    """Reads batches with all their rows, a window at a time."""
-
-    def __init__(self, connection: store.Connection, counted: Counted, batch_entries_max: int) -> None:
-        self._connection = connection
-        self._counted = counted
-        self._merged = {table: store.Merged(connection, store.merged_query(table)) for table in store.MERGED}
-        self._entries = store.Merged(
-            connection,
-            store.READ_ENTRIES,
-            max(1, min(store.CURSOR_ROWS, store.WINDOW_ROWS_MAX // max(1, batch_entries_max))),
-        )
-
-    async def read(self, partition: int) -> AsyncIterator[Batch]:
-        """The batches of a partition, in order."""
-        after = 0
-        while window := await store.read_window(self._connection, partition, after):
-            after = window[-1].batch
-            for batch in await self._window(window):
-                await self._merge(batch)
-                self._counted["batches"] += 1
-                for table, lines in batch.lines_of.items():
-                    if table in self._counted:
-                        self._counted[table] += len(lines)
-                yield batch
-
-    async def _window(self, window: list[BatchRow]) -> list[Batch]:
-        """The batches of the window with those of their rows that COPY brings."""
-        batches = {row.batch: Batch(row) for row in window}
-        for table in store.COPIED:
-            place = HASHED_COLUMNS[table].index("batch")
-            lines = await store.copy_window(
-                self._connection, table, window[0].partition, window[0].batch, window[-1].batch
-            )
-            for line in lines:
-                # A row between two batches of the window belongs to none: the chain's gap is found first.
-                batch = batches.get(int(line.split("\t", place + 1)[place]))
-                if batch is not None:
-                    batch.lines_of.setdefault(table, []).append(line)
-        return list(batches.values())
-
-    async def _merge(self, batch: Batch) -> None:
-        place = batch.row.partition, batch.row.batch
-        for table, merged in self._merged.items():
-            if merged.reaches(place) and (rows := await merged.take(place)):
-                batch.lines_of[table] = [store.merged_line(table, row) for row in rows]
-                if table == "settlements":
-                    batch.settled = [store.settled_row(row) for row in rows]
-                elif table == "hold_ends":
-                    batch.ended = [store.ended_hold(row) for row in rows]
-        if self._entries.reaches(place):
-            for row in await self._entries.take(place):
-                batch.lines_of["entries"] = str(row[2]).split("\n")
 
 
 def _check_asset(
@@ -239,6 +180,5 @@ def _check_asset(
             expected = (made["scale"], made["name"]) if subject == code else None
         except (ValueError, KeyError, TypeError):
             expected = None
-    if found != expected:
-        rule = "scale and name are what the operation that made it says" if operation else "it was there from the start"
-        raise Violated("assets", code, rule, expected, found)
+    rule = "scale and name are what the operation that made it says" if operation else "it was there from the start"
+    expect("assets", code, rule, expected, found)

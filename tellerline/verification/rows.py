@@ -1,11 +1,9 @@
-"""Lines as COPY writes them. Numbers stay text until a check needs them: whole, or a violation."""
+"""Rows as lines of COPY's text format. A number stays text until a check needs it; then it must be whole."""
 
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from shared.journal.rows import copy_fields
 from tellerline.verification.findings import Violated
-
-TRANSIT: Final = "transit:"
 
 
 class OperationLine(NamedTuple):
@@ -44,47 +42,23 @@ class EntryLine(NamedTuple):
     batch: str
     line: str
 
-    @property
-    def key(self) -> str:
-        """The row's key."""
-        return f"{self.account_id}/{self.seq}"
-
-
-class TransitLine(NamedTuple):
-    """A line of `transit`."""
-
-    source: str
-    batch: str
-    destination: str
-    credits: str
-
-
-class HoldLine(NamedTuple):
-    """A line of `holds`."""
-
-    id: str
-    account_id: str
-    asset: str
-    amount: str
-    destination: str
-    operation_id: str
-    expires_at_us: str
-    partition: str
-    batch: str
+    def breaks(self, rule: str, expected: object, found: object) -> Violated:
+        """The exception for an entry that breaks this rule."""
+        return Violated("entries", f"{self.account_id}/{self.seq}", rule, expected, found)
 
 
 def is_transit(account: str) -> bool:
     """Whether it is a transit account."""
-    return account.startswith(TRANSIT)
+    return account.startswith("transit:")
 
 
 def text_of(field: str) -> str:
-    """What a field says that is not null: COPY's escapes undone."""
+    """The text of a field, with COPY's escapes undone; empty for null."""
     return copy_fields(field)[0] or ""
 
 
 def whole(field: str, table: str, key: object, column: str) -> int:
-    """A whole number. Raises Violated for anything else: NaN and Infinity are values of `numeric`."""
+    """The field as an int. Raises Violated if it is no whole number: `numeric` also has NaN and Infinity."""
     try:
         return int(field)
     except ValueError:

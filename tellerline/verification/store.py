@@ -1,7 +1,7 @@
 """All SQL of `verify`, over one snapshot of the journal, which may grow meanwhile. Everything is read as a stream."""
 
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -10,13 +10,13 @@ import asyncpg
 from shared.database import postgres
 from shared.database.migrate import READ_PARTITIONS
 from shared.journal.rows import HASHED_COLUMNS, LINE_ORDER, PLACE, copy_text
-from tellerline.verification.batches import EndedHold
+from tellerline.verification.batches import Batch, EndedHold
 from tellerline.verification.chain import BatchRow
 from tellerline.verification.findings import Violated
-from tellerline.verification.transit import SettledRow, WaitingRow
+from tellerline.verification.transit import SettledRow
 
 DATABASE_FAULTS: Final = (*postgres.CONNECTION_FAULTS, asyncpg.PostgresError)
-# No statement here has a time-out: a journal may take hours.
+# In effect no time-out: a large journal may take hours.
 STATEMENT_MAX_S: Final = 30 * 86_400.0
 CURSOR_ROWS: Final = 2_000
 WINDOW_BATCHES_MAX: Final = 1_000
@@ -44,15 +44,15 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 Lines = Callable[[list[str]], None]
 Connection = postgres.Connection
 
-BEGIN: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-SETTINGS: Final = (
-    "SET LOCAL statement_timeout = 0",
-    "SET LOCAL idle_in_transaction_session_timeout = 0",
-    "SET LOCAL work_mem = '64MB'",
-    "SET LOCAL search_path = pg_catalog",
-    "SET LOCAL bytea_output = 'hex'",
-    "SET LOCAL extra_float_digits = 1",
-)
+BEGIN: Final = """
+BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
+SET LOCAL statement_timeout = 0;
+SET LOCAL idle_in_transaction_session_timeout = 0;
+SET LOCAL work_mem = '64MB';
+SET LOCAL search_path = pg_catalog;
+SET LOCAL bytea_output = 'hex';
+SET LOCAL extra_float_digits = 1;
+"""
 
 
 @contextlib.asynccontextmanager
@@ -61,8 +61,6 @@ async def snapshot(dsn: str) -> AsyncGenerator[Connection]:
     connection = await postgres.connect(dsn, application="tellerline verify", command_timeout_s=STATEMENT_MAX_S)
     try:
         await connection.execute(BEGIN)
-        for setting in SETTINGS:
-            await connection.execute(setting)
         yield connection
     finally:
         await connection.close()
@@ -75,7 +73,7 @@ SELECT partition, batch FROM ledger.batches WHERE partition < 0 OR partition >= 
 
 
 async def read_partitions(connection: Connection) -> int:
-    """P of this ledger."""
+    """The ledger's number of partitions."""
     return int(await connection.fetchval(READ_PARTITIONS))
 
 
@@ -85,7 +83,7 @@ async def read_epochs(connection: Connection) -> dict[int, int]:
 
 
 async def read_foreign_batch(connection: Connection, partitions: int) -> str | None:
-    """The key of a batch of no partition."""
+    """The key of a batch whose partition the ledger does not have; None if there is none."""
     row = await connection.fetchrow(READ_FOREIGN_BATCH, partitions)
     return None if row is None else f"{row['partition']}/{row['batch']}"
 
@@ -134,58 +132,47 @@ SELECT a.id, last.metadata AS expected, a.metadata AS found
 """
 
 
-async def read_changed_account(connection: Connection) -> tuple[str, str, str] | None:
-    """An account whose metadata is not what its operations say: id, expected, found."""
-    row = await connection.fetchrow(READ_CHANGED_ACCOUNT)
-    return None if row is None else (str(row["id"]), str(row["expected"]), str(row["found"]))
+async def read_changed_account(connection: Connection) -> asyncpg.Record | None:
+    """An account whose metadata is not what its operations say: id, expected, found. None if there is none."""
+    return await connection.fetchrow(READ_CHANGED_ACCOUNT)
 
 
+# Columns in the order of BatchRow. WITH TIES keeps two rows of the same number (the key dropped) in one window.
 READ_BATCHES: Final = """
-SELECT batch, epoch, operations, entries, recorded_at, cursors, prev_hash, content_hash, hash
-  FROM ledger.batches WHERE partition = $1 AND batch > $2 ORDER BY batch LIMIT $3
+SELECT partition, batch, epoch, operations, entries, recorded_at, cursors, prev_hash, content_hash, hash
+  FROM ledger.batches WHERE partition = $1 AND batch > $2 ORDER BY batch FETCH FIRST $3 ROWS WITH TIES
 """
 
 
-async def read_window(connection: Connection, partition: int, after: int) -> list[BatchRow]:
-    """The next batches of a partition: at most WINDOW_ROWS_MAX rows by their own count, and at least one."""
+async def _read_window(connection: Connection, partition: int, after: int) -> list[BatchRow]:
+    """The next batches of a partition, at least one: together at most WINDOW_ROWS_MAX rows, by their own counts."""
     window: list[BatchRow] = []
     rows = 0
     for row in await connection.fetch(READ_BATCHES, partition, after, WINDOW_BATCHES_MAX):
         rows += int(row["operations"]) + int(row["entries"])
-        if window and rows > WINDOW_ROWS_MAX:
+        if window and rows > WINDOW_ROWS_MAX and row["batch"] != window[-1].batch:
             break
-        window.append(
-            BatchRow(
-                partition,
-                int(row["batch"]),
-                int(row["epoch"]),
-                int(row["operations"]),
-                int(row["entries"]),
-                (row["recorded_at"].replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1),
-                str(row["cursors"]),
-                bytes(row["prev_hash"]),
-                bytes(row["content_hash"]),
-                bytes(row["hash"]),
-            )
-        )
+        recorded_at_us = (row["recorded_at"].replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
+        window.append(BatchRow(*row)._replace(recorded_at_us=recorded_at_us))
     return window
 
 
-async def copy_window(connection: Connection, table: str, partition: int, first: int, last: int) -> list[str]:
-    """The hashed lines of one of COPIED, of the batches `first` … `last`, in the order of the hash."""
+async def _copy_window(connection: Connection, table: str, window: Sequence[BatchRow]) -> list[str]:
+    """The hashed lines of one of COPIED, of the batches of the window, in the order of the hash."""
     where, batch = PLACE[table]
+    first, last = window[0], window[-1]
     query = (
-        f"SELECT {', '.join(HASHED_COLUMNS[table])} FROM ledger.{table} WHERE {where} = {partition:d} "  # noqa: S608 - names of shared.journal.rows
-        f"AND {batch} BETWEEN {first:d} AND {last:d} ORDER BY {', '.join((batch, *LINE_ORDER[table]))}"
+        f"SELECT {', '.join(HASHED_COLUMNS[table])} FROM ledger.{table} WHERE {where} = {first.partition:d} "  # noqa: S608 - names of shared.journal.rows
+        f"AND {batch} BETWEEN {first.batch:d} AND {last.batch:d} ORDER BY {', '.join((batch, *LINE_ORDER[table]))}"
     )
     lines: list[str] = []
     await _copy(connection, query, lines.extend)
     return lines
 
 
-def merged_query(table: str) -> str:
-    """Place, the hashed columns as text, and what is JOINED, in the order of the hash over the whole table."""
-    # Every column by its table: a bare name in ORDER BY would mean the text of the same name in the output.
+def _merged_query(table: str) -> str:
+    """Selects partition, batch, the hashed columns as text, and what is JOINED, in the order of the hash."""
+    # Columns are qualified: a bare name in ORDER BY would mean the output column of that name, which is text.
     where, batch = (f"t.{column}" for column in PLACE[table])
     order = (f't.{column} COLLATE "C"' if table == "accounts" else f"t.{column}" for column in LINE_ORDER[table])
     columns = ", ".join(f"t.{column}::text" for column in HASHED_COLUMNS[table])
@@ -196,15 +183,7 @@ def merged_query(table: str) -> str:
     )
 
 
-READ_BATCH_ENTRIES_MAX: Final = "SELECT coalesce(max(entries), 0) FROM ledger.batches"
-
-
-async def read_batch_entries_max(connection: Connection) -> int:
-    """How many entries the largest batch says that it has."""
-    return int(await connection.fetchval(READ_BATCH_ENTRIES_MAX))
-
-
-# One row for each batch. No field is escaped: by now every account, asset and status is known to be the ledger's.
+# One row for each batch. No field needs an escape: the checks before allow no account, asset or status that would.
 READ_ENTRIES: Final = """
 SELECT partition, batch, string_agg(
            concat_ws(E'\\t', account_id, seq, coalesce(operation_id::text, '\\N'), asset, delta, held_delta,
@@ -215,19 +194,15 @@ SELECT partition, batch, string_agg(
 
 
 class Merged:
-    """A whole table sorted by place, read in step with the batches: `take` gives the rows of one batch."""
+    """A whole table sorted by (partition, batch), read by a cursor in step with the batches."""
 
-    def __init__(self, connection: Connection, query: str, prefetch: int = CURSOR_ROWS) -> None:
+    def __init__(self, connection: Connection, query: str, prefetch: int) -> None:
         self._rows = aiter(connection.cursor(query, prefetch=prefetch))
         self._next: asyncpg.Record | None = None
         self._place: Place = _BEFORE_ALL
 
-    def reaches(self, place: Place) -> bool:
-        """Whether `take` has anything to do. Asked first, since most batches have rows in few tables."""
-        return self._place <= place
-
     async def take(self, place: Place) -> list[asyncpg.Record]:
-        """The rows of this batch. Rows of batches before it are passed over: `read_orphan` names them."""
+        """The rows of this batch; places must rise. Skips rows of batches that do not exist: see `read_orphan`."""
         found: list[asyncpg.Record] = []
         while self._place <= place:
             if self._next is not None and self._place == place:
@@ -237,20 +212,49 @@ class Merged:
         return found
 
 
-def merged_line(table: str, row: asyncpg.Record) -> str:
-    """The COPY line of a row of `merged_query`."""
-    return "\t".join(map(copy_text, tuple(row)[2 : 2 + len(HASHED_COLUMNS[table])]))
+# How many entries the largest batch says that it has.
+READ_BATCH_ENTRIES_MAX: Final = "SELECT coalesce(max(entries), 0) FROM ledger.batches"
 
 
-def settled_row(row: asyncpg.Record) -> SettledRow:
-    """A row of `merged_query` for settlements."""
-    return SettledRow(int(row["source"]), int(row["source_batch"]), row["credits"])
+async def open_merged(connection: Connection) -> dict[str, Merged]:
+    """Every table that is read in step with the batches of all partitions, by name."""
+    entries_max = int(await connection.fetchval(READ_BATCH_ENTRIES_MAX))
+    merged = {table: Merged(connection, _merged_query(table), CURSOR_ROWS) for table in MERGED}
+    batches = max(1, min(CURSOR_ROWS, WINDOW_ROWS_MAX // max(1, entries_max)))
+    return {**merged, "entries": Merged(connection, READ_ENTRIES, batches)}
 
 
-def ended_hold(row: asyncpg.Record) -> EndedHold:
-    """A row of `merged_query` for hold_ends."""
-    _, _, hold, ended, operation, _, _, *held = row
-    return EndedHold(hold, ended, operation, *held)
+async def read_batches(connection: Connection, merged: Mapping[str, Merged], partition: int) -> AsyncGenerator[Batch]:
+    """The batches of a partition with all their rows, in order, a window at a time. Partitions come in order too."""
+    after = 0
+    while window := await _read_window(connection, partition, after):
+        after = window[-1].batch
+        read = [Batch(row) for row in window]
+        batches = {batch.row.batch: batch for batch in reversed(read)}
+        for table in COPIED:
+            place = HASHED_COLUMNS[table].index("batch")
+            for line in await _copy_window(connection, table, window):
+                # A row between two batches of the window belongs to none: the chain's gap is found first.
+                batch = batches.get(int(line.split("\t", place + 1)[place]))
+                if batch is not None:
+                    batch.lines_of.setdefault(table, []).append(line)
+        for batch in read:
+            for table, rows_of in merged.items():
+                if rows := await rows_of.take((partition, batch.row.batch)):
+                    _add_merged(batch, table, rows)
+            yield batch
+
+
+def _add_merged(batch: Batch, table: str, rows: Sequence[asyncpg.Record]) -> None:
+    if table == "entries":
+        batch.lines_of[table] = str(rows[0][2]).split("\n")
+        return
+    end = 2 + len(HASHED_COLUMNS[table])
+    batch.lines_of[table] = ["\t".join(map(copy_text, row[2:end])) for row in rows]
+    if table == "settlements":
+        batch.settled = [SettledRow(int(row["source"]), int(row["source_batch"]), row["credits"]) for row in rows]
+    elif table == "hold_ends":
+        batch.ended = [EndedHold(row["hold_id"], row["ended"], row["operation_id"], *row[end:]) for row in rows]
 
 
 READ_WAITING: Final = """
@@ -261,14 +265,13 @@ SELECT t.source, t.batch, t.destination, t.credits FROM ledger.transit t
 """
 
 
-async def read_waiting(connection: Connection) -> AsyncGenerator[WaitingRow]:
-    """Transit rows that no settlement names."""
-    async for row in connection.cursor(READ_WAITING, prefetch=CURSOR_ROWS):
-        yield WaitingRow(*row)
+def read_waiting(connection: Connection) -> AsyncIterable[asyncpg.Record]:
+    """Transit rows that no settlement names: source, batch, destination, credits."""
+    return connection.cursor(READ_WAITING, prefetch=CURSOR_ROWS)
 
 
 async def read_orphan(connection: Connection, table: str) -> str | None:
-    """The key of a row that stands in no batch: columns and values."""
+    """The key and place of a row whose batch does not exist; None if there is none."""
     where, batch = PLACE[table]
     key = LINE_ORDER[table] if table not in {"operations", "entries"} else HASHED_COLUMNS[table][:2]
     columns = ", ".join(f"t.{column}::text" for column in key)

@@ -18,7 +18,7 @@ from tests.contract.scribe import Scribe
 async def test_what_a_commit_wrote_is_read_back(store: Store, scribe: Scribe) -> None:
     alice, bob, _ = spread()
     hold = MAKE.hold(alice, 30)
-    refused = MAKE.move(bob, alice, 1)
+    refused = MAKE.transfer(bob, alice, 1)
     await scribe.write(MAKE.open(alice, overdraft_limit=7), MAKE.open(bob), MAKE.deposit(alice, 100), hold, refused)
     [account] = await store.accounts([alice, AccountId("nobody")])
     assert (account.balance, account.held, account.limit, account.seq) == (100, 30, 7, 3)
@@ -170,7 +170,7 @@ async def test_transit_rows_come_in_order_past_the_cursors_and_bounded(store: St
         *(MAKE.open(who) for who in (alice, bob, carol, dave)), MAKE.deposit(alice, 100), MAKE.deposit(dave, 100)
     )
     for _ in range(3):
-        await scribe.write(MAKE.move(alice, carol, 1), MAKE.move(dave, carol, 2), MAKE.move(alice, dave, 3))
+        await scribe.write(MAKE.transfer(alice, carol, 1), MAKE.transfer(dave, carol, 2), MAKE.transfer(alice, dave, 3))
     wanted = [(Partition(1), Partition(0), 2), (Partition(1), Partition(2), 0), (Partition(1), Partition(3), 0)]
     rows = await store.pending_transit(wanted, 100)
     assert [(row.source, row.batch, row.destination) for row in rows] == [

@@ -122,6 +122,7 @@ PATHS = {
     "doubled": ("//v1/accounts", 404),
     "trailing slash": ("/v1/accounts/", 404),
     "a name that is none": ("/v1/accounts/%00", 404),
+    "a code that is none": ("/v1/assets/%00", 404),
     "not UTF-8": ("/v1/accounts/%ff", 404),
     "quote": ("/v1/accounts/'%20OR%201=1--", 404),
     "long name": ("/v1/accounts/" + "a" * 5_000, 404),

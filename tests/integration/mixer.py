@@ -12,7 +12,7 @@ from shared.domain.ids import CommandIds, Principal
 from shared.ledger_client.client import LedgerClient
 from shared.messages import MixCreate, Outcome
 from shared.messages.mixer import deposit_address, mix_id
-from shared.mixer.jobcoin_rows import UNITS_PER_MINOR, ListedRow, coins_text, read_rows, read_units
+from shared.mixer.jobcoin_rows import UNITS_PER_MINOR, ListedRow, read_rows, read_units
 from tests.builders import SECRET, fingerprint
 from tests.integration.mixer_stage import Stage
 
@@ -173,7 +173,7 @@ class MixerScene:
         """Nothing was paid twice, nothing is left over, and ledger, rows and network say the same."""
         head = await self.head(mix)
         assert head.remaining == 0
-        assert head.paid == head.received - head.fee == await self.paid_to(destinations), coins_text(head.paid)
+        assert head.paid == head.received - head.fee == await self.paid_to(destinations)
         account = await self.owner.fetchrow(
             "SELECT balance, held FROM ledger.account_heads WHERE id = $1", f"mix:{mix}"
         )

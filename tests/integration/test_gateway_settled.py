@@ -10,7 +10,7 @@ from tests.journal_writer import JournalWriter
 
 async def test_a_transaction_is_settled_once_its_credit_has_landed(database: Database) -> None:
     make, alice, carol = Commands(), account_in(0), account_in(1)
-    sent = make.move(alice, carol, 37)
+    sent = make.transfer(alice, carol, 37)
     async with (
         JournalWriter(database) as writer,
         await postgres.open_pool(database.gateway, application="tests") as pool,

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import cast
 
 import pytest
 from pydantic import SecretStr
@@ -82,7 +83,8 @@ async def gateway(
         running = group.create_task(client.run())
         while not client.is_ready():
             await asyncio.sleep(0.01)
-        async with serving(assemble(settings, Database(pool), Deaf(client, heard, fault, arrives))) as address:
+        deaf = cast("LedgerClient", Deaf(client, heard, fault, arrives))
+        async with serving(assemble(settings, Database(pool), deaf)) as address:
             yield Client(f"http://{address}")
         running.cancel()
 

@@ -30,7 +30,7 @@ async def test_a_worker_killed_at_any_point_loses_nothing_and_repeats_nothing(
 ) -> None:
     alice, bob, carol = await funded(ledger, 0, 0, 1)
     doomed = await ledger.start(f"{point}:1").ready()
-    commands = [MAKE.move(alice, bob, 10), MAKE.move(alice, carol, 20), MAKE.move(carol, bob, 5)]
+    commands = [MAKE.transfer(alice, bob, 10), MAKE.transfer(alice, carol, 20), MAKE.transfer(carol, bob, 5)]
     sent = [ledger.send(command) for command in commands]
     await doomed.killed()
     # The fault landed where its name says.
@@ -61,7 +61,7 @@ async def test_a_worker_stopped_before_the_fence_is_fenced_when_it_goes_on(ledge
     alice, bob = await funded(ledger, 0, 1)
     zombie = await ledger.start(f"{FaultPoint.WORKER_BEFORE_FENCE}:1:stop").ready()
     await ledger.owned_by(zombie)
-    command = MAKE.move(alice, bob, 10)
+    command = MAKE.transfer(alice, bob, 10)
     sent = ledger.send(command)
     await zombie.hit()
     heir = await ledger.start().ready()
@@ -82,7 +82,7 @@ async def test_a_worker_stopped_with_its_batch_open_is_freed_of_its_locks_and_fi
     alice, bob = await funded(ledger, 0, 1)
     zombie = await ledger.start(f"{FaultPoint.WORKER_BEFORE_COMMIT}:1:stop").ready()
     await ledger.owned_by(zombie)
-    command = MAKE.move(alice, bob, 10)
+    command = MAKE.transfer(alice, bob, 10)
     sent = ledger.send(command)
     await zombie.hit()
     heir = await ledger.start().ready()
@@ -105,7 +105,7 @@ async def test_a_silent_owners_partitions_pass_to_another_worker(ledger: Ledger)
     one.signal(signal.SIGSTOP)
     await ledger.owned_by(two)
     # The broker finds out by missed heartbeats; the client waits that long and no longer.
-    [result] = await ledger.call(MAKE.move(alice, bob, 10))
+    [result] = await ledger.call(MAKE.transfer(alice, bob, 10))
     assert result.outcome.status == "posted"
     one.signal(signal.SIGCONT)
     await ledger.owned_by(one, two)
@@ -114,7 +114,7 @@ async def test_a_silent_owners_partitions_pass_to_another_worker(ledger: Ledger)
         return await one.metric("ledger_lease_changes_total", change="lost") >= 1
 
     await eventually_async(lost)
-    await ledger.call(MAKE.move(bob, alice, 10))
+    await ledger.call(MAKE.transfer(bob, alice, 10))
     await ledger.prove()
 
 
@@ -122,31 +122,31 @@ async def test_two_workers_share_the_partitions_and_settle_across(ledger: Ledger
     accounts = await funded(ledger, 0, 1, 2, 3)
     one, two = await ledger.start().ready(), await ledger.start().ready()
     await ledger.owned_by(one, two)
-    moves = [
-        MAKE.move(source, destination, 1)
+    transfers = [
+        MAKE.transfer(source, destination, 1)
         for _ in range(10)
         for source in accounts
         for destination in accounts
         if source != destination
     ]
-    results = await ledger.call(*moves)
+    results = await ledger.call(*transfers)
     assert all(result.outcome.status == "posted" and result.is_settled for result in results)
     assert [await ledger.balance(account) for account in accounts] == [1_000] * 4
-    assert sum([await worker.metric("ledger_transit_legs_total") for worker in (one, two)]) == len(moves)
+    assert sum([await worker.metric("ledger_transit_legs_total") for worker in (one, two)]) == len(transfers)
     assert ledger.client.outcomes_unmatched == 0
-    await posted_once(ledger, *moves)
+    await posted_once(ledger, *transfers)
 
 
 async def test_workers_come_and_go_under_load_and_every_command_is_decided(ledger: Ledger) -> None:
     accounts = await funded(ledger, 0, 1, 2, 3)
     one = await ledger.start().ready()
     pairs = [(accounts[number % 4], accounts[(number * 7 + 1) % 4]) for number in range(400)]
-    moves = [MAKE.move(source, destination, 1) for source, destination in pairs if source != destination]
+    transfers = [MAKE.transfer(source, destination, 1) for source, destination in pairs if source != destination]
 
     async def load() -> list[str]:
         results: list[str] = []
-        for start in range(0, len(moves), 8):
-            results += [result.outcome.status for result in await ledger.call(*moves[start : start + 8])]
+        for start in range(0, len(transfers), 8):
+            results += [result.outcome.status for result in await ledger.call(*transfers[start : start + 8])]
         return results
 
     async with asyncio.TaskGroup() as group:
@@ -157,7 +157,7 @@ async def test_workers_come_and_go_under_load_and_every_command_is_decided(ledge
         await ledger.owned_by(two)
     assert set(loading.result()) == {"posted"}
     assert sum([await ledger.balance(account) for account in accounts]) == 4_000
-    await posted_once(ledger, *moves)
+    await posted_once(ledger, *transfers)
 
 
 async def test_a_worker_that_is_asked_to_stop_finishes_what_it_decided_and_gives_everything_back(
@@ -165,15 +165,15 @@ async def test_a_worker_that_is_asked_to_stop_finishes_what_it_decided_and_gives
 ) -> None:
     alice, bob = await funded(ledger, 0, 0)
     worker = await ledger.start().ready()
-    moves = [MAKE.move(alice, bob, 1) for _ in range(50)]
-    sent = [ledger.send(move) for move in moves]
+    transfers = [MAKE.transfer(alice, bob, 1) for _ in range(50)]
+    sent = [ledger.send(transfer) for transfer in transfers]
     await ledger.result(sent[0])
     assert await asyncio.to_thread(worker.stop) == 0
     assert await ledger.owners() == {"None": 4}
     await ledger.start().ready()
     for each in sent:
         assert (await ledger.result(each)).outcome.status == "posted"
-    await posted_once(ledger, *moves)
+    await posted_once(ledger, *transfers)
 
 
 def test_every_fault_point_of_the_worker_is_used_here() -> None:

@@ -4,17 +4,20 @@ import importlib
 import re
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import asyncpg
 import pytest
 
+from services.deposit_poller.store import DepositStore
+from services.distributor.store import CreditStore, PayoutStore
 from shared.database import postgres
-from shared.mixer.store import ClaimTable
+from shared.mixer.store import ClaimStore
 from tests.backends.databases import Database, Databases
 
-STORES = {
-    "poller": ("services.deposit_poller.store.mixes", "services.deposit_poller.store.deposits"),
-    "distributor": ("services.distributor.store.credits", "services.distributor.store.payouts"),
+STORES: dict[str, tuple[str, tuple[type[ClaimStore[Any]], ...]]] = {
+    "poller": ("services.deposit_poller.store", (DepositStore,)),
+    "distributor": ("services.distributor.store", (CreditStore, PayoutStore)),
 }
 COMMANDS = {"mixer.deposits": ["credit"], "payouts.credits": ["fee"], "payouts.payouts": ["hold", "capture"]}
 
@@ -26,28 +29,19 @@ def statements_of(module: str) -> Iterator[tuple[str, str]]:
             yield name, statement
 
 
-def statements_on(table: ClaimTable) -> Iterator[tuple[str, str]]:
+def statements_on(store: type[ClaimStore[Any]]) -> Iterator[tuple[str, str]]:
     """Those that all claimed tables share."""
     for name, statement in statements_of("shared.mixer.store"):
         if "{command}" in statement:
-            yield from ((f"{name}.{each}", table.sql(statement, each)) for each in COMMANDS[table.table])
-        elif table.intents or "{intents}" not in statement:
-            yield name, table.sql(statement)
+            yield from ((f"{name}.{each}", store.sql(statement, each)) for each in COMMANDS[store.table])
+        elif hasattr(store, "intents") or "{of.intents}" not in statement:
+            yield name, store.sql(statement)
 
 
 STATEMENTS = [
-    pytest.param(role, statement, id=f"{module.rpartition('services.')[2]}.{name}")
-    for role, modules in STORES.items()
-    for module in modules
-    for name, statement in [
-        *statements_of(module),
-        *(
-            found
-            for table in vars(importlib.import_module(module)).values()
-            if isinstance(table, ClaimTable)
-            for found in statements_on(table)
-        ),
-    ]
+    pytest.param(role, statement, id=f"{role}.{name}")
+    for role, (module, stores) in STORES.items()
+    for name, statement in [*statements_of(module), *(found for store in stores for found in statements_on(store))]
 ]
 OWN_TABLES = {
     "poller": {"mixer.mixes", "mixer.list_cursors", "mixer.deposits", "mixer.sweeps"},

@@ -141,7 +141,7 @@ async def test_root_can_run_postgres_below_a_folder_closed_to_all_others(
     give_to(folder, way.owner)
     if refusal := refusal_of(way, Path("/bin/true"), folder):
         pytest.skip(f"this machine refuses it: {refusal}")
-    server = PrivatePostgres(folder, ways=[way])
+    server = PrivatePostgres(folder)  # it remembers the way by the owner of the folder
     await server.start()
     try:
         status = Path(f"/proc/{server.pids['postgres']}/status").read_text()

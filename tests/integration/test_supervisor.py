@@ -104,7 +104,7 @@ async def running(
     data_dir.prepare()
     observed = Observed(data_dir)
     supervisor = Supervisor(
-        *(Options(folder, 0, workers, partitions=partitions), data_dir, observed.said.append, observed.is_ready),
+        *(Options(0, workers, partitions=partitions), data_dir, observed.said.append, observed.is_ready),
         plan_network=fake_network,
         plan_services=services,
         migrate=migrate,
@@ -177,7 +177,7 @@ async def test_a_taken_port_is_told_before_anything_is_started(tmp_path: Path) -
         port = int(stranger.sockets[0].getsockname()[1])
         data_dir = DataDir(tmp_path / "stack")
         data_dir.prepare()
-        supervisor = Supervisor(Options(data_dir.path, port=port), data_dir, lambda _: None, lambda _: None)
+        supervisor = Supervisor(Options(port=port), data_dir, lambda _: None, lambda _: None)
         with pytest.raises(StartFailed, match=f"port {port} of 127.0.0.1 is taken: choose another with --port"):
             await supervisor.run(asyncio.Event())
     assert not (data_dir.path / "postgres").exists()

@@ -110,7 +110,9 @@ async def test_a_journal_that_is_being_written_gives_no_false_alarm(database: Da
     async def write(writer: JournalWriter) -> None:
         for _ in range(60):
             pairs = [rng.sample(people, 2) for _ in range(20)]
-            await writer.write(*(make.move(source, destination, rng.randint(1, 50)) for source, destination in pairs))
+            await writer.write(
+                *(make.transfer(source, destination, rng.randint(1, 50)) for source, destination in pairs)
+            )
             if rng.random() < 0.5:
                 await writer.settle()
         written.set()

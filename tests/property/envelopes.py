@@ -10,6 +10,7 @@ from tests.builders import SECRET
 from tests.twins.broker import MemoryBroker, Message
 
 CLIENT = "client"
+NO_SIGNATURE = "no signature"
 MAC_KEY = subkey(SECRET, "envelope")
 
 
@@ -38,7 +39,7 @@ class EnvelopePublisher:
     def publish_unsigned(self, partition: Partition) -> None:
         """An envelope whose signature does not verify."""
         self.unsigned += 1
-        self.broker.publish(partition, Message(f"{{}}{self.unsigned}".encode(), "no signature", CLIENT))
+        self.broker.publish(partition, Message(f"{{}}{self.unsigned}".encode(), NO_SIGNATURE, CLIENT))
 
     def publish_misplaced(self, queue: Partition, commands: Sequence[Command]) -> None:
         """An envelope with a command of another partition than `queue`'s."""

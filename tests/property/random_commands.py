@@ -76,7 +76,7 @@ class RandomCommands:
             return make.deposit(here, amount, key=key)
         if roll < 0.32:
             return make.withdrawal(here, amount, key=key)
-        transfer = make.move(here, there, amount, key=key)
+        transfer = make.transfer(here, there, amount, key=key)
         if roll < 0.33:
             return transfer.model_copy(update={"reference": REFUSED})
         return transfer.model_copy(update={"reference": RAISES}) if roll < 0.34 else transfer

@@ -2,12 +2,12 @@
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from shared.domain.ids import Partition
 from shared.journal.rows import ANY_CONTENT_FINGERPRINT
 from shared.messages import AccountCreate, Command, CommandEnvelope, OperationCancel, PostTransaction
-from tests.property.envelopes import EnvelopePublisher
+from tests.property.envelopes import NO_SIGNATURE, EnvelopePublisher
 from tests.property.random_commands import ACCOUNTS, RAISES, REFUSED, RandomCommands
 from tests.property.replies import ReceivedReplies
 from tests.property.simulated_worker import SimulatedWorker
@@ -36,6 +36,8 @@ class Simulation:
         self.delay_max_s = self.rng.choice((0.0, 0.002, 0.05))
         self.workers: list[SimulatedWorker] = []
         self.lost: list[Message] = []  # acknowledged before they were decided
+        self.failed_callbacks: list[Mapping[str, object]] = []
+        asyncio.get_running_loop().set_exception_handler(self._note_fault)
         self.names = iter(f"worker-{number}" for number in range(10_000))
         self.commands = RandomCommands(self.rng, self.partitions)
 
@@ -56,8 +58,8 @@ class Simulation:
         self.start()
         self.start()
         loop = asyncio.get_running_loop()
-        asking, chaos = loop.create_task(self._ask()), loop.create_task(self._chaos())
-        await asking
+        sending, chaos = loop.create_task(self._send()), loop.create_task(self._chaos())
+        await sending
         chaos.cancel()
         self.is_faulty = False
         for worker in self.workers:
@@ -79,7 +81,7 @@ class Simulation:
         while not holds():
             for worker in self.workers:
                 worker.check()
-            assert not self.lost, "acknowledged before it was decided"
+            self._check_callbacks()
             assert self.clock.monotonic_s() < until_s, f"{otherwise}: {self.state()}"
             await asyncio.sleep(0.05)
 
@@ -119,7 +121,7 @@ class Simulation:
 
     # What clients send.
 
-    async def _ask(self) -> None:
+    async def _send(self) -> None:
         for command in self.commands.first():
             self.publish(command)
         # So that from here on each account exists for everybody.
@@ -188,14 +190,25 @@ class Simulation:
 
     def _note_acknowledged(self, _: Partition, message: Message) -> None:
         """What has left its queue is in the journal, or is a dead letter."""
-        if not any(message.body == body for _, body, _ in self.broker.dead_letters):
-            commands = CommandEnvelope.model_validate_json(message.body).commands
-            if not all(command.id in self.journal.operations for command in commands):
-                self.lost.append(message)
+        if any(message.body == body for _, body, _ in self.broker.dead_letters):
+            return
+        is_signed = message.mac != NO_SIGNATURE
+        commands = CommandEnvelope.model_validate_json(message.body).commands if is_signed else ()
+        if not is_signed or any(command.id not in self.journal.operations for command in commands):
+            self.lost.append(message)
+
+    def _note_fault(self, _: object, context: Mapping[str, object]) -> None:
+        if "handle" in context:  # else it is the task of a worker that was killed
+            self.failed_callbacks.append(context)
+
+    def _check_callbacks(self) -> None:
+        """What no task raises: the event loop's callbacks belong to nobody."""
+        assert not self.failed_callbacks, f"{self.failed_callbacks}"
+        assert not self.lost, "acknowledged before it was decided"
 
     def check(self) -> None:
         """The journal, the order, the replies and the dead letters."""
-        assert not self.lost, "acknowledged before it was decided"
+        self._check_callbacks()
         assert prove(self.journal) == 0
         self._check_decided()
         for partition in range(self.partitions):

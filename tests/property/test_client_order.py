@@ -100,7 +100,7 @@ class UnreliableWire(Wire):
         for send in plan.sends:
             here, there = ACCOUNTS[send.partition], ACCOUNTS[1 - send.partition]
             for _ in range(send.count):
-                command = MAKE.move(here, there, 1)
+                command = MAKE.transfer(here, there, 1)
                 self.outcome_of[command.id] = Outcome(id=command.id, fingerprint=command.fingerprint, status="posted")
                 sent[send.partition].append(command.id)
                 self.client.send(command, Partition(send.partition))

@@ -1,5 +1,9 @@
 """Coins are conserved, and no address ever owes any, whatever is asked of the network in whatever order."""
 
+from collections.abc import Callable, Iterable
+from types import SimpleNamespace
+from typing import cast
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,11 +19,12 @@ from services.jobcoin_network.core.instances import (
     CoinAddress,
     CoinMovement,
     InstanceName,
-    Instances,
-    NetworkRefusal,
-    PlacedTransaction,
+    InsufficientFundsError,
+    Transaction,
     creation,
 )
+from services.jobcoin_network.network import Network
+from services.jobcoin_network.store import SqliteStore
 
 INSTANCES = [InstanceName("puppy"), InstanceName("kitten")]
 ADDRESSES = [CoinAddress(name) for name in ("Alice", "Bob", "alice", "50", "")]
@@ -35,32 +40,33 @@ movements = st.one_of(
 requests = st.tuples(st.sampled_from(INSTANCES), movements, st.integers(0, 10_000))
 
 
+def network(kept: Iterable[Transaction], clock_ms: Callable[[], int]) -> Network:
+    store = cast("SqliteStore", SimpleNamespace(transactions=lambda: kept))
+    return Network(store, clock_ms, on_fault=lambda: None)
+
+
 @given(st.lists(requests, max_size=60))
 def test_coins_are_conserved_and_no_balance_is_negative(asked: list[tuple[InstanceName, CoinMovement, int]]) -> None:
-    instances = Instances()
-    placed: list[PlacedTransaction] = []
+    clock_ms = 0
+    tried = network((), lambda: clock_ms)
     for name, movement, now_ms in asked:
-        opened = instances.begin(name, now_ms)
-        assert not isinstance(opened, NetworkRefusal)
-        placed += opened
-        before = dict(instances.by_name[name].balances())
-        outcome = instances.apply(name, movement, now_ms)
-        if isinstance(outcome, PlacedTransaction):
-            placed.append(outcome)
-        else:
+        clock_ms = now_ms
+        before = dict(tried.instance(name).balances)
+        try:
+            tried.apply(name, movement)
+        except InsufficientFundsError:
             assert movement.sender is not None
             assert before.get(movement.sender, 0) < movement.amount.units
-            assert dict(instances.by_name[name].balances()) == before
-    for instance in instances.by_name.values():
-        created = sum(CREATED.units for row in instance.transactions() if row.movement.sender is None)
-        assert sum(units for _, units in instance.balances()) == created
-        assert all(units >= 0 for _, units in instance.balances())
-        times = [row.timestamp_ms for row in instance.transactions()]
+            assert dict(tried.instance(name).balances) == before
+    instances = [tried.instance(name) for name in {name for name, _, _ in asked}]
+    for instance in instances:
+        created = sum(CREATED.units for row in instance.transactions if row.movement.sender is None)
+        assert instance.balances.total() == created
+        assert all(units >= 0 for units in instance.balances.values())
+        times = [row.timestamp_ms for row in instance.transactions]
         assert times == sorted(times)
-    again = Instances(placed)
-    assert {name: instance.balances() for name, instance in again.by_name.items()} == {
-        name: instance.balances() for name, instance in instances.by_name.items()
-    }
+    again = network([row for instance in instances for row in instance.transactions], lambda: clock_ms)
+    assert all(again.instance(instance.name).balances == instance.balances for instance in instances)
 
 
 @given(st.integers(1, 10**40 - 1), st.integers(-COIN_SCALE, 0))

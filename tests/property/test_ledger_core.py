@@ -50,7 +50,7 @@ class LedgerCore(CoreMachine):
         self._decide(self._make(who, asset).open(account, overdraft_limit=limit, key=self._key(key)))
 
     @rule(source=places, destination=places, amount=amounts, who=principals, asset=assets, key=keys)
-    def move(
+    def transfer(
         self,
         source: AccountId,
         destination: AccountId,
@@ -59,11 +59,11 @@ class LedgerCore(CoreMachine):
         asset: AssetCode,
         key: int | None,
     ) -> None:
-        self._decide(self._make(who, asset).move(source, destination, amount, key=self._key(key)))
+        self._decide(self._make(who, asset).transfer(source, destination, amount, key=self._key(key)))
 
     @rule(source=accounts, destination=accounts, amount=st.integers(1, 60))
-    def move_a_little(self, source: AccountId, destination: AccountId, amount: int) -> None:
-        self._decide(self._make(ROOT, ASSETS[0]).move(source, destination, amount, key=self._key(None)))
+    def transfer_a_little(self, source: AccountId, destination: AccountId, amount: int) -> None:
+        self._decide(self._make(ROOT, ASSETS[0]).transfer(source, destination, amount, key=self._key(None)))
 
     @rule(account=accounts, amount=amounts)
     def deposit(self, account: AccountId, amount: int) -> None:
@@ -104,7 +104,7 @@ class LedgerCore(CoreMachine):
         sender = self.model.accounts.get(source)
         if sender is None or sender.held or not 0 < sender.balance <= AMOUNT_MINOR_MAX:
             return
-        self._decide(self._make(ROOT, ASSETS[0]).move(source, destination, sender.balance, key=self._key(None)))
+        self._decide(self._make(ROOT, ASSETS[0]).transfer(source, destination, sender.balance, key=self._key(None)))
         if is_seen:
             self._commit()
         self.empty_and_close(destination)
@@ -128,7 +128,7 @@ class LedgerCore(CoreMachine):
         self.empty_and_close(destination)
         self.nobody_heard_of_the_closing(destination)
         for _ in range(2):
-            self.move_a_little(source, destination, 1)
+            self.transfer_a_little(source, destination, 1)
             for _ in range(3):  # out, back, home
                 self._take_in_waiting(10_000)
                 self._commit()
@@ -138,7 +138,7 @@ class LedgerCore(CoreMachine):
         self, source: AccountId, destination: AccountId, slack: int, amount: int
     ) -> None:
         self.fill_to_the_bound(destination, slack)
-        self._decide(self._make(ROOT, ASSETS[0]).move(source, destination, amount, key=self._key(None)))
+        self._decide(self._make(ROOT, ASSETS[0]).transfer(source, destination, amount, key=self._key(None)))
 
     @rule(account=accounts, slack=st.integers(0, 60))
     def fill_to_the_bound(self, account: AccountId, slack: int) -> None:

@@ -12,7 +12,8 @@ from tests.system.stack import Stack
 
 # A third of the usual: whatever waits for a lease to expire waits a third as long, and a lease is lost more easily.
 LEASES = {"TELLERLINE_LEASE_TTL_S": "3", "TELLERLINE_LEASE_RENEW_S": "0.6"}
-PARTITIONS = {1: 1, 3: 4}  # by workers
+# By workers: one that joins the first must get one.
+PARTITIONS = {1: 2, 3: 4}
 
 
 @pytest.fixture(scope="session", params=PARTITIONS, ids=["one_worker", "three_workers"])

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from tellerline.verification.accounts import ACCOUNT, ENTRY, OPEN_HOLDS, AccountProof, check_totals
 from tellerline.verification.batches import Batch, BatchProof, EndedHold
 from tellerline.verification.chain import Chain
-from tellerline.verification.transit import SettledRow, TransitBalances, WaitingRow
+from tellerline.verification.transit import SettledRow, TransitBalances
 from tests.twins.journal import Journal
 
 
@@ -28,7 +28,7 @@ def prove(journal: Journal) -> int:
     transit = TransitBalances(cursors)
     for place, credits in sorted(journal.transit.items()):
         if place not in journal.settlements:
-            transit.wait(WaitingRow(*place, credits))
+            transit.wait(*place, credits)
     transit.finish(accounts.transit_balances)
     return transit.waiting_credits
 

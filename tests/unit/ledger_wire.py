@@ -66,7 +66,7 @@ async def never_opens(_: ManagedConnection) -> None:
 
 
 def transfer() -> Command:
-    return MAKE.move(account_in(0), account_in(1), 1)
+    return MAKE.transfer(account_in(0), account_in(1), 1)
 
 
 def ids(*pending: PendingCommand) -> list[str]:

@@ -85,7 +85,7 @@ def test_migrate_with_such_a_number_is_one_clear_line(monkeypatch: pytest.Monkey
     assert told.startswith("settings: TELLERLINE_PARTITIONS: ")
 
 
-@pytest.mark.parametrize("how", [("start_detached", "--detach"), ("run_in_foreground",)])
+@pytest.mark.parametrize("how", [("start_detached", "--detach"), ("Supervisor",)])
 def test_a_start_that_fails_gives_its_exit_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: tuple[str, ...]
 ) -> None:
@@ -95,7 +95,8 @@ def test_a_start_that_fails_gives_its_exit_code(
             raise StartFailed("no", exit_code=exit_code)
 
         monkeypatch.setattr(f"tellerline.commands.up.{how[0]}", fail)
-        assert run("up", "--data-dir", str(tmp_path), *how[1:]) == (exit_code, "", "tellerline up: no\n")
+        folder = tmp_path / f"stack-{exit_code}"
+        assert run("up", "--data-dir", str(folder), *how[1:]) == (exit_code, "", "tellerline up: no\n")
 
 
 @pytest.mark.parametrize(

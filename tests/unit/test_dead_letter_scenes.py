@@ -56,7 +56,7 @@ def test_the_copy_of_what_broke_the_core_is_a_dead_letter_though_its_partition_i
         it = Scene()
         await it.begin()
         [worker] = it.workers
-        poison = MAKE.move(it.here, it.there, 1)
+        poison = MAKE.transfer(it.here, it.there, 1)
         decide, reply = apply.decide, worker.connection.reply
 
         def breaks(partition: PartitionState, command: Command, context: CommandContext) -> Decision:

@@ -11,6 +11,7 @@ from services.gateway.store.database import Database, DatabaseUnavailable
 from services.gateway.usecases import dependencies
 from services.gateway.usecases.dependencies import BROKER_DURABILITY, Dependencies, Finding
 from shared.broker.channels import NotPublished, OutgoingMessage
+from shared.ledger_client.client import LedgerClient
 from shared.messages import topology
 
 ON = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"}
@@ -53,7 +54,7 @@ def double(monkeypatch: pytest.MonkeyPatch) -> Double:
 
 
 def of(double: Double) -> Dependencies:
-    return Dependencies(cast("Database", None), double)
+    return Dependencies(cast("Database", None), cast("LedgerClient", double))
 
 
 async def test_however_many_ask_each_dependency_is_asked_once(double: Double) -> None:

@@ -2,8 +2,9 @@
 
 import pytest
 
-from services.gateway.http.problems import PROBLEM, PROBLEM_TYPES, Problem, ProblemCode, RequestFault, problem_code
+from services.gateway.http.problems import PROBLEM_TYPES, Problem, ProblemCode, RequestFault, problem_code
 from shared.domain.rejections import Rejection
+from shared.runtime.compact_json import compact_json
 
 STATUS_OF = {
     400: ("invalid_request", "amount_scale", "amount_not_positive"),
@@ -38,7 +39,7 @@ def test_every_code_is_total_and_names_itself(code: ProblemCode) -> None:
     assert body["status"] == PROBLEM_TYPES[code].status
     assert body["title"]
     assert body["detail"]
-    assert b'"request_id":"r1"' in PROBLEM.dump_json(body)
+    assert b'"request_id":"r1"' in compact_json(body)
 
 
 def test_every_fault_has_a_problem_and_no_name_means_two_things() -> None:

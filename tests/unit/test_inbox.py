@@ -55,7 +55,11 @@ def places(taken: Sequence[PendingDelivery]) -> list[tuple[int, int]]:
 
 async def test_an_envelope_is_read_whole_and_in_order() -> None:
     it = FilledInbox()
-    commands = [MAKE.deposit(account_in(0), 1), MAKE.move(account_in(0), account_in(3), 2), MAKE.close(account_in(0))]
+    commands = [
+        MAKE.deposit(account_in(0), 1),
+        MAKE.transfer(account_in(0), account_in(3), 2),
+        MAKE.close(account_in(0)),
+    ]
     it.deliver_body(HERE, envelope_body(commands))
     [pending] = it.take()
     assert (list(pending.commands), pending.refused, pending.is_last_part) == (commands, None, True)
@@ -92,7 +96,7 @@ async def test_what_cannot_be_read_is_refused_in_its_turn_with_the_reason(
 @pytest.mark.parametrize(
     "command",
     [
-        MAKE.move(account_in(1), account_in(0), 1),
+        MAKE.transfer(account_in(1), account_in(0), 1),
         MAKE.deposit(account_in(1), 1),
         MAKE.open(account_in(1)),
         MAKE.hold(account_in(1), 1),

@@ -1,3 +1,7 @@
+from collections.abc import Iterable
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
 
 from services.jobcoin_network.core.coins import coins_text, read_amount
@@ -9,15 +13,14 @@ from services.jobcoin_network.core.instances import (
     CoinMovement,
     Instance,
     InstanceName,
-    Instances,
-    NetworkBounds,
-    NetworkRefusal,
-    PlacedTransaction,
+    InsufficientFundsError,
     Transaction,
     creation,
     genesis,
     instance_name,
 )
+from services.jobcoin_network.network import Network, NetworkFullError
+from services.jobcoin_network.store import SqliteStore
 
 NOW_MS = 1_700_000_000_000
 CAROL = CoinAddress("Carol")
@@ -29,54 +32,61 @@ def move(sender: CoinAddress, recipient: CoinAddress, amount: str) -> CoinMoveme
 
 
 def fresh() -> Instance:
-    return Instance(genesis(NOW_MS))
+    return Instance(PUPPY, genesis(PUPPY, NOW_MS))
 
 
 def applied(instance: Instance, movement: CoinMovement, now_ms: int = NOW_MS) -> Transaction:
-    decision = instance.decide(movement, now_ms)
-    assert isinstance(decision, Transaction)
-    instance.append(decision)
-    return decision
+    transaction = instance.decide(movement, now_ms)
+    instance.append(transaction)
+    return transaction
+
+
+def refused(instance: Instance, movement: CoinMovement) -> bool:
+    with pytest.raises(InsufficientFundsError):
+        instance.decide(movement, NOW_MS)
+    return True
+
+
+def network(kept: Iterable[Transaction] = (), **bounds: int) -> Network:
+    store = cast("SqliteStore", SimpleNamespace(transactions=lambda: kept))
+    return Network(store, lambda: NOW_MS, on_fault=lambda: None, **bounds)
 
 
 def test_a_fresh_instance_holds_what_alice_was_given_and_sent_to_bob() -> None:
     instance = fresh()
-    created, sent = instance.transactions()
+    created, sent = instance.transactions
     assert (created.movement, created.movement.sender) == (creation(ALICE), None)
     assert sent.movement == move(ALICE, BOB, "12.5")
     assert sent.timestamp_ms - created.timestamp_ms == 60
-    assert (coins_text(instance.balance(ALICE)), coins_text(instance.balance(BOB))) == ("37.5", "12.5")
+    assert [coins_text(instance.balances[address]) for address in (ALICE, BOB)] == ["37.5", "12.5"]
 
 
 def test_the_last_coin_may_be_sent_and_not_a_grain_more() -> None:
     instance = fresh()
     grain = "0." + "0" * 39 + "1"
-    assert (
-        instance.decide(move(BOB, CAROL, "12.5000000000000000000000000000000000001"), NOW_MS)
-        is NetworkRefusal.INSUFFICIENT_FUNDS
-    )
+    assert refused(instance, move(BOB, CAROL, "12.5000000000000000000000000000000000001"))
     applied(instance, move(BOB, CAROL, "12.5"))
-    assert instance.balance(BOB) == 0
-    assert instance.decide(move(BOB, CAROL, grain), NOW_MS) is NetworkRefusal.INSUFFICIENT_FUNDS
+    assert instance.balances[BOB] == 0
+    assert refused(instance, move(BOB, CAROL, grain))
 
 
 def test_a_refused_movement_leaves_no_trace() -> None:
     instance = fresh()
-    before = (list(instance.transactions()), instance.balances())
-    instance.decide(move(CAROL, ALICE, "1"), NOW_MS)
-    assert (list(instance.transactions()), instance.balances()) == before
+    before = (list(instance.transactions), dict(instance.balances))
+    assert refused(instance, move(CAROL, ALICE, "1"))
+    assert (list(instance.transactions), dict(instance.balances)) == before
 
 
 def test_an_address_differs_from_another_by_case() -> None:
-    assert fresh().balance(CoinAddress("alice")) == 0
+    assert fresh().balances[CoinAddress("alice")] == 0
 
 
 def test_a_transfer_to_oneself_changes_no_balance_and_is_listed_once() -> None:
     instance = fresh()
     applied(instance, move(ALICE, ALICE, "37.5"))
-    assert coins_text(instance.balance(ALICE)) == "37.5"
-    assert instance.positions(ALICE) == [0, 1, 2]
-    assert instance.decide(move(ALICE, ALICE, "37.6"), NOW_MS) is NetworkRefusal.INSUFFICIENT_FUNDS
+    assert coins_text(instance.balances[ALICE]) == "37.5"
+    assert instance.positions[ALICE] == [0, 1, 2]
+    assert refused(instance, move(ALICE, ALICE, "37.6"))
 
 
 def test_time_never_goes_back_when_the_clock_does() -> None:
@@ -88,55 +98,51 @@ def test_time_never_goes_back_when_the_clock_does() -> None:
 def test_a_list_in_which_someone_overspends_is_not_accepted() -> None:
     instance = fresh()
     with pytest.raises(BrokenList):
-        instance.append(Transaction(NOW_MS, move(BOB, CAROL, "12.51")))
+        instance.append(Transaction(PUPPY, 2, NOW_MS, move(BOB, CAROL, "12.51")))
 
 
 def test_a_list_whose_time_goes_back_is_not_accepted() -> None:
     instance = fresh()
     with pytest.raises(BrokenList):
-        instance.append(Transaction(NOW_MS - 1, creation(CAROL)))
+        instance.append(Transaction(PUPPY, 2, NOW_MS - 1, creation(CAROL)))
 
 
 def test_instances_do_not_know_one_another() -> None:
-    instances = Instances()
-    instances.begin(PUPPY, NOW_MS)
-    instances.begin(KITTEN, NOW_MS)
-    row = instances.apply(PUPPY, move(ALICE, CAROL, "1"), NOW_MS)
-    assert isinstance(row, PlacedTransaction)
-    assert row.position == 2
-    assert instances.by_name[PUPPY].balance(CAROL) > 0
-    assert instances.by_name[KITTEN].balance(CAROL) == 0
+    both = network()
+    both.apply(PUPPY, move(ALICE, CAROL, "1"))
+    added = both.instance(PUPPY).transactions[-1]
+    assert (added.instance, added.position) == (PUPPY, 2)
+    assert both.instance(PUPPY).balances[CAROL] > 0
+    assert both.instance(KITTEN).balances[CAROL] == 0
 
 
 def test_an_instance_is_made_once() -> None:
-    instances = Instances()
-    assert len(instances.begin(PUPPY, NOW_MS)) == 2
-    assert instances.begin(PUPPY, NOW_MS + 5) == ()
+    asked = network()
+    assert asked.instance(PUPPY) is asked.instance(PUPPY)
+    assert len(asked.instance(PUPPY).transactions) == 2
 
 
 def test_instances_are_rebuilt_from_their_transactions() -> None:
-    instances = Instances()
-    added = instances.begin(PUPPY, NOW_MS), (instances.apply(PUPPY, creation(CAROL), NOW_MS),)
-    placed = [
-        row
-        for part in added
-        if not isinstance(part, NetworkRefusal)
-        for row in part
-        if isinstance(row, PlacedTransaction)
-    ]
-    assert len(placed) == 3
-    again = Instances(placed)
-    assert again.by_name[PUPPY].balances() == instances.by_name[PUPPY].balances()
-    assert again.by_name[PUPPY].transactions() == instances.by_name[PUPPY].transactions()
+    first = network()
+    first.apply(PUPPY, creation(CAROL))
+    kept = first.instance(PUPPY).transactions
+    assert [transaction.position for transaction in kept] == [0, 1, 2]
+    again = network(kept)
+    assert again.instance(PUPPY).balances == first.instance(PUPPY).balances
+    assert again.instance(PUPPY).transactions == kept
 
 
 def test_the_network_is_bounded_and_says_when_it_is_full() -> None:
-    instances = Instances(bounds=NetworkBounds(instances_max=1, transactions_max=3))
-    instances.begin(PUPPY, NOW_MS)
-    assert instances.begin(KITTEN, NOW_MS) is NetworkRefusal.NETWORK_FULL
-    assert isinstance(instances.apply(PUPPY, creation(CAROL), NOW_MS), PlacedTransaction)
-    assert instances.apply(PUPPY, creation(CAROL), NOW_MS) is NetworkRefusal.NETWORK_FULL
-    assert coins_text(instances.by_name[PUPPY].balance(CAROL)) == "50"
+    bounded = network(instances_max=1, transactions_max=3)
+    bounded.instance(PUPPY)
+    with pytest.raises(NetworkFullError):
+        bounded.instance(KITTEN)
+    bounded.apply(PUPPY, creation(CAROL))
+    with pytest.raises(NetworkFullError):
+        bounded.apply(PUPPY, creation(CAROL))
+    assert coins_text(bounded.instance(PUPPY).balances[CAROL]) == "50"
+    with pytest.raises(NetworkFullError):
+        network(transactions_max=1).instance(PUPPY)
 
 
 @pytest.mark.parametrize("name", ["", "a" * 65, "a/b", "-a", "é", "a.b", "a b", "livez", "readyz", "metrics", "a\n"])

@@ -4,22 +4,20 @@ import json
 
 import pytest
 
+from shared.domain.money import format_amount
 from shared.mixer.jobcoin_rows import (
+    COIN_SCALE,
     Address,
     AddressView,
     ListedRow,
-    Presence,
     Transfer,
     Unreadable,
-    coins_text,
     numbered,
-    presence_of,
     read_address,
     read_rows,
     read_units,
     readable_rows,
     row_id,
-    split_units,
 )
 
 COIN = 10**40
@@ -44,7 +42,7 @@ HERE, THERE = Address("here"), Address("there")
 )
 def test_amounts_are_exact_however_they_are_written(text: str, units: int) -> None:
     assert read_units(text) == units
-    assert read_units(coins_text(units)) == units
+    assert read_units(format_amount(units, COIN_SCALE)) == units
 
 
 @pytest.mark.parametrize(
@@ -58,11 +56,6 @@ def test_amounts_are_exact_however_they_are_written(text: str, units: int) -> No
 def test_what_is_no_plain_decimal_is_refused(text: object) -> None:
     with pytest.raises(Unreadable):
         read_units(text)
-
-
-def test_what_is_finer_than_the_ledger_is_split_off_below() -> None:
-    assert split_units(read_units("1.0000000000000000019")) == (10**18 + 1, 9 * 10**21)
-    assert split_units(1) == (0, 1)
 
 
 def listed(**changed: object) -> dict[str, object]:
@@ -152,12 +145,3 @@ def test_a_transfer_is_found_unless_it_is_known_to_be_another() -> None:
     assert second not in {None, first}
     assert twice.find("puppy", asked, {first, str(second)}) is None
     assert twice.find("puppy", Transfer(HERE, THERE, 2 * COIN)) is None
-
-
-def test_only_a_settled_reading_that_agrees_with_itself_proves_absence() -> None:
-    sound, doubtful = view("0"), view("1")
-    assert presence_of(sound, None, is_settled=True) is Presence.ABSENT
-    assert presence_of(sound, None, is_settled=False) is Presence.UNDECIDED
-    assert presence_of(doubtful, None, is_settled=True) is Presence.UNDECIDED
-    found = row_id("puppy", ListedRow(NOON, HERE, THERE, COIN), 1)
-    assert presence_of(doubtful, found, is_settled=False) is Presence.SEEN

@@ -17,8 +17,9 @@ from services.jobcoin_network.core.instances import (
 from services.jobcoin_network.core.wire import (
     ADDRESS_LENGTH_MAX,
     REQUIRED,
-    InstanceJson,
     RequestRefusedError,
+    address_json,
+    list_json,
     read_creation,
     read_transfer,
     timestamp_text,
@@ -26,7 +27,12 @@ from services.jobcoin_network.core.wire import (
 
 GOOD = {"fromAddress": "Alice", "toAddress": "Bob", "amount": "1.50"}
 NOW_MS = 1_398_172_201_210
+PUPPY = InstanceName("puppy")
 HOSTILE = CoinAddress("\"><script>alert(1)</script><img src=x onerror='y'>&amp;\u202e")
+
+
+def fresh() -> Instance:
+    return Instance(PUPPY, genesis(PUPPY, NOW_MS))
 
 
 @pytest.mark.parametrize(
@@ -42,7 +48,7 @@ def test_a_timestamp_always_has_three_fraction_digits(timestamp_ms: int, text: s
 
 
 def test_created_coins_have_no_sender_at_all() -> None:
-    created, sent = json.loads(InstanceJson(Instance(genesis(NOW_MS))).all_json())
+    created, sent = json.loads(list_json(fresh()))
     assert created == {"timestamp": "2014-04-22T13:10:01.150Z", "toAddress": "Alice", "amount": "50"}
     assert sent == {
         "timestamp": "2014-04-22T13:10:01.210Z",
@@ -53,17 +59,16 @@ def test_created_coins_have_no_sender_at_all() -> None:
 
 
 def test_an_unused_address_has_exactly_zero_and_no_transactions() -> None:
-    assert InstanceJson(Instance()).address_json(ALICE) == b'{"balance":"0","transactions":[]}'
+    assert address_json(Instance(PUPPY), ALICE) == b'{"balance":"0","transactions":[]}'
 
 
 def test_an_address_shows_its_own_transactions_oldest_first_as_they_are_added() -> None:
-    instance = Instance(genesis(NOW_MS))
-    shown_as = InstanceJson(instance)
-    assert json.loads(shown_as.address_json(CoinAddress("Bob")))["balance"] == "12.5"
-    instance.append(Transaction(NOW_MS, creation(CoinAddress("Bob"))))
-    shown = json.loads(shown_as.address_json(CoinAddress("Bob")))
+    instance = fresh()
+    assert json.loads(address_json(instance, CoinAddress("Bob")))["balance"] == "12.5"
+    instance.append(Transaction(PUPPY, 2, NOW_MS, creation(CoinAddress("Bob"))))
+    shown = json.loads(address_json(instance, CoinAddress("Bob")))
     assert (shown["balance"], [row["amount"] for row in shown["transactions"]]) == ("62.5", ["12.5", "50"])
-    assert len(json.loads(shown_as.all_json())) == 3
+    assert len(json.loads(list_json(instance))) == 3
 
 
 def test_a_good_transfer_is_read() -> None:
@@ -105,15 +110,16 @@ def test_an_address_that_could_not_be_kept_is_refused(address: str) -> None:
 
 
 def test_a_hostile_address_is_only_ever_text_on_a_page() -> None:
-    instance = Instance([Transaction(NOW_MS, creation(HOSTILE))])
-    page = pages.viewer(InstanceName("puppy"), instance, {str(HOSTILE): [str(HOSTILE)]})
+    instance = Instance(PUPPY, [Transaction(PUPPY, 0, NOW_MS, creation(HOSTILE))])
+    page = pages.viewer(instance, {str(HOSTILE): [str(HOSTILE)]})
     assert "<script" not in page
     assert "<img" not in page
     assert "&lt;script&gt;alert(1)" in page
 
 
 def test_the_viewer_shows_both_forms_the_addresses_and_the_log() -> None:
-    page = pages.viewer(InstanceName("deputize-green"), Instance(genesis(NOW_MS)))
+    name = InstanceName("deputize-green")
+    page = pages.viewer(Instance(name, genesis(name, NOW_MS)))
     for text in ("Jobcoin Viewer for Deputize Green", "API docs", "Send Jobcoins", "Create 50 New Jobcoins"):
         assert text in page
     for text in ("Create 50 Coins", "2 Addresses", "(new)", "37.5", 'action="/deputize-green/send"'):

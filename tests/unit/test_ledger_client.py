@@ -87,7 +87,7 @@ async def test_each_partition_has_envelopes_of_its_own_and_waits_for_no_other(wi
     await wire.left(1)
     wire.send()
     await wire.stays_at(1)
-    wire.client.send(MAKE.move(account_in(1), account_in(0), 1), THERE)
+    wire.client.send(MAKE.transfer(account_in(1), account_in(0), 1), THERE)
     await wire.left(2)
     assert wire.keys == ["p00", "p01"]
 
@@ -239,11 +239,11 @@ async def test_the_same_id_in_two_queues_lets_each_go_with_its_own_answer(wire: 
     command = transfer()
     other = command.model_copy(update={"fingerprint": "f" * 32})
     wire.send()
-    wire.client.send(MAKE.move(account_in(1), account_in(0), 1), THERE)
+    wire.client.send(MAKE.transfer(account_in(1), account_in(0), 1), THERE)
     here, there = wire.client.send(command, HERE), wire.client.send(other, THERE)
     await wire.left(2)
     wire.send()
-    wire.client.send(MAKE.move(account_in(1), account_in(0), 1), THERE)
+    wire.client.send(MAKE.transfer(account_in(1), account_in(0), 1), THERE)
     await wire.stays_at(2)
     await wire.reply(posted(here))
     await wire.left(3)

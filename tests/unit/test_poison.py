@@ -15,7 +15,7 @@ REFUSED = RowRefused("a NUL")
 def test_the_search_ends_however_large_an_envelope_is_against_the_limit(commands_max: int, count: int) -> None:
     """Takes as the inbox does: a whole envelope unless it searches, and then up to the limit."""
     poison = PoisonIsolation(commands_max)
-    envelope = [MAKE.move(account_in(0), account_in(1), 1) for _ in range(count)]
+    envelope = [MAKE.transfer(account_in(0), account_in(1), 1) for _ in range(count)]
     guilty = envelope[count // 2]
     waiting = list(envelope)
     for _ in range(4 * count):

@@ -11,7 +11,7 @@ from shared.domain.ids import CommandId
 from shared.mixer.claimed_rows import ClaimLost, Intent, Leg
 from shared.mixer.jobcoin import JobcoinNetwork, NetworkUnavailable, TransferRefused, TransferUnknown
 from shared.mixer.jobcoin_rows import Address, AddressView, ListedRow, RowId, Transfer, row_id
-from shared.mixer.ledger import CommandDecision
+from shared.mixer.ledger import CommandDecision, MixerLedger
 from shared.mixer.settings import MixerSettings
 from shared.mixer.step_loop import ClaimDeadline
 from shared.mixer.store import EqualTransferOpen, IntentStore
@@ -60,7 +60,7 @@ class MemoryStore:
         await self.move(before, after)
 
     async def read_intent(self, _: Deposit) -> Intent:
-        return Intent("i", self.is_settled, 0.0 if self.is_settled else 15.0)
+        return Intent("i", 0.0 if self.is_settled else 15.0)
 
     async def end_intent(self, before: Deposit, after: Deposit, _: Intent, ended: str, __: RowId | None) -> None:
         self.events.append(ended)
@@ -72,16 +72,17 @@ class MemoryStore:
 
 @dataclass
 class MemoryNetwork:
-    """An address with rows; a transfer meets `fault`, or is applied."""
+    """An address with rows, whose balance has `hidden` units more; a transfer meets `fault`, or is applied."""
 
     rows: list[ListedRow]
     fault: Exception | None = None
     sent: int = 0
+    hidden: int = 0
     instance: str = "puppy"
 
     async def address(self, address: Address) -> AddressView:
         units = sum(row.units if row.destination == address else -row.units for row in self.rows)
-        return AddressView(address, units, tuple(self.rows))
+        return AddressView(address, units + self.hidden, tuple(self.rows))
 
     async def send(self, _: Transfer) -> None:
         self.sent += 1
@@ -93,14 +94,19 @@ class MemoryNetwork:
 class Loop(TransferLoop[Deposit]):
     """A loop whose steps are those of a test."""
 
+    stuck = DepositState.STUCK
+    fault_points = (
+        FaultPoint.POLLER_AFTER_SWEEP_INTENT,
+        FaultPoint.POLLER_AFTER_SWEEP_SENT,
+        FaultPoint.POLLER_AFTER_SWEEP_SEEN,
+    )
+
     def __init__(self, store: MemoryStore, network: MemoryNetwork | None = None) -> None:
-        point = FaultPoint.POLLER_AFTER_SWEEP_SEEN
         super().__init__(
             cast("JobcoinNetwork", network),
+            cast("MixerLedger", None),
             cast("IntentStore[Deposit]", store),
-            DepositState.STUCK,
             SETTINGS,
-            (point, point, point),
         )
         self.take: Callable[[Deposit, ClaimDeadline], Awaitable[Deposit | None]] | None = None
 
@@ -111,10 +117,6 @@ class Loop(TransferLoop[Deposit]):
     def transfer(self, row: Deposit, leg: Leg) -> Transfer:
         assert leg is SWEEP
         return Transfer(ADDRESS, HOUSE, row.listed.units)
-
-    def under_way(self, row: Deposit, leg: Leg, intent_id: str) -> Deposit:
-        assert intent_id
-        return replace(row, state=leg.under_way)
 
 
 async def test_a_step_that_fails_is_tried_so_often_and_then_waits_for_an_operator() -> None:
@@ -174,6 +176,16 @@ async def test_an_unanswered_transfer_is_looked_for_until_it_is_settled_and_not_
     assert await loop.read_end(SWEEPING, SWEEP) is None
     assert store.events == ["sweeping", "released", "released", "absent", "seen", "released"]
     assert network.sent == 1
+
+
+async def test_a_reading_that_does_not_agree_with_itself_proves_no_absence() -> None:
+    store, network = MemoryStore(SWEEPING, is_settled=True), MemoryNetwork([RECEIVED], hidden=1)
+    assert await Loop(store, network).read_end(SWEEPING, SWEEP) is None
+    assert store.events == ["released"]
+    refused = MemoryNetwork([RECEIVED], TransferRefused("422"), hidden=1)
+    assert await Loop(MemoryStore(SEEN), refused).send(SEEN, SWEEP, ClaimDeadline(30)) is None
+    network.rows.append(SWEPT)
+    assert await Loop(store, network).read_end(SWEEPING, SWEEP) == replace(SEEN, state=DepositState.SWEPT)
 
 
 async def test_a_row_of_another_intent_is_not_taken_for_this_one() -> None:

@@ -1,7 +1,9 @@
 """What a stack keeps in its data dir, who may read it, and what each process is told of it."""
 
+import json
 import socket
 import stat
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from tellerline.local_stack.servers.postgres import PrivatePostgres
 from tellerline.local_stack.servers.process import StartFailed
 from tellerline.local_stack.servers.rabbit import PrivateRabbit
 from tellerline.local_stack.supervisor.data_dir import DataDir
-from tellerline.local_stack.supervisor.detached import first_outcome, options_as_text, options_from_text
+from tellerline.local_stack.supervisor.detached import first_outcome
 from tellerline.local_stack.supervisor.plan import (
     MARK,
     Options,
@@ -81,7 +83,7 @@ def servers(data_dir: DataDir, monkeypatch: pytest.MonkeyPatch) -> tuple[Private
     postgres, rabbit = PrivatePostgres(data_dir.path / "postgres"), PrivateRabbit(data_dir.path / "rabbitmq")
     for server in (postgres, rabbit):
         (data_dir.path / server.name).mkdir()
-    monkeypatch.setattr(postgres, "_port", 1)
+    monkeypatch.setattr(postgres, "_ports", {"postgres": 1})
     monkeypatch.setattr(rabbit, "_ports", {"rabbitmq": 2})
     return postgres, rabbit
 
@@ -93,7 +95,7 @@ def test_each_service_is_told_what_it_needs_and_no_secret_more(
     monkeypatch.setenv("TELLERLINE_DATABASE_URL", "postgresql://somebody:else@example.org/db")
     monkeypatch.setenv("TELLERLINE_SECRET_FILE", "somewhere")
     monkeypatch.setenv("SOME_TOKEN", "of the caller")
-    options = Options(data_dir.path, port=8080, workers=2, gateways=2)
+    options = Options(port=8080, workers=2, gateways=2)
     network = network_plan(data_dir)
     plans = {plan.name: plan for plan in service_plans(options, data_dir, network, *servers)}
     assert sorted(plans) == [
@@ -155,9 +157,9 @@ def test_more_workers_than_partitions_are_told_in_one_line(workers: int, partiti
     assert standing_by(workers, partitions) == said
 
 
-def test_options_reach_a_detached_supervisor_unchanged(tmp_path: Path) -> None:
-    options = Options(tmp_path, port=0, workers=3, gateways=2, admin_key='odd "key"', partitions=4)
-    assert options_from_text(options_as_text(options)) == options
+def test_options_reach_a_detached_supervisor_unchanged() -> None:
+    options = Options(port=0, workers=3, gateways=2, admin_key='odd "key"', partitions=4)
+    assert Options(**json.loads(json.dumps(asdict(options)))) == options
 
 
 def test_a_detached_supervisor_tells_what_it_does_until_it_is_ready(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from tellerline.local_stack.servers.part import Part
 from tellerline.local_stack.servers.process import NotInstalled, StartFailed
 from tellerline.local_stack.supervisor import keeper as keeper_module
 from tellerline.local_stack.supervisor.keeper import BACKOFF_S_MAX, FIRST_STARTS_MAX, STEADY_S, Keeper
@@ -15,7 +16,7 @@ SIGKILLED = -9
 
 
 @dataclass
-class FakePart:
+class FakePart(Part):
     name: str = "part-1"
     faults: list[Exception | None] = field(default_factory=list[Exception | None])
     starts: int = 0

@@ -13,7 +13,6 @@ import pytest
 from tellerline.local_stack.servers import process
 from tellerline.local_stack.servers.process import (
     Child,
-    Command,
     StartFailed,
     cut,
     end_leftovers,
@@ -28,7 +27,7 @@ DEAF = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprin
 
 
 def python(program: str, log: Path, **variables: str) -> Child:
-    return Child(Command([sys.executable, "-c", program], variables, log))
+    return Child([sys.executable, "-c", program], variables, log)
 
 
 async def never() -> bool:
@@ -55,7 +54,7 @@ async def test_a_process_that_ignores_the_wish_is_killed(tmp_path: Path) -> None
     async def deaf() -> bool:
         return "deaf" in log_tail(log)
 
-    await until_ready(child, deaf, "the deaf one", log, 30)
+    await until_ready(child, deaf, "the deaf one", 30)
     assert await child.stop(signal.SIGTERM, grace_s=0.1) == -signal.SIGKILL
     assert await child.stop(signal.SIGTERM, grace_s=0.1) == -signal.SIGKILL, "stopping again is harmless"
 
@@ -70,13 +69,13 @@ async def test_a_start_that_fails_shows_the_last_lines_of_the_log(tmp_path: Path
     log = tmp_path / "log"
     child = python("print('first'); raise SystemExit('no such disk')", log)
     with pytest.raises(StartFailed, match=r"(?s)it ended with exit code 1.*no such disk"):
-        await until_ready(child, never, "it", log, 30)
+        await until_ready(child, never, "it", 30)
 
 
 async def test_a_start_that_hangs_is_given_up(tmp_path: Path) -> None:
     child = python(FOR_EVER, tmp_path / "log")
     with pytest.raises(StartFailed, match="was not ready within"):
-        await until_ready(child, never, "it", tmp_path / "log", 0.1)
+        await until_ready(child, never, "it", 0.1)
     await child.stop(signal.SIGTERM, grace_s=10)
 
 
@@ -91,7 +90,7 @@ async def test_leftovers_are_found_by_their_mark_and_nobody_else_is_touched(tmp_
     async def started() -> bool:
         return ours.pid in left()
 
-    await until_ready(ours, started, "ours", tmp_path / "log", 30)
+    await until_ready(ours, started, "ours", 30)
     assert await end_leftovers(left, signal.SIGTERM, 10) == 1
     assert await ours.ended() == -signal.SIGTERM
     assert theirs.running

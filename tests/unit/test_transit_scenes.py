@@ -25,8 +25,9 @@ def test_a_credit_lands_at_once_and_not_when_somebody_happens_to_look(workers: i
         away = it.there if workers == 1 else await it.away()
         for _ in range(5):
             began_s = it.clock.monotonic_s()
-            await it.until_done(MAKE.move(it.here, away, 1))
+            await it.until_done(MAKE.transfer(it.here, away, 1))
             assert it.clock.monotonic_s() - began_s < RENEW_S / 4
+        assert it.replies.settled == 5  # which the sender is told
 
     play(scene())
 
@@ -38,7 +39,7 @@ def test_a_transit_row_that_nobody_can_read_goes_to_suspense_and_its_partition_g
         away = await it.away()
         for worker in it.workers:
             worker.freeze()
-        it.publish(MAKE.move(it.here, away, 7))
+        it.publish(MAKE.transfer(it.here, away, 7))
         it.workers[[worker.name for worker in it.workers].index(str(it.journal.owners[0].owner))].thaw()
         await it.until(lambda: bool(it.journal.transit.keys() - it.journal.settlements.keys()), "no row waits")
         [row] = it.journal.transit.keys() - it.journal.settlements.keys()
@@ -49,7 +50,7 @@ def test_a_transit_row_that_nobody_can_read_goes_to_suspense_and_its_partition_g
         assert it.balance(AccountId(f"suspense:USD:{row[2]}")) == 7
         it.journal.transit[row] = whole  # so that the proof can read it
         prove(it.journal)
-        await it.until_done(MAKE.move(it.here, away, 1))
+        await it.until_done(MAKE.transfer(it.here, away, 1))
         assert it.balance(away) == 1
 
     play(scene())
@@ -63,7 +64,7 @@ def test_a_transit_row_that_makes_the_core_raise_goes_to_suspense(monkeypatch: p
         it = Scene()
         await it.begin()
         monkeypatch.setattr(transit_in, "take_in", raises)
-        await it.until_done(MAKE.move(it.here, it.there, 7))
+        await it.until_done(MAKE.transfer(it.here, it.there, 7))
         assert it.balance(AccountId("suspense:USD:1")) == 7
         prove(it.journal)
 
@@ -78,7 +79,7 @@ def test_a_partition_that_is_being_given_back_takes_no_transit_rows_in() -> None
         await it.until_done(MAKE.deposit(away, 100))
         [owner] = [worker for worker in it.workers if worker.name == it.journal.owners[0].owner]
         owner.loop.owned.states[P0].is_draining = True
-        command = MAKE.move(away, it.here, 5)
+        command = MAKE.transfer(away, it.here, 5)
         it.publish(command)
         await it.until(lambda: command.id in it.journal.operations, "not decided")
         await asyncio.sleep(10)  # virtual: several looks at what waits
@@ -109,7 +110,7 @@ def test_transit_rows_of_which_one_is_refused_are_taken_in_one_by_one_and_then_m
         monkeypatch.setattr(worker.store, "commit", committed)
         worker.loop.owned.states[Partition(1)].is_draining = True  # so that each batch leaves a row that waits
         for amount in (1, 2, 666, 3):
-            command = MAKE.move(it.here, it.there, amount)
+            command = MAKE.transfer(it.here, it.there, amount)
             it.publish(command)
             await it.until(partial(it.is_replied, command), "not decided")
         worker.loop.owned.states[Partition(1)].is_draining = False
@@ -117,9 +118,32 @@ def test_transit_rows_of_which_one_is_refused_are_taken_in_one_by_one_and_then_m
         await it.settled()
         assert (it.balance(it.there), it.balance(AccountId("suspense:USD:1"))) == (1_006, 666)
         for _ in range(10):
-            await it.until_done(MAKE.move(it.here, it.there, 1))
+            await it.until_done(MAKE.transfer(it.here, it.there, 1))
         assert (transit._rows_max, transit.is_alone) == (transit_in.ROWS_PER_COMMIT_MAX, False)
         prove(it.journal)
+
+    play(scene())
+
+
+def test_so_many_credits_are_taken_in_with_one_commit_and_the_rest_with_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scene() -> None:
+        it = Scene()
+        await it.begin()
+        [worker] = it.workers
+        monkeypatch.setattr(transit_in, "CREDITS_PER_COMMIT_MAX", 3)
+        worker.loop.owned.states[Partition(1)].is_draining = True  # so that each batch leaves a row that waits
+        for _ in range(6):
+            commands = [MAKE.transfer(it.here, it.there, 1) for _ in range(2)]
+            it.publish(*commands)
+            await it.until(partial(it.is_replied, commands[1]), "not decided")
+        worker.store.commits.clear()
+        worker.loop.owned.states[Partition(1)].is_draining = False
+        worker.inbox.nudge()
+        await it.settled()
+        taken_in = [sum(len(batch.lines["settlements"]) for batch in batches) for batches in worker.store.commits]
+        assert taken_in == [2, 2, 2]
 
     play(scene())
 
@@ -129,7 +153,7 @@ def test_a_transfer_to_an_account_that_another_worker_has_closed_is_refused() ->
         it = Scene()
         await it.begin(workers=2)
         away = await it.away()
-        refused = MAKE.move(it.here, away, 1)
+        refused = MAKE.transfer(it.here, away, 1)
         await it.until_done(MAKE.close(away))
         await it.until_done(refused)
         assert (it.code(refused), it.balance(it.here)) == ("account_closed", 1_000)
@@ -143,9 +167,9 @@ def test_a_credit_that_comes_back_tells_that_its_account_has_closed_since_it_was
         it = Scene()
         await it.begin(workers=workers)
         away = it.there if workers == 1 else await it.away()
-        await it.until_done(MAKE.move(it.here, away, 5))  # from here on the source's partition knows the account
+        await it.until_done(MAKE.transfer(it.here, away, 5))  # from here on the source's partition knows the account
         await it.until_done(MAKE.withdrawal(away, it.balance(away)))
-        returned, refused = MAKE.move(it.here, away, 1), MAKE.move(it.here, away, 1)
+        returned, refused = MAKE.transfer(it.here, away, 1), MAKE.transfer(it.here, away, 1)
         for command in (MAKE.close(away), returned, refused):
             await it.until_done(command)
         assert (it.code(returned), it.code(refused), it.balance(it.here)) == (None, "account_closed", 995)
@@ -159,11 +183,11 @@ def test_a_closing_that_was_not_committed_refuses_nothing() -> None:
         it = Scene()
         await it.begin()
         [worker] = it.workers
-        await it.until_done(MAKE.move(it.here, it.there, 1))
+        await it.until_done(MAKE.transfer(it.here, it.there, 1))
         await it.until_done(MAKE.withdrawal(it.there, 1_001))
         row = it.journal.owners[1]
         row.owner, row.epoch = "another worker", row.epoch + 1
-        close, transfer = MAKE.close(it.there), MAKE.move(it.here, it.there, 1)
+        close, transfer = MAKE.close(it.there), MAKE.transfer(it.here, it.there, 1)
         it.publish(close)
         await it.until(lambda: Partition(1) not in worker.loop.owned.states, "it does not notice")
         it.publish(transfer)

@@ -8,22 +8,16 @@ from shared.mixer.jobcoin_rows import PLAIN_ADDRESS
 
 ONE_SHOT_ADDRESS: Final = re.compile(r"pay-[0-9a-f-]{36}", re.ASCII)
 
-EMPTY: Final = "the address is empty"
-NOT_PLAIN: Final = "an address has letters, digits, - and _ only"
-REPEATED: Final = "the address stands here twice"
-OURS: Final = "the address is one of ours"
-USED: Final = "the address was used before"
-
 
 def refusal_of(destinations: Sequence[str], index: int, ours: Collection[str]) -> str | None:
     """Why this one of the destinations cannot be paid to. `ours` holds the house and deposit addresses among them."""
     address = destinations[index]
     if not address.strip():
-        return EMPTY
+        return "the address is empty"
     if not PLAIN_ADDRESS.fullmatch(address):
-        return NOT_PLAIN
+        return "an address has letters, digits, - and _ only"
     if address in destinations[:index]:
-        return REPEATED
+        return "the address stands here twice"
     if address in ours or ONE_SHOT_ADDRESS.fullmatch(address):
-        return OURS
+        return "the address is one of ours"
     return None

@@ -1,22 +1,19 @@
 """/v1/accounts."""
 
 import json
-from collections.abc import Generator
-from contextlib import contextmanager
 from typing import Final, Literal
 
-from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
 from services.gateway.api.fields import AmountText, AssetName, Metadata, NewAccountName, OwnerName, canonical_json
-from services.gateway.api.writes import answer_write, write_headers
+from services.gateway.api.writes import answer_write, begin_write
 from services.gateway.http.paging import page, position_of
 from services.gateway.http.problems import Problem, RequestFault
 from services.gateway.http.queries import ListQuery
 from services.gateway.http.request import Body, RequestContext
-from services.gateway.http.response import HttpResponse, instant_text
+from services.gateway.http.response import HttpResponse, instant_text, json_response
 from services.gateway.http.routing import RouteTable
-from services.gateway.store.accounts import AccountState
+from services.gateway.store.accounts import AccountFilter, AccountState
 from services.gateway.usecases.accounts import (
     NO_METADATA,
     AccountChangeOrder,
@@ -29,10 +26,9 @@ from services.gateway.usecases.accounts import (
     visible_accounts,
 )
 from services.gateway.usecases.state import AppState
-from services.gateway.usecases.submit import Submission
+from services.gateway.usecases.submit import Submission, canonical_amount
 from shared.domain.api_keys import Scope
 from shared.domain.money import format_amount
-from shared.domain.rejections import Rejection
 
 ROUTES: Final = RouteTable()
 
@@ -55,8 +51,6 @@ class AccountBody(TypedDict):
 
 
 AccountPage = TypedDict("AccountPage", {"data": list[AccountBody], "next": str | None})  # noqa: UP013 - the API calls the field `data`
-ACCOUNT: TypeAdapter[AccountBody] = TypeAdapter(AccountBody)
-PAGE: TypeAdapter[AccountPage] = TypeAdapter(AccountPage)
 
 
 class AccountsQuery(ListQuery):
@@ -91,10 +85,9 @@ async def create(context: RequestContext) -> HttpResponse:
     """Open an account."""
     body = await context.body(AccountNew)
     metadata = None if body.metadata is None else canonical_json(body.metadata)
-    order = AccountOrder(body.asset, body.id, body.owner, body.overdraft_limit, metadata)
-    key, wait_s = write_headers(context)
-    submission = await open_account(context.state, context.caller, key, order, wait_s)
-    return await _answer(context.state, submission, 201)
+    order = AccountOrder(body.asset, body.id, body.owner, body.overdraft_limit or "0", metadata)
+    write = begin_write(context, order.id, order.asset, order.owner, canonical_amount(order.overdraft_limit), metadata)
+    return await _answer(context.state, await open_account(write, order), 201)
 
 
 @ROUTES.add("PATCH", "/v1/accounts/{id}", scopes=(Scope.ADMIN,), body=AccountChange, answers={200: AccountBody})
@@ -105,66 +98,42 @@ async def change(context: RequestContext) -> HttpResponse:
     if body.overdraft_limit is None and body.status is None and body.metadata is None and not is_cleared:
         raise Problem(RequestFault.INVALID_REQUEST, "nothing is to be changed")
     metadata = NO_METADATA if is_cleared else None if body.metadata is None else canonical_json(body.metadata)
-    wanted = AccountChangeOrder(body.overdraft_limit, body.status, metadata)
-    key, wait_s = write_headers(context)
-    submission = await change_account(context.state, context.caller, key, context.path["id"], wanted, wait_s)
-    with _named_by_path():
-        return await _answer(context.state, submission, 200)
+    limit = None if body.overdraft_limit is None else canonical_amount(body.overdraft_limit)
+    write = begin_write(context, context.path["id"], limit, body.status, metadata)
+    submission = await change_account(write, context.path["id"], AccountChangeOrder(limit, body.status, metadata))
+    return await _answer(context.state, submission, 200)
 
 
 @ROUTES.add("DELETE", "/v1/accounts/{id}", scopes=(Scope.WRITE,), answers={204: None})
 async def close(context: RequestContext) -> HttpResponse:
     """Close an account for good. Its history stays."""
-    key, wait_s = write_headers(context)
-    submission = await close_account(context.state, context.caller, key, context.path["id"], wait_s)
-    with _named_by_path():
-        return await answer_write(submission, 204)
+    account = context.path["id"]
+    return await answer_write(await close_account(begin_write(context, account), account), 204)
 
 
 @ROUTES.add("GET", "/v1/accounts/{id}", scopes=(Scope.READ,), answers={200: AccountBody})
 async def show(context: RequestContext) -> HttpResponse:
     """One account."""
     account = await visible_account(context.state, context.caller, context.path["id"])
-    return HttpResponse(200, ACCOUNT.dump_json(await _body(context.state, account)))
+    return json_response(200, await _body(context.state, account))
 
 
 @ROUTES.add("GET", "/v1/accounts", scopes=(Scope.READ,), query=AccountsQuery, answers={200: AccountPage})
 async def show_all(context: RequestContext) -> HttpResponse:
     """Accounts, by id."""
     query = context.query(AccountsQuery)
-    position = position_of(context, query)
-    found = await visible_accounts(
-        context.state,
-        context.caller,
-        after=str(position[0]) if position else "",
-        owner=query.owner,
-        asset=query.asset,
-        status=query.status,
-        id_prefix=query.id_prefix,
-        limit=query.limit + 1,
-    )
+    [after] = position_of(context, query, [""])
+    wanted = AccountFilter(str(after), query.owner, query.asset, query.status, query.id_prefix)
+    found = await visible_accounts(context.state, context.caller, wanted, query.limit + 1)
     rows, following = page(context, query, found, lambda row: [row.id])
-    return HttpResponse(
-        200, PAGE.dump_json({"data": [await _body(context.state, row) for row in rows], "next": following})
-    )
+    return json_response(200, {"data": [await _body(context.state, row) for row in rows], "next": following})
 
 
 async def _answer(state: AppState, submission: Submission, status: int) -> HttpResponse:
-    async def show_account() -> bytes:
-        return ACCOUNT.dump_json(await _body(state, await account_after(state, submission)))
+    async def show_account() -> AccountBody:
+        return await _body(state, await account_after(state, submission))
 
     return await answer_write(submission, status, show_account)
-
-
-@contextmanager
-def _named_by_path() -> Generator[None]:
-    """An account that the path names, and not a field of the body, is answered with 404 when there is none."""
-    try:
-        yield
-    except Problem as problem:
-        if problem.code is Rejection.ACCOUNT_NOT_FOUND:
-            problem.code = RequestFault.NOT_FOUND
-        raise
 
 
 async def _body(state: AppState, account: AccountState) -> AccountBody:

@@ -2,15 +2,15 @@
 
 from typing import Annotated, Final
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field
 from typing_extensions import TypedDict
 
 from services.gateway.api.fields import AssetName
-from services.gateway.api.writes import answer_write, write_headers
+from services.gateway.api.writes import answer_write, begin_write
 from services.gateway.http.paging import page, position_of
 from services.gateway.http.queries import ListQuery
 from services.gateway.http.request import Body, RequestContext
-from services.gateway.http.response import HttpResponse
+from services.gateway.http.response import HttpResponse, json_response
 from services.gateway.http.routing import RouteTable
 from services.gateway.store.assets import AssetFacts, list_assets
 from services.gateway.usecases.assets import asset, create_asset
@@ -38,8 +38,6 @@ class AssetBody(TypedDict):
 
 
 AssetPage = TypedDict("AssetPage", {"data": list[AssetBody], "next": str | None})  # noqa: UP013 - the API calls the field `data`
-ASSET: TypeAdapter[AssetBody] = TypeAdapter(AssetBody)
-PAGE: TypeAdapter[AssetPage] = TypeAdapter(AssetPage)
 
 
 @ROUTES.add("POST", "/v1/assets", scopes=(Scope.ADMIN,), body=AssetNew, answers={201: AssetBody})
@@ -47,11 +45,10 @@ async def create(context: RequestContext) -> HttpResponse:
     """Make an asset known."""
     body = await context.body(AssetNew)
     facts = AssetFacts(body.code, body.scale, body.name)
-    key, wait_s = write_headers(context)
-    submission = await create_asset(context.state, context.caller, key, facts, wait_s)
+    submission = await create_asset(begin_write(context, body.code, body.scale, body.name), facts)
 
-    async def show_asset() -> bytes:
-        return ASSET.dump_json(_shown(facts))
+    async def show_asset() -> AssetBody:
+        return _shown(facts)
 
     return await answer_write(submission, 201, show_asset)
 
@@ -59,18 +56,17 @@ async def create(context: RequestContext) -> HttpResponse:
 @ROUTES.add("GET", "/v1/assets/{code}", scopes=(Scope.READ,), answers={200: AssetBody})
 async def show(context: RequestContext) -> HttpResponse:
     """One asset."""
-    return HttpResponse(200, ASSET.dump_json(_shown(await asset(context.state, context.path["code"]))))
+    return json_response(200, _shown(await asset(context.state, context.path["code"])))
 
 
 @ROUTES.add("GET", "/v1/assets", scopes=(Scope.READ,), query=ListQuery, answers={200: AssetPage})
 async def show_all(context: RequestContext) -> HttpResponse:
     """Assets, by code."""
     query = context.query(ListQuery)
-    position = position_of(context, query)
-    after = str(position[0]) if position else ""
-    found = await list_assets(context.state.database, after=after, limit=query.limit + 1)
+    [after] = position_of(context, query, [""])
+    found = await list_assets(context.state.database, after=str(after), limit=query.limit + 1)
     rows, following = page(context, query, found, lambda row: [row.code])
-    return HttpResponse(200, PAGE.dump_json({"data": [_shown(row) for row in rows], "next": following}))
+    return json_response(200, {"data": [_shown(row) for row in rows], "next": following})
 
 
 def _shown(facts: AssetFacts) -> AssetBody:

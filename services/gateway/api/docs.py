@@ -1,15 +1,14 @@
-"""GET /, /openapi.json, /docs and /problems: what this is, for machines and people."""
+"""GET /, /openapi.json, /docs and /problems: the API's description of itself, for programs and people."""
 
 from functools import cache
 from pathlib import Path
 from typing import Final
 
-from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
 from services.gateway.http.problems import PROBLEM_TYPES, problem_code
 from services.gateway.http.request import RequestContext
-from services.gateway.http.response import HttpResponse
+from services.gateway.http.response import HttpResponse, json_response
 from services.gateway.http.routing import RouteTable
 from services.gateway.usecases.faults import NotFound
 
@@ -51,8 +50,6 @@ class ProblemKind(TypedDict):
     title: str
 
 
-ROOT: TypeAdapter[RootBody] = TypeAdapter(RootBody)
-PROBLEM_KIND: TypeAdapter[ProblemKind] = TypeAdapter(ProblemKind)
 NOUNS: Final = ("assets", "accounts", "deposits", "withdrawals", "transfers", "transactions", "mixes")
 
 
@@ -69,7 +66,7 @@ async def root(_: RequestContext) -> HttpResponse:
         "readyz": "/readyz",
         "metrics": "/metrics",
     }
-    return HttpResponse(200, ROOT.dump_json({"name": "Tellerline", "version": "1", "links": links}))
+    return json_response(200, {"name": "Tellerline", "version": "1", "links": links})
 
 
 @ROUTES.add("GET", "/openapi.json", answers={200: None})
@@ -103,7 +100,7 @@ async def problem(context: RequestContext) -> HttpResponse:
         raise NotFound("problem") from error
     kind = PROBLEM_TYPES[code]
     body: ProblemKind = {"type": f"/problems/{code}", "code": code.value, "status": kind.status, "title": kind.title}
-    return HttpResponse(200, PROBLEM_KIND.dump_json(body))
+    return json_response(200, body)
 
 
 @cache

@@ -3,13 +3,13 @@
 from datetime import UTC, datetime
 from typing import Annotated, Final, get_args
 
-from pydantic import AfterValidator, BaseModel, TypeAdapter, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, WithJsonSchema
 from typing_extensions import TypedDict
 
 from services.gateway.http.paging import page, position_of
 from services.gateway.http.queries import Instant, ListQuery, Query
 from services.gateway.http.request import RequestContext
-from services.gateway.http.response import HttpResponse, instant_text, microseconds_of
+from services.gateway.http.response import HttpResponse, instant_text, json_response, microseconds_of
 from services.gateway.http.routing import RouteTable
 from services.gateway.store.accounts import EntryFacts, EntryFilter, list_entries, read_balance_at
 from services.gateway.store.transactions import parse_postings
@@ -38,7 +38,6 @@ class EntryBody(TypedDict):
 
 
 EntryPage = TypedDict("EntryPage", {"data": list[EntryBody], "next": str | None})  # noqa: UP013 - the API calls the field `data`
-PAGE: TypeAdapter[EntryPage] = TypeAdapter(EntryPage)
 
 
 class BalanceBody(TypedDict):
@@ -55,11 +54,8 @@ class BalanceBody(TypedDict):
     links: dict[str, str]
 
 
-BALANCE: TypeAdapter[BalanceBody] = TypeAdapter(BalanceBody)
-
-
 def _kinds() -> frozenset[str]:
-    """Those of all commands, and of what the ledger itself gives back, as clients see them."""
+    """The kinds of all commands that can have entries, and `return`, as clients see them."""
     models: tuple[type[BaseModel], ...] = get_args(get_args(Command)[0])
     kinds = [kind for model in models for kind in get_args(model.model_fields["kind"].annotation)]
     return frozenset(kind.removesuffix(".v1") for kind in (*kinds, RETURN_KIND) if not kind.startswith("operation."))
@@ -96,19 +92,14 @@ class BalanceQuery(Query):
 async def show_all(context: RequestContext) -> HttpResponse:
     """An account's history, newest first."""
     query = context.query(EntriesQuery)
-    position = position_of(context, query)
+    [seq_max] = position_of(context, query, [SEQ_MAX])
     account = await visible_account(context.state, context.caller, context.path["id"])
-    wanted = EntryFilter(
-        SEQ_MAX if position is None else int(position[0]),
-        query.after,
-        query.before,
-        None if query.kind is None else f"{query.kind}.v1",
-    )
-    found = await list_entries(context.state.database, account.id, account.partition, wanted, limit=query.limit + 1)
+    kind = None if query.kind is None else f"{query.kind}.v1"
+    wanted = EntryFilter(int(seq_max), query.after, query.before, kind)
+    found = await list_entries(context.state.database, account, wanted, limit=query.limit + 1)
     rows, following = page(context, query, found, lambda row: [row.seq])
     scale = await context.state.assets.scale(account.asset)
-    shown = [_shown(row, account.id, scale) for row in rows]
-    return HttpResponse(200, PAGE.dump_json({"data": shown, "next": following}))
+    return json_response(200, {"data": [_shown(row, account.id, scale) for row in rows], "next": following})
 
 
 @ROUTES.add("GET", "/v1/accounts/{id}/balance", scopes=(Scope.READ,), query=BalanceQuery, answers={200: BalanceBody})
@@ -117,7 +108,7 @@ async def show_balance(context: RequestContext) -> HttpResponse:
     query = context.query(BalanceQuery)
     account = await visible_account(context.state, context.caller, context.path["id"])
     at = query.at or datetime.now(UTC)
-    then = await read_balance_at(context.state.database, account.id, account.partition, at)
+    then = await read_balance_at(context.state.database, account, at)
     scale = await context.state.assets.scale(account.asset)
     body: BalanceBody = {
         "account": account.id,
@@ -130,7 +121,7 @@ async def show_balance(context: RequestContext) -> HttpResponse:
         "at": instant_text(microseconds_of(at)),
         "links": {"account": f"/v1/accounts/{account.id}"},
     }
-    return HttpResponse(200, BALANCE.dump_json(body))
+    return json_response(200, body)
 
 
 def _shown(entry: EntryFacts, account: str, scale: int) -> EntryBody:
@@ -148,7 +139,7 @@ def _shown(entry: EntryFacts, account: str, scale: int) -> EntryBody:
 
 
 def _counterparty(entry: EntryFacts, account: str) -> str | None:
-    """The other account of the only posting; None where there are none or several others."""
+    """The only other account of the postings; None if there is no or more than one other, or the balance stays."""
     if entry.postings is None or entry.delta == 0:
         return None
     others = {each for p in parse_postings(entry.postings) for each in (p.source, p.destination)} - {account}

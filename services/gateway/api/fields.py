@@ -42,7 +42,7 @@ Metadata: TypeAlias = Annotated[dict[str, object], AfterValidator(check_metadata
 
 
 def canonical_json(value: Mapping[str, object]) -> str:
-    """One text for one value: sorted keys, no spaces. The journal keeps metadata so."""
+    """The same JSON text for equal values: sorted keys, no spaces. The journal keeps metadata in this form."""
     return _CANONICAL.encode(value)
 
 

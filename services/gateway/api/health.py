@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from typing import Final
 
 from prometheus_client import CONTENT_TYPE_LATEST
-from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
 from services.gateway.http.request import RequestContext
-from services.gateway.http.response import HttpResponse
+from services.gateway.http.response import HttpResponse, json_response
 from services.gateway.http.routing import RouteTable
 
 ROUTES: Final = RouteTable()
@@ -36,14 +35,10 @@ class AliveBody(TypedDict):
     status: str
 
 
-HEALTH: TypeAdapter[HealthBody] = TypeAdapter(HealthBody)
-ALIVE: TypeAdapter[AliveBody] = TypeAdapter(AliveBody)
-
-
 @ROUTES.add("GET", "/livez", answers={200: AliveBody})
 async def livez(_: RequestContext) -> HttpResponse:
     """Whether the process turns."""
-    return HttpResponse(200, ALIVE.dump_json({"status": "ok"}))
+    return json_response(200, {"status": "ok"})
 
 
 @ROUTES.add("GET", "/readyz", answers={200: HealthBody, 503: HealthBody})
@@ -61,7 +56,7 @@ async def readyz(context: RequestContext) -> HttpResponse:
             for name, found in findings.items()
         },
     }
-    return HttpResponse(503 if missing else 200, HEALTH.dump_json(body))
+    return json_response(503 if missing else 200, body)
 
 
 @ROUTES.add("GET", "/metrics", answers={200: None})

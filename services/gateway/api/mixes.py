@@ -1,24 +1,22 @@
 """/v1/mixes."""
 
 import re
-from datetime import timedelta
 from typing import Annotated, Final, Literal
 
-from pydantic import BeforeValidator, Field, TypeAdapter, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema
 from typing_extensions import TypedDict
 
-from services.gateway.api.writes import answer_write, write_headers
+from services.gateway.api.writes import answer_write, begin_write
 from services.gateway.http.paging import page, position_of
 from services.gateway.http.problems import invalid_field
 from services.gateway.http.queries import ListQuery
 from services.gateway.http.request import Body, RequestContext
-from services.gateway.http.response import AWARE_EPOCH, HttpResponse, instant_text
+from services.gateway.http.response import HttpResponse, instant_of, instant_text, json_response, microseconds_of
 from services.gateway.http.routing import RouteTable
-from services.gateway.store.mixes import MixFacts
+from services.gateway.store.mixes import MixFacts, list_mixes
 from services.gateway.store.transaction_lists import END_OF_TIME
-from services.gateway.usecases.mixes import ASSET, MixOrder, mix, mixes, order_mix
+from services.gateway.usecases.mixes import ASSET, mix, order_mix
 from shared.domain.api_keys import Scope
-from shared.domain.ids import CommandId
 from shared.domain.money import format_amount
 from shared.messages.mixer import (
     DELAY_MS_MAX,
@@ -27,6 +25,7 @@ from shared.messages.mixer import (
     DESTINATIONS_MAX,
     FEE_PPM_MAX,
     Destination,
+    MixCreate,
     deposit_address,
     mix_id,
 )
@@ -36,7 +35,8 @@ ROUTES: Final = RouteTable()
 PERCENT: Final = re.compile(r"([0-9]{1,3})(?:\.([0-9]{1,4}))?", re.ASCII)
 FRACTION_DIGITS: Final = 4
 DELAY_S_MAX: Final = DELAY_MS_MAX // 1_000
-LAST_ID: Final = "ffffffff-ffff-ffff-ffff-ffffffffffff"
+# A position newer than every mix: created_at in microseconds since 1970, id.
+START: Final = (microseconds_of(END_OF_TIME), "ffffffff-ffff-ffff-ffff-ffffffffffff")
 
 
 def ppm_of(text: str) -> int:
@@ -49,7 +49,7 @@ def ppm_of(text: str) -> int:
 
 
 def read_percent(percent: object) -> object:
-    """The text of a percentage, from a text or a whole number. Raises ValueError for a text that is none."""
+    """The text of a percentage, given as text or whole number. Raises ValueError for a text that is no percentage."""
     text = str(percent) if isinstance(percent, int) and not isinstance(percent, bool) else percent
     if isinstance(text, str):
         ppm_of(text)
@@ -106,8 +106,6 @@ class MixBody(TypedDict):
 
 
 MixPage = TypedDict("MixPage", {"data": list[MixBody], "next": str | None})  # noqa: UP013 - the API calls the field `data`
-MIX: TypeAdapter[MixBody] = TypeAdapter(MixBody)
-PAGE: TypeAdapter[MixPage] = TypeAdapter(MixPage)
 
 
 class MixesQuery(ListQuery):
@@ -125,12 +123,12 @@ async def create(context: RequestContext) -> HttpResponse:
         low, high = (round(seconds * 1_000) for seconds in (body.delay_s.min, body.delay_s.max))
         if low > high:
             raise invalid_field("delay_s.min", "is greater than delay_s.max")
-    order = MixOrder(body.destinations, ppm_of(body.fee_percent), low, high)
-    key, wait_s = write_headers(context)
-    submission = await order_mix(context.state, context.caller, key, order, wait_s)
+    fee_ppm = ppm_of(body.fee_percent)
+    write = begin_write(context, body.destinations, fee_ppm, low, high)
+    order, submission = await order_mix(write, body.destinations, fee_ppm, low, high)
 
-    async def show_order() -> bytes:
-        return MIX.dump_json(_new(submission.command.id, order))
+    async def show_order() -> MixBody:
+        return _ordered(order)
 
     return await answer_write(submission, 201, show_order)
 
@@ -139,35 +137,27 @@ async def create(context: RequestContext) -> HttpResponse:
 async def show(context: RequestContext) -> HttpResponse:
     """One mix."""
     facts = await mix(context.state, context.caller, context.path["id"])
-    return HttpResponse(200, MIX.dump_json(_shown(facts, await context.state.assets.scale(ASSET))))
+    return json_response(200, _shown(facts, await context.state.assets.scale(ASSET)))
 
 
 @ROUTES.add("GET", "/v1/mixes", scopes=(Scope.READ,), query=MixesQuery, answers={200: MixPage})
 async def show_all(context: RequestContext) -> HttpResponse:
     """Mixes, newest first."""
     query = context.query(MixesQuery)
-    position = position_of(context, query)
-    created_at, before = END_OF_TIME, LAST_ID
-    if position is not None:
-        created_at, before = AWARE_EPOCH + timedelta(microseconds=int(position[0])), str(position[1])
-    found = await mixes(
-        context.state,
-        context.caller,
-        status=query.status,
-        created_at=created_at,
-        before=before,
-        limit=query.limit + 1,
-    )
+    created_at_us, identity = position_of(context, query, START)
+    place = instant_of(int(created_at_us)), str(identity)
+    database, owner = context.state.database, context.caller.sees_only
+    found = await list_mixes(database, owner, query.status, place, query.limit + 1)
     rows, following = page(context, query, found, lambda row: [row.created_at_us, row.id])
     scale = await context.state.assets.scale(ASSET)
-    return HttpResponse(200, PAGE.dump_json({"data": [_shown(row, scale) for row in rows], "next": following}))
+    return json_response(200, {"data": [_shown(row, scale) for row in rows], "next": following})
 
 
-def _new(operation: CommandId, order: MixOrder) -> MixBody:
-    identity = mix_id(operation)
+def _ordered(order: MixCreate) -> MixBody:
+    identity = mix_id(order.id)
     return {
         "id": identity,
-        "deposit_address": deposit_address(operation),
+        "deposit_address": deposit_address(order.id),
         "destinations": list(order.destinations),
         "fee_percent": format_amount(order.fee_ppm, FRACTION_DIGITS),
         "status": "waiting",
@@ -177,7 +167,7 @@ def _new(operation: CommandId, order: MixOrder) -> MixBody:
         "remaining": "0",
         "next_due_at": None,
         "payouts": [],
-        "links": {"self": f"/v1/mixes/{identity}", "operation": f"/v1/operations/{operation}"},
+        "links": {"self": f"/v1/mixes/{identity}", "operation": f"/v1/operations/{order.id}"},
     }
 
 

@@ -1,4 +1,4 @@
-"""OpenAPI 3.1, made of the routes and of the very models that validate requests and shape answers.
+"""The OpenAPI 3.1 document, generated from the routes and from the models that validate requests and type answers.
 
 `python -m services.gateway openapi` prints it; docs/openapi.json holds what it printed last, and a test compares.
 """
@@ -80,11 +80,11 @@ class _Schemas:
         self.components = cast("Json", definitions.get("$defs", {}))
 
     def of(self, shape: type[object], mode: JsonSchemaMode) -> Json:
-        """A reference, or the schema itself."""
+        """The JSON Schema of a model: a `$ref` into `components`, or the schema itself."""
         return cast("Json", self._refs[shape, mode])
 
     def properties(self, shape: type[object]) -> Mapping[str, Json]:
-        """The fields of a model that is read from a query."""
+        """Field → JSON Schema, of a model that is read from a query."""
         schema = self.of(shape, "validation")
         name = str(schema.get("$ref", "")).rpartition("/")[2]
         return cast("Mapping[str, Json]", cast("Json", self.components.get(name, schema)).get("properties", {}))

@@ -1,16 +1,16 @@
-"""/v1/operations: what became of a write, and how an unknown ends for good."""
+"""/v1/operations: the outcome of a write, and how a client ends one that has no outcome."""
 
 from typing import Annotated, Final, Literal, NotRequired
 
-from pydantic import Field, StringConstraints, TypeAdapter
+from pydantic import Field, StringConstraints
 from typing_extensions import TypedDict
 
 from services.gateway.api.transactions import TransactionBody, transaction_body
-from services.gateway.api.writes import WAIT_S_MAX, answer_write, write_headers
+from services.gateway.api.writes import WAIT_S_MAX, answer_write, begin_write
 from services.gateway.http.problems import Problem
 from services.gateway.http.queries import Digits, Query
 from services.gateway.http.request import RequestContext
-from services.gateway.http.response import HttpResponse, instant_text
+from services.gateway.http.response import HttpResponse, instant_text, json_response
 from services.gateway.http.routing import RouteTable
 from services.gateway.store.operations import RecordedOperation
 from services.gateway.usecases.faults import NotFound
@@ -40,9 +40,6 @@ class OperationBody(TypedDict):
     links: dict[str, str]
 
 
-OPERATION: TypeAdapter[OperationBody] = TypeAdapter(OperationBody)
-
-
 class OperationQuery(Query):
     """`of` binds the question to what was sent; `wait` is in seconds."""
 
@@ -57,18 +54,17 @@ async def show(context: RequestContext) -> HttpResponse:
     recorded = await operation(context.state, context.caller, context.path["id"], query.wait)
     if recorded is not None and query.of is not None and not recorded.has_content(query.of):
         raise Problem(Rejection.IDEMPOTENCY_KEY_REUSED, "the id holds the outcome of other content")
-    return HttpResponse(200, OPERATION.dump_json(await _body(context, recorded)))
+    return json_response(200, await _body(context, recorded))
 
 
 @ROUTES.add("POST", "/v1/operations/{id}/cancel", scopes=(Scope.PAYOUT, Scope.WRITE), answers={200: OperationBody})
 async def cancel(context: RequestContext) -> HttpResponse:
     """End an operation without an outcome for good. One that has an outcome is shown."""
-    key, wait_s = write_headers(context)
-    submission = await cancel_operation(context.state, context.caller, key, context.path["id"], wait_s)
+    identity = context.path["id"]
+    submission = await cancel_operation(begin_write(context, identity), identity)
 
-    async def show_operation() -> bytes:
-        recorded = await operation(context.state, context.caller, context.path["id"], 0)
-        return OPERATION.dump_json(await _body(context, recorded))
+    async def show_operation() -> OperationBody:
+        return await _body(context, await operation(context.state, context.caller, identity, 0))
 
     return await answer_write(submission, 200, show_operation)
 
@@ -80,7 +76,7 @@ async def _body(context: RequestContext, recorded: RecordedOperation | None) -> 
         return {"id": context.path["id"], "kind": None, "status": "pending", "links": links}
     body: OperationBody = {
         "id": recorded.id,
-        # Of what was cancelled before it was decided nobody knows the kind.
+        # An operation that was cancelled before it was decided has left no kind in the journal.
         "kind": None if recorded.kind == CANCEL_KIND else recorded.kind.removesuffix(".v1"),
         "status": "posted" if recorded.outcome == "posted" else "rejected",
         "recorded_at": instant_text(recorded.recorded_at_us),
@@ -93,7 +89,7 @@ async def _body(context: RequestContext, recorded: RecordedOperation | None) -> 
     elif recorded.subject is not None:
         noun = recorded.kind.partition(".")[0]
         if noun in COLLECTIONS:
-            # The subject of an order is the account of its mix.
+            # The subject of the order of a mix is the account `mix:<id>`.
             named = recorded.subject.removeprefix("mix:") if noun == "mix" else recorded.subject
             body["links"][noun] = f"/v1/{COLLECTIONS[noun]}/{named}"
     return body

@@ -2,19 +2,18 @@
 
 import json
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Final, Literal, NotRequired
 
-from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
 from services.gateway.api.fields import AccountName, AssetName
+from services.gateway.http.cursors import Position
 from services.gateway.http.paging import page, position_of
 from services.gateway.http.queries import Instant, ListQuery
 from services.gateway.http.request import RequestContext
-from services.gateway.http.response import AWARE_EPOCH, HttpResponse, instant_text, microseconds_of
+from services.gateway.http.response import HttpResponse, instant_of, instant_text, json_response, microseconds_of
 from services.gateway.http.routing import RouteTable
-from services.gateway.store.transaction_lists import END_OF_TIME, CommitPlace, ListedTransaction, TransactionFilter
+from services.gateway.store.transaction_lists import END_OF_TIME, ListedTransaction, ListPlace, TransactionFilter
 from services.gateway.store.transactions import TransactionFacts
 from services.gateway.usecases.transactions import SEQ_MAX, scales_of, transaction, transactions
 from shared.domain.api_keys import Scope
@@ -53,8 +52,8 @@ class TransactionBody(TypedDict):
 
 
 TransactionPage = TypedDict("TransactionPage", {"data": list[TransactionBody], "next": str | None})  # noqa: UP013 - the API calls the field `data`
-TRANSACTION: TypeAdapter[TransactionBody] = TypeAdapter(TransactionBody)
-PAGE: TypeAdapter[TransactionPage] = TypeAdapter(TransactionPage)
+# A position newer than every transaction; see ListPlace.
+START: Final = (microseconds_of(END_OF_TIME), 0, 0, SEQ_MAX)
 
 
 class TransactionsQuery(ListQuery):
@@ -69,13 +68,13 @@ class TransactionsQuery(ListQuery):
     before: Instant | None = None
 
     def wanted(self) -> TransactionFilter:
-        """The filter as the journal understands it."""
+        """The filter in terms of the journal, whose kinds have a version."""
         kind = None if self.kind is None else f"{self.kind}.v1"
-        return TransactionFilter(self.asset, kind, self.reference, self.after, self.before)
+        return TransactionFilter(self.account, self.asset, kind, self.reference, self.after, self.before)
 
 
 def transaction_body(facts: TransactionFacts, scales: Mapping[str, int]) -> TransactionBody:
-    """The transaction as clients see it. `scales` knows every asset of its postings."""
+    """The transaction as clients see it. `scales`: asset → fraction digits, for every asset of its postings."""
     postings: list[PostingBody] = []
     balances: dict[str, str] = {}
     for posting in facts.postings:
@@ -111,35 +110,22 @@ def transaction_body(facts: TransactionFacts, scales: Mapping[str, int]) -> Tran
 async def show(context: RequestContext) -> HttpResponse:
     """One transaction."""
     facts = await transaction(context.state, context.caller, context.path["id"])
-    return HttpResponse(200, TRANSACTION.dump_json(transaction_body(facts, await scales_of(context.state, [facts]))))
+    return json_response(200, transaction_body(facts, await scales_of(context.state, [facts])))
 
 
 @ROUTES.add("GET", "/v1/transactions", scopes=(Scope.READ,), query=TransactionsQuery, answers={200: TransactionPage})
 async def show_all(context: RequestContext) -> HttpResponse:
     """Transactions, newest first."""
     query = context.query(TransactionsQuery)
-    position = position_of(context, query)
-    place, seq_max = (CommitPlace(), SEQ_MAX) if position is None else _place(*map(int, position))
-    found = await transactions(
-        context.state,
-        context.caller,
-        query.wanted(),
-        account=query.account,
-        place=place,
-        seq_max=seq_max,
-        limit=query.limit + 1,
-    )
+    recorded_at_us, partition, line, seq = map(int, position_of(context, query, START))
+    place = ListPlace(instant_of(recorded_at_us), partition, line, seq)
+    found = await transactions(context.state, context.caller, query.wanted(), place, query.limit + 1)
     rows, following = page(context, query, found, _position)
     scales = await scales_of(context.state, [row.transaction for row in rows])
     shown = [transaction_body(row.transaction, scales) for row in rows]
-    return HttpResponse(200, PAGE.dump_json({"data": shown, "next": following}))
+    return json_response(200, {"data": shown, "next": following})
 
 
-def _position(listed: ListedTransaction) -> list[int]:
-    recorded_at = 0 if listed.place.recorded_at == END_OF_TIME else microseconds_of(listed.place.recorded_at)
-    return [recorded_at, listed.place.partition, listed.place.line, listed.seq]
-
-
-def _place(recorded_at_us: int, partition: int, line: int, seq: int) -> tuple[CommitPlace, int]:
-    recorded_at = AWARE_EPOCH + timedelta(microseconds=recorded_at_us)
-    return CommitPlace(recorded_at, partition, line), seq
+def _position(listed: ListedTransaction) -> Position:
+    place = listed.place
+    return [microseconds_of(place.recorded_at), place.partition, place.line, place.seq]

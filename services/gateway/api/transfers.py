@@ -3,12 +3,12 @@
 from typing import Final, Literal
 
 from services.gateway.api.fields import AccountName, AmountText, AssetName, Metadata, ReferenceText, canonical_json
-from services.gateway.api.transactions import TRANSACTION, TransactionBody, transaction_body
-from services.gateway.api.writes import answer_write, write_headers
+from services.gateway.api.transactions import TransactionBody, transaction_body
+from services.gateway.api.writes import answer_write, begin_write
 from services.gateway.http.request import Body, RequestContext
 from services.gateway.http.response import HttpResponse
 from services.gateway.http.routing import RouteTable
-from services.gateway.usecases.submit import canonical_amount, fingerprint
+from services.gateway.usecases.submit import canonical_amount
 from services.gateway.usecases.transactions import (
     TransactionOrder,
     check_names,
@@ -78,23 +78,13 @@ async def withdraw(context: RequestContext) -> HttpResponse:
 async def _post(
     context: RequestContext, kind: TransactionKind, body: _MoneyNew, source: AccountId, destination: AccountId
 ) -> HttpResponse:
-    state, caller = context.state, context.caller
     metadata = None if body.metadata is None else canonical_json(body.metadata)
-    content = fingerprint(
-        f"POST {context.route_path}",
-        source,
-        destination,
-        canonical_amount(body.amount),
-        body.asset,
-        body.reference,
-        metadata,
-    )
-    order = TransactionOrder(kind, source, destination, body.amount, body.asset, body.reference, metadata, content)
-    key, wait_s = write_headers(context)
-    submission = await post_transaction(state, caller, key, order, wait_s)
+    amount = canonical_amount(body.amount)
+    write = begin_write(context, source, destination, amount, body.asset, body.reference, metadata)
+    order = TransactionOrder(kind, source, destination, body.amount, body.asset, body.reference, metadata)
+    submission = await post_transaction(write, order)
 
-    async def show() -> bytes:
-        facts = await posted_transaction(state, caller, submission)
-        return TRANSACTION.dump_json(transaction_body(facts, {order.asset: submission.scale}))
+    async def show() -> TransactionBody:
+        return transaction_body(await posted_transaction(write, submission), {body.asset: submission.scale})
 
     return await answer_write(submission, 201, show)

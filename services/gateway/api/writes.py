@@ -4,20 +4,23 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, NotRequired
 
-from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
 from services.gateway.http.problems import Problem, RequestFault, invalid_field
 from services.gateway.http.request import RequestContext
 from services.gateway.http.response import HttpResponse
 from services.gateway.store.database import DatabaseUnavailable
-from services.gateway.usecases.submit import Submission, SubmissionStatus, kind_of
+from services.gateway.usecases.submit import Submission, SubmissionStatus, Write, begin, fingerprint, kind_of
 from shared.domain.money import format_amount
+from shared.domain.rejections import Rejection
 from shared.messages import OperationCancel
+from shared.runtime.compact_json import compact_json
 
 WAIT_S_DEFAULT: Final = 5.0
 WAIT_S_MAX: Final = 30
 WAIT: Final = re.compile(r"wait\s*=\s*\"?([0-9]{1,9})\"?", re.ASCII)
+# Kinds whose account is named by the path, not by the body: if it does not exist, the answer is 404 instead of 422.
+NAMED_BY_PATH: Final = frozenset({"account.update", "account.close"})
 KEY: Final = re.compile(r"[\x20-\x7e]{1,255}", re.ASCII)
 
 
@@ -30,21 +33,24 @@ class AcceptedBody(TypedDict):
     links: dict[str, str]
 
 
-ACCEPTED: TypeAdapter[AcceptedBody] = TypeAdapter(AcceptedBody)
-
-
-def write_headers(context: RequestContext) -> tuple[str | None, float]:
-    """The Idempotency-Key, None without one, and for how many seconds the client waits. Raises Problem."""
+def begin_write(context: RequestContext, *content: str | int | Sequence[str] | None) -> Write:
+    """The write of this request. Headers give key and wait; `content` gives the fingerprint. Raises Problem."""
     headers = context.request.headers
     keys = headers.getall("Idempotency-Key", None)
     if keys is not None and (len(keys) > 1 or not KEY.fullmatch(keys[0])):
         raise invalid_field("Idempotency-Key", "one key of 1 to 255 printable ASCII characters")
     preferences = headers.getall("Prefer", None)
-    return None if keys is None else keys[0], WAIT_S_DEFAULT if preferences is None else _wait_s(preferences)
+    return begin(
+        context.state,
+        context.caller,
+        None if keys is None else keys[0],
+        fingerprint(f"{context.request.method} {context.route_path}", *content),
+        WAIT_S_DEFAULT if preferences is None else _wait_s(preferences),
+    )
 
 
 def _wait_s(preferences: Sequence[str]) -> float:
-    """What the first preference says that speaks of waiting (RFC 7240 §2). Others are ignored."""
+    """Seconds to wait, by the Prefer headers (RFC 7240): 0 with `respond-async`, else the first `wait`."""
     wanted: float | None = None
     for preference in ",".join(preferences).split(","):
         choice = preference.split(";")[0].strip().lower()
@@ -57,7 +63,7 @@ def _wait_s(preferences: Sequence[str]) -> float:
 
 
 async def answer_write(
-    submission: Submission, status: int, show: Callable[[], Awaitable[bytes]] | None = None
+    submission: Submission, status: int, show: Callable[[], Awaitable[object]] | None = None
 ) -> HttpResponse:
     """The answer to a write: `status` with the body that `show` makes once it is posted, else 202.
 
@@ -72,19 +78,20 @@ async def answer_write(
             return _accepted(submission)
         case SubmissionStatus.POSTED:
             try:
-                body = b"" if show is None else await show()
+                body = b"" if show is None else compact_json(await show())
             except DatabaseUnavailable:
-                return _accepted(submission)  # the command was posted: this may not pass for one without effect
+                return _accepted(submission)  # a 503 would say that the command had no effect
             return HttpResponse(status, body, _headers(submission))
 
 
 def rejection_problem(submission: Submission) -> Problem:
     """The problem of a rejected command. Raises ValueError for any other."""
-    rejected = submission.rejected
+    rejected, kind = submission.rejected, kind_of(submission.command)
     if rejected is None:
         raise ValueError(f"{submission.command.id} was not rejected")
+    is_not_found = rejected.code is Rejection.ACCOUNT_NOT_FOUND and kind in NAMED_BY_PATH
     problem = Problem(
-        rejected.code,
+        RequestFault.NOT_FOUND if is_not_found else rejected.code,
         rejected.detail,
         errors=[{"field": error.field, "message": error.message} for error in rejected.errors],
         headers=_headers(submission) if submission.is_command else {},
@@ -108,20 +115,18 @@ def _unknown_problem(submission: Submission) -> Problem:
 def _accepted(submission: Submission) -> HttpResponse:
     """202: there is no outcome yet, or none that can be read now."""
     command, location = submission.command, _location(submission)
-    body = ACCEPTED.dump_json(
-        {
-            "id": command.id,
-            # A cancel may be of anything.
-            "kind": None if isinstance(command, OperationCancel) else kind_of(command),
-            "status": "pending",
-            "links": {"self": location, "cancel": _cancel_link(submission)},
-        }
-    )
-    return HttpResponse(202, body, {"Operation-Id": command.id, "Location": location})
+    body: AcceptedBody = {
+        "id": command.id,
+        # A cancel does not know the kind of the operation that it ends.
+        "kind": None if isinstance(command, OperationCancel) else kind_of(command),
+        "status": "pending",
+        "links": {"self": location, "cancel": _cancel_link(submission)},
+    }
+    return HttpResponse(202, compact_json(body), {"Operation-Id": command.id, "Location": location})
 
 
 def _location(submission: Submission) -> str:
-    """Where the operation is asked for, bound to the content that was sent. A cancel is bound to none."""
+    """The operation's address. `of` refuses the outcome of other content with the same key; a cancel has no content."""
     command = submission.command
     path = f"/v1/operations/{command.id}"
     return path if isinstance(command, OperationCancel) else f"{path}?of={command.fingerprint}"

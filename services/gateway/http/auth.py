@@ -1,7 +1,7 @@
-"""Who calls: API keys, what they may do, and how often.
+"""Authenticates callers by API key, checks the scopes of their keys, and limits their rate.
 
-A key is known by its SHA-256 and checked against the database at most `age_s_max` ago; while it is in use, a task
-checks it in the background, so that no request waits for it and a revoked key is refused within that time.
+Keys are cached by their SHA-256. A cached key is trusted for `age_s_max` seconds; a background task re-reads the keys
+in use before that, so that requests need not wait for the database and a revoked key is refused within that time.
 """
 
 import asyncio
@@ -29,7 +29,10 @@ KEY_TEXT: Final = re.compile(r"[\x21-\x7e]{16,200}", re.ASCII)
 
 @dataclass(slots=True, eq=False)
 class _Known:
-    """`caller` None: there is no such key. Times by the monotonic clock."""
+    """A cached key. `caller` None: it does not exist or is revoked. `checked_s` infinite: the admin key, never re-read.
+
+    `tokens`: how many requests it may send now. Times in seconds of the monotonic clock.
+    """
 
     caller: Caller | None
     checked_s: float
@@ -40,7 +43,7 @@ class _Known:
 
 @dataclass(slots=True, eq=False)
 class Keychain:
-    """The keys that this gateway has seen."""
+    """The cache of API keys: `known` maps the SHA-256 of a key to what this gateway knows of it."""
 
     database: Database
     admin_key: str | None
@@ -57,7 +60,7 @@ class Keychain:
             self.known[hash_of_key(self.admin_key)] = self._made(caller, float("inf"))
 
     async def authenticate(self, authorizations: list[str]) -> Caller:
-        """The caller with this Authorization header. Raises Problem or DatabaseUnavailable."""
+        """The caller whose key is in the one Authorization header. Raises Problem or DatabaseUnavailable."""
         if len(authorizations) != 1:
             _refuse("one Authorization header is needed: Bearer <API key>")
         scheme, _, text = authorizations[0].partition(" ")
@@ -78,7 +81,7 @@ class Keychain:
         return known.caller
 
     async def run(self) -> None:
-        """Checks the keys in use, twice within the time that they may go unchecked. Runs until cancelled."""
+        """Re-reads the keys in use from the database every `age_s_max / 2` seconds. Runs until cancelled."""
         while True:
             await self.used.wait()
             await asyncio.sleep(self.age_s_max / 2)
@@ -107,6 +110,7 @@ class Keychain:
         await note_keys_used(self.database, used)
 
     async def _look_up(self, digest: bytes, now: float) -> _Known:
+        """Reads the key from the database into the cache; drops the oldest keys when that is full."""
         stored = await read_live_keys(self.database, [digest])
         caller = _caller(stored[0]) if stored else None
         known = self.known.get(digest)
@@ -119,6 +123,7 @@ class Keychain:
         return known
 
     def _take(self, known: _Known, now: float) -> None:
+        """Takes a token from the key's bucket. Raises Problem rate_limited when there is none."""
         refilled = known.tokens + (now - known.refilled_s) * self.rate_per_s_max
         known.tokens, known.refilled_s = min(refilled, float(self.rate_burst_max)), now
         if known.tokens < 1:

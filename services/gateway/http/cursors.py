@@ -20,13 +20,13 @@ class ForeignCursor(ValueError):
 
 
 class Cursors:
-    """Makes and reads cursors. Any gateway with the same secret reads them alike."""
+    """Makes and reads cursors. Gateways with the same secret accept each other's cursors."""
 
     def __init__(self, secret: str) -> None:
         self._key = subkey(secret, "cursor")
 
     def encode(self, query: Mapping[str, str], position: Position) -> str:
-        """`query` names the list, the caller and every filter, but neither limit nor cursor."""
+        """The cursor of a position, valid for `query` only: the list, the caller and every filter, but no limit."""
         payload = json.dumps(list(position), separators=(",", ":")).encode()
         return _text(self._mac(query, payload) + payload)
 
@@ -38,7 +38,7 @@ class Cursors:
             raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         except binascii.Error as error:
             raise ForeignCursor from error
-        # Several texts mean these bytes: one may end with `=`, or its last character have other bits that say nothing.
+        # Other texts decode to the same bytes (with padding, or other unused bits in the last character): refuse them.
         if _text(raw) != cursor:
             raise ForeignCursor
         mac, payload = raw[:MAC_BYTES], raw[MAC_BYTES:]

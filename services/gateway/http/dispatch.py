@@ -1,4 +1,4 @@
-"""The way of every request: route, caller, limits, handler, response. Whatever goes wrong on it becomes a problem."""
+"""Serves every request: route, limits, caller, handler, response. Every error becomes a problem (RFC 9457)."""
 
 import itertools
 import os
@@ -13,7 +13,7 @@ import structlog
 from aiohttp import HttpVersion10, HttpVersion11, web
 
 from services.gateway.http.auth import require_scope
-from services.gateway.http.problems import PROBLEM, Problem, RequestFault, invalid_field, problem_code
+from services.gateway.http.problems import Problem, RequestFault, invalid_field, problem_code
 from services.gateway.http.request import RequestContext, ServerParts, refuse_body
 from services.gateway.http.response import PROBLEM_JSON, HttpResponse, ResponseWriter
 from services.gateway.http.routing import Route
@@ -21,6 +21,7 @@ from services.gateway.metrics import DURATION_BUCKETS_S, RouteMetrics
 from services.gateway.store.database import DatabaseUnavailable
 from services.gateway.usecases.faults import CommandNotSent, InvalidField, NotAllowed, NotFound, TooManyCommands
 from services.gateway.usecases.state import AppState
+from shared.runtime.compact_json import compact_json
 
 log = structlog.get_logger()
 
@@ -85,7 +86,7 @@ class Dispatcher:
         metrics.requests_in_flight.set_function(lambda: self._in_flight)
 
     async def serve(self, request: web.BaseRequest) -> ResponseWriter:
-        """Answers one request, always."""
+        """Answers one request; every error becomes a problem, except ConnectionError: nobody is there to answer."""
         began_s = time.perf_counter()
         request_id = self._request_id(request)
         path, _, query = request.raw_path.partition("?")
@@ -109,7 +110,7 @@ class Dispatcher:
         return ResponseWriter(response, request_id)
 
     def serve_unreadable(self, request: web.BaseRequest, status: int, fault: BaseException | None) -> ResponseWriter:
-        """Answers what is no valid HTTP request, or broke outside `serve`."""
+        """Answers a request that aiohttp could not parse, or (`status` 500 and above) that failed outside `serve`."""
         request_id = self._request_id(request)
         problem = Problem(RequestFault.INVALID_REQUEST, "this is not a valid HTTP request")
         if status >= SERVER_ERRORS:
@@ -148,8 +149,7 @@ class Dispatcher:
                 operation_id=problem.headers.get("Operation-Id"),
             )
         self._state.metrics.problems.labels(problem.code.value).inc()
-        body = PROBLEM.dump_json(problem.body(request_id))
-        return HttpResponse(problem.status, body, problem.headers, PROBLEM_JSON)
+        return HttpResponse(problem.status, compact_json(problem.body(request_id)), problem.headers, PROBLEM_JSON)
 
     def _request_id(self, request: web.BaseRequest) -> str:
         given = request.headers.get("X-Request-Id")
@@ -159,7 +159,7 @@ class Dispatcher:
 
 
 def _problem_of(fault: Exception) -> Problem:
-    """The problem that one of FAULTS is to the client. Raises the others."""
+    """The problem that the client gets for one of FAULTS. Raises any other exception again."""
     match fault:
         case Problem():
             return fault
@@ -181,7 +181,7 @@ def _problem_of(fault: Exception) -> Problem:
 
 
 def _note(counts: RouteMetrics, status: int, duration_s: float) -> None:
-    """Counts one answer. Plain numbers, which become metrics when somebody asks: this stands on every request's way."""
+    """Counts one answer, in plain numbers since every request pays for it; /metrics makes metrics of them when read."""
     counts.by_status[status] = counts.by_status.get(status, 0) + 1
     counts.duration_s += duration_s
     counts.by_duration[bisect_left(DURATION_BUCKETS_S, duration_s)] += 1
@@ -195,7 +195,7 @@ def _unquoted(segment: str) -> str:
 
 
 def _takes_json(accept: str) -> bool:
-    """Whether an Accept header allows JSON, as media ranges; weights of 0 are honoured."""
+    """Whether an Accept header allows JSON. `q=0` excludes a wildcard, but not `application/json` itself."""
     if accept == "*/*" or "application/json" in accept:
         return True
     for media_range in accept.split(","):

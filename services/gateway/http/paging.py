@@ -1,4 +1,4 @@
-"""Pages of lists: where the next one starts, bound to the list, the caller and every filter."""
+"""Pagination of lists: cursors that are valid for the same list, caller and filters only."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -11,10 +11,10 @@ from services.gateway.http.request import RequestContext
 Row = TypeVar("Row")
 
 
-def position_of(context: RequestContext, query: ListQuery) -> Position | None:
-    """The position that the query's cursor stands for; None without one. Raises Problem."""
+def position_of(context: RequestContext, query: ListQuery, start: Position) -> Position:
+    """The position that the query's cursor stands for; `start` without one. Raises Problem."""
     if query.cursor is None:
-        return None
+        return start
     try:
         return context.server.cursors.decode(_bound(context, query), query.cursor)
     except ForeignCursor as error:
@@ -24,7 +24,7 @@ def position_of(context: RequestContext, query: ListQuery) -> Position | None:
 def page(
     context: RequestContext, query: ListQuery, found: Sequence[Row], position: Callable[[Row], Position]
 ) -> tuple[Sequence[Row], str | None]:
-    """The rows of this page, and the cursor of the next. `found` has one row more than the page if there is a next."""
+    """The rows of this page and the cursor of the next page, None without one. `found` was read with `limit + 1`."""
     rows = found[: query.limit]
     if len(found) == len(rows):
         return rows, None

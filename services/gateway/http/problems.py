@@ -6,7 +6,6 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import NotRequired, TypeAlias
 
-from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
 from shared.domain.rejections import Rejection
@@ -14,7 +13,7 @@ from shared.domain.values import value
 
 
 class RequestFault(StrEnum):
-    """What the gateway itself finds, before or beside a decision of the ledger."""
+    """Codes of the problems that the gateway itself finds. Those that the ledger decides are `Rejection`."""
 
     INVALID_REQUEST = "invalid_request"
     AMOUNT_SCALE = "amount_scale"
@@ -40,7 +39,7 @@ ProblemCode: TypeAlias = RequestFault | Rejection
 
 @value
 class ProblemType:
-    """HTTP status, and a title that never varies."""
+    """The HTTP status and the title of one code, the same in every answer."""
 
     status: int
     title: str
@@ -112,12 +111,9 @@ class ProblemBody(TypedDict):
     links: NotRequired[Mapping[str, str]]
 
 
-PROBLEM: TypeAdapter[ProblemBody] = TypeAdapter(ProblemBody)
-
-
 @dataclass(slots=True)
 class Problem(Exception):
-    """Ends a request with a problem."""
+    """Ends a request with this problem as its answer. `available` and `required` are amounts in units of the asset."""
 
     code: ProblemCode
     detail: str = ""

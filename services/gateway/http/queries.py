@@ -1,4 +1,4 @@
-"""Reads a request's query: each parameter once, none that the route does not know, ASCII digits, RFC 3339 instants."""
+"""Query parameters: each at most once, unknown ones refused, integers in ASCII digits, instants as in RFC 3339."""
 
 import re
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ DIGITS: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
 def parse_digits(text: object) -> object:
-    """An int from ASCII digits; anything else is left to fail as what it is."""
+    """The int that up to nine ASCII digits stand for. Anything else is returned as it is, for pydantic to refuse."""
     return int(text) if isinstance(text, str) and DIGITS.fullmatch(text) else text
 
 
@@ -55,7 +55,7 @@ class ListQuery(Query):
 
 
 def parse_parameters(text: str) -> dict[str, str]:
-    """The parameters by name. Raises Problem when one stands twice or is not percent-encoded UTF-8."""
+    """The parameters by name. Raises Problem when one occurs twice, holds NUL or is not percent-encoded UTF-8."""
     if not text:
         return {}
     try:

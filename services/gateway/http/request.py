@@ -21,7 +21,7 @@ BODY_BYTES_MAX: Final = 1024 * 1024
 ERRORS_SHOWN_MAX: Final = 20
 NOBODY: Final = Caller("", Principal(""), frozenset(), admin=False)
 FIELD_CHARACTERS_MAX: Final = 64
-# What pydantic calls a text that is none; the message says what it should have been.
+# Pydantic's type of an error → the message that clients get instead of pydantic's own.
 MESSAGES: Final = {
     "string_type": 'a JSON string is expected; amounts are strings, too: "12.34"',
     "extra_forbidden": "no such field",
@@ -34,7 +34,7 @@ QueryModel = TypeVar("QueryModel", bound=Query)
 
 @dataclass(frozen=True, slots=True)
 class ServerParts:
-    """What requests share that is HTTP's own. `openapi`: the OpenAPI document, as bytes."""
+    """The parts of the HTTP layer that all requests share. `openapi`: the OpenAPI document, as JSON in UTF-8."""
 
     keys: Keychain
     cursors: Cursors
@@ -57,8 +57,18 @@ class RequestContext:
     caller: Caller = NOBODY
 
     async def body(self, model: type[Model]) -> Model:
-        """The body, read and checked. Raises Problem."""
-        return await read_body(self.request, model, timeout_s=self.server.body_timeout_s)
+        """The checked body. Raises Problem: invalid_request, too_large, unsupported_media_type, request_timeout."""
+        check_media_type(self.request)
+        try:
+            value = strict_json.parse(await read_bytes(self.request, timeout_s=self.server.body_timeout_s))
+        except strict_json.NotStrictJson as error:
+            raise Problem(RequestFault.INVALID_REQUEST, str(error)) from error
+        if not isinstance(value, dict):
+            raise Problem(RequestFault.INVALID_REQUEST, "the body is not a JSON object")
+        try:
+            return model.model_validate(value)
+        except ValidationError as error:
+            raise invalid_model(error) from error
 
     def query(self, model: type[QueryModel]) -> QueryModel:
         """The query, checked. Raises Problem."""
@@ -74,53 +84,38 @@ class Body(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-async def read_body(request: web.BaseRequest, model: type[Model], *, timeout_s: float) -> Model:
-    """The body as the model. Raises Problem: invalid_request, too_large, unsupported_media_type, request_timeout."""
-    check_media_type(request)
-    try:
-        value = strict_json.parse(await read_bytes(request, timeout_s=timeout_s))
-    except strict_json.NotStrictJson as error:
-        raise Problem(RequestFault.INVALID_REQUEST, str(error)) from error
-    if not isinstance(value, dict):
-        raise Problem(RequestFault.INVALID_REQUEST, "the body is not a JSON object")
-    try:
-        return model.model_validate(value)
-    except ValidationError as error:
-        raise invalid_model(error) from error
-
-
 async def refuse_body(request: web.BaseRequest, *, timeout_s: float) -> None:
-    """For routes that take none; an empty object is as good."""
+    """Raises Problem when a request to a route without a body has one. An empty JSON object is let through."""
     if request.content.at_eof() and request.content_length in {None, 0}:
         return
     if (await read_bytes(request, timeout_s=timeout_s)).strip() not in {b"", b"{}"}:
         raise Problem(RequestFault.INVALID_REQUEST, "this request takes no body")
 
 
-async def read_bytes(request: web.BaseRequest, *, timeout_s: float, bytes_max: int = BODY_BYTES_MAX) -> bytes:
+async def read_bytes(request: web.BaseRequest, *, timeout_s: float) -> bytes:
     """The raw body. Raises Problem."""
-    if request.content_length is not None and request.content_length > bytes_max:
-        raise Problem(RequestFault.TOO_LARGE, f"a body has at most {bytes_max} bytes")
+    if request.content_length is not None and request.content_length > BODY_BYTES_MAX:
+        raise Problem(RequestFault.TOO_LARGE, f"a body has at most {BODY_BYTES_MAX} bytes")
     if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     content = request.content
-    if content.is_eof() and content.total_bytes <= bytes_max:
+    if content.is_eof() and content.total_bytes <= BODY_BYTES_MAX:
         return content.read_nowait(-1)
     try:
         async with asyncio.timeout(timeout_s):
-            return await _read_up_to(request, bytes_max)
+            return await _read_slowly(request)
     except TimeoutError as error:
         raise Problem(RequestFault.REQUEST_TIMEOUT, headers={"Connection": "close"}) from error
 
 
-async def _read_up_to(request: web.BaseRequest, bytes_max: int) -> bytes:
+async def _read_slowly(request: web.BaseRequest) -> bytes:
     parts: list[bytes] = []
     size = 0
     try:
         while part := await request.content.readany():
             size += len(part)
-            if size > bytes_max:
-                raise Problem(RequestFault.TOO_LARGE, f"a body has at most {bytes_max} bytes")
+            if size > BODY_BYTES_MAX:
+                raise Problem(RequestFault.TOO_LARGE, f"a body has at most {BODY_BYTES_MAX} bytes")
             parts.append(part)
     except web.RequestPayloadError as error:
         raise Problem(RequestFault.INVALID_REQUEST, "the body breaks off or is not framed as HTTP says") from error
@@ -128,7 +123,7 @@ async def _read_up_to(request: web.BaseRequest, bytes_max: int) -> bytes:
 
 
 def check_media_type(request: web.BaseRequest) -> None:
-    """Raises Problem unless the body says that it is JSON in UTF-8, not encoded any further."""
+    """Raises Problem unless the headers say that the body is JSON in UTF-8, without a Content-Encoding."""
     headers = request.headers
     media_type = headers.get("Content-Type", "")
     if media_type != "application/json":

@@ -1,4 +1,4 @@
-"""Responses, written in one piece: aiohttp's own makes and walks its headers three times."""
+"""Responses, each written in one piece: aiohttp's own class goes through its headers three times."""
 
 import time
 from collections.abc import Mapping
@@ -12,6 +12,7 @@ from typing import Final
 from aiohttp import HttpVersion11, web
 
 from shared.domain.values import value
+from shared.runtime.compact_json import compact_json
 
 JSON: Final = "application/json"
 PROBLEM_JSON: Final = "application/problem+json"
@@ -22,7 +23,7 @@ MICROSECOND: Final = timedelta(microseconds=1)
 MICROSECONDS: Final = 1_000_000
 
 STATUS_LINES: Final = {int(status): f"HTTP/1.1 {int(status)} {status.phrase}\r\n" for status in HTTPStatus}
-# On every response, unless it says otherwise.
+# Headers of every response that does not set them itself.
 USUAL: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Server": "tellerline"}
 USUAL_TEXT: Final = "".join(f"{name}: {value}\r\n" for name, value in USUAL.items())
 
@@ -35,6 +36,11 @@ class HttpResponse:
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     media_type: str = JSON
+
+
+def json_response(status: int, body: object) -> HttpResponse:
+    """The body, which is a TypedDict, as JSON."""
+    return HttpResponse(status, compact_json(body))
 
 
 class ResponseWriter:
@@ -53,11 +59,11 @@ class ResponseWriter:
         return self._keep_alive
 
     def force_close(self) -> None:
-        """Nothing follows on this connection."""
+        """Closes the connection after this response."""
         self._keep_alive = False
 
     async def prepare(self, request: web.BaseRequest) -> None:
-        """Writes all of it; waits while the client does not read."""
+        """Writes head and body at once; waits while the send buffer is full because the client does not read."""
         self._keep_alive = self._keep_alive and request.keep_alive
         written = self._head(request.version == HttpVersion11).encode()
         if self._response.body and request.method != "HEAD":
@@ -66,9 +72,9 @@ class ResponseWriter:
         await request.writer.drain()
 
     async def write_eof(self) -> None:
-        """It was written whole."""
+        """Does nothing: `prepare` has written the whole response."""
 
-    def _head(self, is_current: bool) -> str:  # noqa: FBT001 - the one question that a version answers
+    def _head(self, is_http_1_1: bool) -> str:  # noqa: FBT001 - its only argument
         response = self._response
         lines = [_line(name, value) for name, value in response.headers.items() if name != "Connection"]
         if response.body:
@@ -77,7 +83,7 @@ class ResponseWriter:
             lines.append(f"Content-Length: {len(response.body)}\r\n")
         if not self._keep_alive:
             lines.append("Connection: close\r\n")
-        elif not is_current:
+        elif not is_http_1_1:
             lines.append("Connection: keep-alive\r\n")
         if response.headers.keys().isdisjoint(USUAL):
             lines.append(USUAL_TEXT)
@@ -114,3 +120,8 @@ def instant_text(microseconds: int) -> str:
 def microseconds_of(instant: datetime) -> int:
     """Microseconds since 1970 of an aware instant."""
     return (instant - AWARE_EPOCH) // MICROSECOND
+
+
+def instant_of(microseconds: int) -> datetime:
+    """The aware instant, from microseconds since 1970."""
+    return AWARE_EPOCH + microseconds * MICROSECOND

@@ -1,4 +1,4 @@
-"""Routes: what each takes, gives and needs. The router and the OpenAPI document both read them."""
+"""Routes: parameters, answers and scopes of each. The router and the OpenAPI document both read them."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,9 +15,9 @@ Handler: TypeAlias = Callable[[RequestContext], Awaitable[HttpResponse]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """`scopes`: of these a key needs one; none: the route is open to everybody. `writes`: it submits a command.
+    """`scopes`: a key needs one of them; without any, the route needs no key. `writes`: it submits a command.
 
-    `answers` maps a status to the type of its JSON body, None for none.
+    `answers`: HTTP status → type of the JSON body, None when the body is empty or no JSON.
     """
 
     method: str
@@ -32,7 +32,7 @@ class Route:
 
 
 class RouteTable:
-    """The routes of one module, each added where its handler stands."""
+    """The routes of one module; `add` decorates their handlers."""
 
     def __init__(self) -> None:
         self.routes: list[Route] = []

@@ -1,7 +1,7 @@
-"""Connections with deadlines: aiohttp has none of its own for requests that never end (measured: open after 25 s).
+"""Connections with deadlines: aiohttp itself waits for ever for the rest of a request (measured: still open at 25 s).
 
-A client has `header_s` to finish a request's head once it has begun, counted from the connection's start for the first;
-the body's deadline is kept by whoever reads it; `write_s` bounds a client that does not read its answer.
+A client has `header_s` to complete the head of a request, from its first byte, or from the connection's start for the
+first request; `write_s` to go on reading an answer. Whoever reads a body keeps the deadline of the body.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from aiohttp.web_protocol import RequestHandler
 from services.gateway.http.response import ResponseWriter
 from shared.domain.values import value
 
-# Answers what aiohttp's parser refused: the request as far as it was read, the status, and the fault if it is ours.
+# Answers what aiohttp refused. Takes the request as far as it was parsed, the status, and the exception, if any.
 ServeUnreadable = Callable[[web.BaseRequest, int, BaseException | None], ResponseWriter]
 Serve = Callable[[web.BaseRequest], Awaitable[ResponseWriter]]
 
@@ -27,7 +27,7 @@ FULL: Final = (
 
 @value
 class Deadlines:
-    """Seconds."""
+    """In seconds: for the head of a request, between two requests, and for a client that does not read."""
 
     header_s: float
     idle_s: float
@@ -57,12 +57,12 @@ class GuardedServer(web.Server):
 
     @property
     def is_full(self) -> bool:
-        """More connections than may be."""
+        """Whether there are more connections than allowed, the one that is being opened included."""
         return len(self._connections) > self.connections_max
 
 
 class GuardedHandler(RequestHandler):
-    """One connection. The timer runs while a request's head is incomplete, or while the client does not read."""
+    """One connection. One timer runs while a request's head is incomplete, another while the client does not read."""
 
     __slots__ = ("_deadline", "_guarded", "_write_deadline")
 
@@ -73,7 +73,7 @@ class GuardedHandler(RequestHandler):
         self._write_deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Turns away what is too many; else gives the client its time for the first request."""
+        """Answers 503 and closes if there are too many connections; else starts the timer for the first head."""
         super().connection_made(transport)
         if self._guarded.is_full and self.transport is not None:
             self.transport.write(FULL)
@@ -82,14 +82,14 @@ class GuardedHandler(RequestHandler):
         self._expect_head()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Stops the clocks."""
+        """Cancels both timers."""
         self._head_is_complete()
         if self._write_deadline is not None:
             self._write_deadline.cancel()
         super().connection_lost(exc)
 
     def data_received(self, received: bytes) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - asyncio passes it by position
-        """Bytes that complete no request start the clock; those that do stop it."""
+        """Stops the timer when these bytes complete a head; starts it when they leave one incomplete."""
         before = self._request_count
         super().data_received(received)
         if self._request_count != before:
@@ -98,12 +98,12 @@ class GuardedHandler(RequestHandler):
             self._expect_head()
 
     def pause_writing(self) -> None:
-        """The client does not read what it asked for."""
+        """Called when the send buffer is full because the client does not read: it has `write_s` to go on."""
         super().pause_writing()
         self._write_deadline = self._loop.call_later(self._guarded.deadlines.write_s, self._cut)
 
     def resume_writing(self) -> None:
-        """It does again."""
+        """Called when the client has read enough of the buffer."""
         super().resume_writing()
         if self._write_deadline is not None:
             self._write_deadline.cancel()
@@ -115,7 +115,7 @@ class GuardedHandler(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> ResponseWriter:
-        """What aiohttp itself refuses is answered like the rest; its message may echo the client and is dropped."""
+        """Answers what aiohttp refused with a problem. Drops aiohttp's message, which may repeat the client's input."""
         del message
         if request.writer.output_size > 0:
             raise ConnectionError("the answer has begun already")

@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-import asyncpg
-
-from services.gateway.store.database import Database
+from services.gateway.store.database import Database, fields
 from shared.domain.values import value
 
 
@@ -36,10 +34,10 @@ SELECT id, asset, owner, partition, status, metadata, ledger.us(created_at) AS c
 async def read_account(database: Database, account: str) -> AccountState | None:
     """The account as it is. Raises DatabaseUnavailable."""
     row = await database.row(READ_ACCOUNT, account)
-    return None if row is None else _state(row)
+    return None if row is None else AccountState(**fields(row))
 
 
-# The entry is looked for among those of the operation's batch; metadata is what the last operation up to this one said.
+# Only the account's entries in the operation's batch are searched. The metadata is that of the last operation up to it.
 READ_ACCOUNT_AFTER = """
 SELECT a.id, a.asset, a.owner, a.partition, coalesce(e.status_after, 'open') AS status, m.metadata,
        ledger.us(c.recorded_at) AS created_at_us, coalesce(e.seq, 0) AS version,
@@ -66,10 +64,21 @@ SELECT a.id, a.asset, a.owner, a.partition, coalesce(e.status_after, 'open') AS 
 async def read_account_after(database: Database, operation: str) -> AccountState | None:
     """The account as this operation on it left it. Raises DatabaseUnavailable."""
     row = await database.row(READ_ACCOUNT_AFTER, operation)
-    return None if row is None else _state(row)
+    return None if row is None else AccountState(**fields(row))
 
 
-# By id, so that a page costs the same wherever it begins; `owner` narrows it to what a caller may see.
+@value
+class AccountFilter:
+    """Selects accounts whose id is greater than `after`. None filters nothing."""
+
+    after: str
+    owner: str | None = None
+    asset: str | None = None
+    status: str | None = None
+    id_prefix: str | None = None
+
+
+# Keyset pagination by id: each page costs the same. `owner` restricts the list to what a caller may see.
 LIST_ACCOUNTS = """
 SELECT id, asset, owner, partition, status, metadata, ledger.us(created_at) AS created_at_us, seq AS version,
        balance, held, overdraft_limit
@@ -80,19 +89,12 @@ SELECT id, asset, owner, partition, status, metadata, ledger.us(created_at) AS c
 """
 
 
-async def list_accounts(
-    database: Database,
-    *,
-    after: str,
-    owner: str | None,
-    asset: str | None,
-    status: str | None,
-    id_prefix: str | None,
-    limit: int,
-) -> list[AccountState]:
-    """Accounts by id, from the one after `after`. None filters nothing. Raises DatabaseUnavailable."""
-    rows = await database.rows(LIST_ACCOUNTS, after, owner, asset, status, id_prefix, limit)
-    return [_state(row) for row in rows]
+async def list_accounts(database: Database, wanted: AccountFilter, limit: int) -> list[AccountState]:
+    """Accounts by id. Raises DatabaseUnavailable."""
+    rows = await database.rows(
+        LIST_ACCOUNTS, wanted.after, wanted.owner, wanted.asset, wanted.status, wanted.id_prefix, limit
+    )
+    return [AccountState(**fields(row)) for row in rows]
 
 
 @value
@@ -112,17 +114,15 @@ SELECT seq AS version, balance_after AS balance, held_after AS held, limit_after
 """
 
 
-async def read_balance_at(database: Database, account: str, partition: int, instant: datetime) -> BalanceThen:
+async def read_balance_at(database: Database, account: AccountState, instant: datetime) -> BalanceThen:
     """What the account held after everything recorded at `instant` or before. Raises DatabaseUnavailable."""
-    row = await database.row(READ_BALANCE_AT, account, partition, instant)
-    if row is None:
-        return BalanceThen(0, 0, 0, 0)
-    return BalanceThen(int(row["version"]), int(row["balance"]), int(row["held"]), int(row["overdraft_limit"]))
+    row = await database.row(READ_BALANCE_AT, account.id, account.partition, instant)
+    return BalanceThen(0, 0, 0, 0) if row is None else BalanceThen(**fields(row))
 
 
 @value
 class EntryFacts:
-    """One line of an account's history. Amounts in minor units; `postings` is JSON text of the operation's."""
+    """One entry of an account. Amounts in minor units; `postings` are the operation's, as JSON text."""
 
     seq: int
     operation_id: str | None
@@ -137,7 +137,7 @@ class EntryFacts:
 
 @value
 class EntryFilter:
-    """Which entries of an account: before `seq_max`, recorded between two instants, of one kind (`transfer.v1`)."""
+    """Selects entries of an account: seq < `seq_max`, recorded between two instants (exclusive), kind `transfer.v1`."""
 
     seq_max: int
     after: datetime | None = None
@@ -162,46 +162,10 @@ SELECT e.seq, e.operation_id::text AS operation_id, o.kind, e.delta, e.held_delt
 
 
 async def list_entries(
-    database: Database, account: str, partition: int, wanted: EntryFilter, *, limit: int
+    database: Database, account: AccountState, wanted: EntryFilter, *, limit: int
 ) -> Sequence[EntryFacts]:
     """The account's entries, newest first. Raises DatabaseUnavailable."""
     rows = await database.rows(
-        LIST_ENTRIES,
-        account,
-        partition,
-        wanted.seq_max,
-        wanted.after,
-        wanted.before,
-        wanted.kind,
-        limit,
+        LIST_ENTRIES, account.id, account.partition, wanted.seq_max, wanted.after, wanted.before, wanted.kind, limit
     )
-    return [
-        EntryFacts(
-            int(row["seq"]),
-            row["operation_id"],
-            row["kind"],
-            int(row["delta"]),
-            int(row["held_delta"]),
-            int(row["balance_after"]),
-            int(row["held_after"]),
-            row["postings"],
-            int(row["recorded_at_us"]),
-        )
-        for row in rows
-    ]
-
-
-def _state(row: asyncpg.Record) -> AccountState:
-    return AccountState(
-        str(row["id"]),
-        str(row["asset"]),
-        str(row["owner"]),
-        int(row["partition"]),
-        str(row["status"]),
-        row["metadata"],
-        int(row["created_at_us"]),
-        int(row["version"]),
-        int(row["balance"]),
-        int(row["held"]),
-        int(row["overdraft_limit"]),
-    )
+    return [EntryFacts(**fields(row)) for row in rows]

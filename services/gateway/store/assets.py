@@ -1,7 +1,5 @@
 """Assets."""
 
-import asyncpg
-
 from services.gateway.store.database import Database
 from shared.domain.values import value
 
@@ -21,16 +19,12 @@ READ_ASSET = "SELECT code, scale, name FROM ledger.assets WHERE code = $1"
 async def read_asset(database: Database, code: str) -> AssetFacts | None:
     """The asset, if there is one. Raises DatabaseUnavailable."""
     row = await database.row(READ_ASSET, code)
-    return None if row is None else _facts(row)
+    return None if row is None else AssetFacts(**row)
 
 
 LIST_ASSETS = "SELECT code, scale, name FROM ledger.assets WHERE code > $1 ORDER BY code LIMIT $2"
 
 
 async def list_assets(database: Database, *, after: str, limit: int) -> list[AssetFacts]:
-    """Assets by code, from the one after `after`. Raises DatabaseUnavailable."""
-    return [_facts(row) for row in await database.rows(LIST_ASSETS, after, limit)]
-
-
-def _facts(row: asyncpg.Record) -> AssetFacts:
-    return AssetFacts(str(row["code"]), int(row["scale"]), str(row["name"]))
+    """Assets with a code greater than `after`, by code. Raises DatabaseUnavailable."""
+    return [AssetFacts(**row) for row in await database.rows(LIST_ASSETS, after, limit)]

@@ -1,8 +1,9 @@
-"""The pool, and the one fault that the rest of the gateway knows of it."""
+"""Runs SQL on the connection pool, and turns every failure to reach PostgreSQL into one exception."""
 
 import time
 from collections.abc import Sequence
-from typing import Final
+from decimal import Decimal
+from typing import Any, Final
 
 import asyncpg
 
@@ -11,7 +12,7 @@ from shared.database import postgres
 # How long a request waits for a connection and its rows together.
 WITHIN_S: Final = 5.0
 
-# The statement did not end with rows, and nothing is wrong with the statement itself.
+# Exceptions of a server or connection that cannot answer now; errors of the statement itself are not among them.
 FAULTS: Final = (
     *postgres.CONNECTION_FAULTS,
     asyncpg.QueryCanceledError,
@@ -42,7 +43,7 @@ class Database:
                 try:
                     return await connection.fetch(statement, *arguments, timeout=until_s - time.monotonic())
                 except TimeoutError:
-                    # The pool would first tell a silent database to stop, and wait for it to hear (measured: 5 s more).
+                    # The pool would first send a cancel request and wait for its answer (measured: 5 s more).
                     connection.terminate()
                     raise
         except FAULTS as fault:
@@ -53,6 +54,7 @@ class Database:
         found = await self.rows(statement, *arguments, within_s=within_s)
         return found[0] if found else None
 
-    async def execute(self, statement: str, *arguments: object) -> None:
-        """No rows."""
-        await self.rows(statement, *arguments)
+
+def fields(row: asyncpg.Record) -> dict[str, Any]:
+    """Column name → value, to build a value class with fields of the same names. `numeric` amounts become `int`."""
+    return {name: int(found) if isinstance(found, Decimal) else found for name, found in row.items()}

@@ -1,4 +1,4 @@
-"""What must be switched on in the database, and what never changes in the ledger."""
+"""Reads the database's durability settings, its schema version, and the ledger's number of partitions."""
 
 from services.gateway.store.database import Database
 from shared.database.durability import DURABILITY
@@ -6,7 +6,7 @@ from shared.database.migrate import READ_VERSIONS, known_migrations
 
 
 async def read_durability(database: Database) -> dict[str, str]:
-    """What decides whether a commit may be lost, as this session has it. Raises DatabaseUnavailable."""
+    """Setting → value, of those that decide whether a commit may be lost. Raises DatabaseUnavailable."""
     return {str(row["name"]): str(row["setting"]) for row in await database.rows(DURABILITY)}
 
 
@@ -14,7 +14,7 @@ READ_PARTITIONS = "SELECT partitions FROM ledger.constants"
 
 
 async def read_partitions(database: Database) -> int | None:
-    """P of this ledger; None before it was made. Raises DatabaseUnavailable."""
+    """The number of partitions; None if the ledger was not created yet. Raises DatabaseUnavailable."""
     row = await database.row(READ_PARTITIONS)
     return None if row is None else int(row["partitions"])
 

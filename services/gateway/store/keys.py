@@ -23,9 +23,9 @@ READ_LIVE_KEYS = (
 
 
 async def read_live_keys(database: Database, hashes: Iterable[bytes]) -> list[StoredKey]:
-    """Those of the keys that are there and not revoked. Raises DatabaseUnavailable."""
+    """The keys with these SHA-256 hashes that exist and are not revoked. Raises DatabaseUnavailable."""
     rows = await database.rows(READ_LIVE_KEYS, list(hashes))
-    return [StoredKey(str(row["id"]), bytes(row["hash"]), str(row["principal"]), list(row["scopes"])) for row in rows]
+    return [StoredKey(**row) for row in rows]
 
 
 NOTE_KEYS_USED = """
@@ -35,13 +35,13 @@ UPDATE access.keys SET last_used_at = clock_timestamp()
 
 
 async def note_keys_used(database: Database, ids: Iterable[str]) -> None:
-    """Writes down that the keys were used just now. Raises DatabaseUnavailable."""
-    await database.execute(NOTE_KEYS_USED, list(ids))
+    """Sets `last_used_at` of the keys to now, at most every 10 s. Raises DatabaseUnavailable."""
+    await database.rows(NOTE_KEYS_USED, list(ids))
 
 
 READ_PRINCIPALS = "SELECT DISTINCT principal FROM access.keys"
 
 
 async def read_principals(database: Database) -> list[Principal]:
-    """Whoever has, or had, a key in the database. Raises DatabaseUnavailable."""
+    """Every principal that has, or had, a key in the database. Raises DatabaseUnavailable."""
     return [Principal(row["principal"]) for row in await database.rows(READ_PRINCIPALS)]

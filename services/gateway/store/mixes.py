@@ -1,4 +1,4 @@
-"""Mixes and their payouts, as poller and distributor have written them."""
+"""Reads mixes and their payouts, which the deposit poller and the distributor write."""
 
 import json
 from collections.abc import Sequence
@@ -6,13 +6,13 @@ from datetime import datetime
 
 import asyncpg
 
-from services.gateway.store.database import Database
+from services.gateway.store.database import Database, fields
 from shared.domain.values import value
 
 
 @value
 class PayoutFacts:
-    """One increment. `amount` in minor units of JOB."""
+    """One payout of a mix. `amount` in minor units of JOB; `due_at_us` in microseconds since 1970 UTC."""
 
     destination: str
     amount: int
@@ -36,7 +36,6 @@ class MixFacts:
     paid: int
     remaining: int
     next_due_at_us: int | None
-    created_at: datetime
     created_at_us: int
     payouts: Sequence[PayoutFacts]
 
@@ -44,8 +43,7 @@ class MixFacts:
 # In one statement, so that the payouts add up to what the mix says of them.
 _COLUMNS = """
 SELECT id::text AS id, operation_id::text AS operation_id, owner, deposit_address, destinations, fee_ppm, status,
-       received, fee, paid, remaining, ledger.us(next_due_at) AS next_due_at_us, created_at,
-       ledger.us(created_at) AS created_at_us,
+       received, fee, paid, remaining, ledger.us(next_due_at) AS next_due_at_us, ledger.us(created_at) AS created_at_us,
        (SELECT json_agg(json_build_array(destination, amount::text, ledger.us(due_at), p.status) ORDER BY due_at, p.id)
           FROM payouts.payout_heads p WHERE p.mix_id = m.id) AS payouts
   FROM mixer.mix_heads m
@@ -67,28 +65,14 @@ LIST_MIXES = f"""{_COLUMNS}
 
 
 async def list_mixes(
-    database: Database, *, owner: str | None, status: str | None, created_at: datetime, mix: str, limit: int
+    database: Database, owner: str | None, status: str | None, place: tuple[datetime, str], limit: int
 ) -> list[MixFacts]:
-    """Mixes created before that place, newest first. Raises DatabaseUnavailable."""
-    return [_facts(row) for row in await database.rows(LIST_MIXES, owner, status, created_at, mix, limit)]
+    """Mixes older than `place` (created_at, id), newest first. None filters nothing. Raises DatabaseUnavailable."""
+    return [_facts(row) for row in await database.rows(LIST_MIXES, owner, status, *place, limit)]
 
 
 def _facts(row: asyncpg.Record) -> MixFacts:
-    payouts = json.loads(row["payouts"]) if row["payouts"] else ()
-    return MixFacts(
-        id=str(row["id"]),
-        operation_id=str(row["operation_id"]),
-        owner=str(row["owner"]),
-        deposit_address=str(row["deposit_address"]),
-        destinations=list(row["destinations"]),
-        fee_ppm=int(row["fee_ppm"]),
-        status=str(row["status"]),
-        received=int(row["received"]),
-        fee=int(row["fee"]),
-        paid=int(row["paid"]),
-        remaining=int(row["remaining"]),
-        next_due_at_us=row["next_due_at_us"],
-        created_at=row["created_at"],
-        created_at_us=int(row["created_at_us"]),
-        payouts=[PayoutFacts(each[0], int(each[1]), int(each[2]), each[3]) for each in payouts],
-    )
+    columns = fields(row)
+    payouts = json.loads(columns["payouts"] or "[]")
+    columns["payouts"] = [PayoutFacts(each[0], int(each[1]), int(each[2]), each[3]) for each in payouts]
+    return MixFacts(**columns)

@@ -7,7 +7,7 @@ from shared.journal.rows import ANY_CONTENT_FINGERPRINT
 
 @value
 class RecordedOperation:
-    """`outcome` is posted, rejected or started. Instants in microseconds since 1970 UTC."""
+    """`outcome`: posted, rejected, or started (not decided yet). `recorded_at_us`: microseconds since 1970 UTC."""
 
     id: str
     kind: str
@@ -22,7 +22,7 @@ class RecordedOperation:
     recorded_at_us: int
 
     def has_content(self, fingerprint: str) -> bool:
-        """Whether it is the outcome of a command with this content."""
+        """Whether it is the outcome of a command with this fingerprint; a cancelled id is that of any content."""
         return self.fingerprint in {fingerprint, ANY_CONTENT_FINGERPRINT}
 
 
@@ -35,6 +35,6 @@ SELECT o.kind, o.principal, encode(o.fingerprint, 'hex') AS fingerprint, o.outco
 
 
 async def read_operation(database: Database, operation: str, *, within_s: float = WITHIN_S) -> RecordedOperation | None:
-    """The operation, once it has an outcome. `operation` is the text of a UUID. Raises DatabaseUnavailable."""
+    """The operation as journaled, or None. `operation` is the text of a UUID. Raises DatabaseUnavailable."""
     row = await database.row(READ_OPERATION, operation, within_s=within_s)
     return None if row is None else RecordedOperation(id=operation, **row)

@@ -1,15 +1,15 @@
-"""Lists of transactions, newest first. Each has an order of its own that never changes while rows are added.
+"""Lists of transactions, newest first, each in an order that added rows do not change.
 
-By account: the account's own sequence. By owner: the commit of the entry that shows the transaction (the source's where
-that is the owner's, else the destination's). All, or by reference: the commit of the operation.
+Of an account: by the account's sequence numbers. Of an owner: by the commit of one entry per transaction (the source's
+if the owner has the source, else the destination's). All, or with a reference: by the commit of the operation.
 """
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
 from services.gateway.store.database import Database
 from services.gateway.store.transactions import COLUMNS, Reader, TransactionFacts, with_effects
+from shared.domain.ids import AccountId, partition_of
 from shared.domain.values import value
 from shared.journal.transit import RETURN_KIND
 
@@ -21,6 +21,7 @@ START_OF_TIME: Final = datetime.min.replace(tzinfo=UTC)
 class TransactionFilter:
     """None filters nothing; `after` and `before` are exclusive. `kind` is the journal's, such as `transfer.v1`."""
 
+    account: AccountId | None = None
     asset: str | None = None
     kind: str | None = None
     reference: str | None = None
@@ -29,12 +30,13 @@ class TransactionFilter:
 
 
 @value
-class CommitPlace:
-    """A row's place in the order of commits; rows before it are older."""
+class ListPlace:
+    """A row's position: by `seq` in the list of an account, in other lists by the three others. A page is older."""
 
-    recorded_at: datetime = END_OF_TIME
-    partition: int = 0
-    line: int = 0
+    recorded_at: datetime
+    partition: int
+    line: int
+    seq: int
 
 
 @value
@@ -42,17 +44,17 @@ class ListedTransaction:
     """A transaction and its place in the list that was asked for."""
 
     transaction: TransactionFacts
-    place: CommitPlace
-    seq: int = 0
+    place: ListPlace
 
 
+# The first parameters of every list: $1 asset, $2 kind, $3 reference, $4 after, $5 before.
 IS_WANTED: Final = """
 o.outcome = 'posted' AND o.postings IS NOT NULL
    AND ($1::text IS NULL OR EXISTS (SELECT 1 FROM json_array_elements(o.postings::json) p WHERE p->>3 = $1))
    AND ($2::text IS NULL OR o.kind = $2) AND ($3::text IS NULL OR o.reference = $3)"""
 
 LIST_OF_ACCOUNT = f"""
-SELECT {COLUMNS}, b.recorded_at, e.seq
+SELECT {COLUMNS}, b.recorded_at AS shown_at, o.partition AS shown_partition, o.line AS shown_line, e.seq AS shown_seq
   FROM ledger.entries e
   JOIN ledger.operations o ON o.id = e.operation_id
   JOIN ledger.batches b ON b.partition = o.partition AND b.batch = o.batch
@@ -63,25 +65,8 @@ SELECT {COLUMNS}, b.recorded_at, e.seq
  ORDER BY e.seq DESC LIMIT $9
 """  # noqa: S608 - constants of this file
 
-
-async def list_of_account(
-    database: Database,
-    reader: Reader,
-    wanted: TransactionFilter,
-    *,
-    account: str,
-    partition: int,
-    seq_max: int,
-    limit: int,
-) -> list[ListedTransaction]:
-    """Transactions that moved an account's balance. Raises DatabaseUnavailable."""
-    rows = await database.rows(LIST_OF_ACCOUNT, *_arguments(wanted), account, partition, seq_max, limit)
-    complete = await with_effects(database, reader, rows)
-    return [ListedTransaction(facts, CommitPlace(), int(row["seq"])) for facts, row in zip(complete, rows, strict=True)]
-
-
 BY_COMMIT: Final = f"""
-SELECT {COLUMNS}, b.recorded_at
+SELECT {COLUMNS}, b.recorded_at AS shown_at, o.partition AS shown_partition, o.line AS shown_line, 0 AS shown_seq
   FROM ledger.batches b JOIN ledger.operations o ON o.partition = b.partition AND o.batch = b.batch
  WHERE {IS_WANTED} AND b.recorded_at > $4 AND b.recorded_at < $5
    AND b.recorded_at <= $6 AND (b.recorded_at, b.partition, o.line) < ($6, $7::integer, $8::integer)"""  # noqa: S608 - constants
@@ -93,26 +78,9 @@ LIST_OF_REFERENCE = f"""{BY_COMMIT} AND o.reference = $3
         SELECT 1 FROM json_array_elements(o.postings::json) p JOIN ledger.accounts a ON a.id IN (p->>0, p->>1)
          WHERE a.owner = $11)){NEWEST_FIRST}"""  # noqa: S608 - constants of this file
 
-
-async def list_by_commit(
-    database: Database, reader: Reader, wanted: TransactionFilter, *, place: CommitPlace, limit: int
-) -> list[ListedTransaction]:
-    """All transactions (for an admin), or those of a reference. Raises DatabaseUnavailable."""
-    arguments = (*_arguments(wanted), place.recorded_at, place.partition, place.line, limit)
-    if wanted.reference is None:
-        rows = await database.rows(LIST_ALL, *arguments)
-    else:
-        rows = await database.rows(LIST_OF_REFERENCE, *arguments, reader.admin, reader.principal)
-    complete = await with_effects(database, reader, rows)
-    return [
-        ListedTransaction(facts, CommitPlace(row["recorded_at"], int(row["partition"]), int(row["line"])))
-        for facts, row in zip(complete, rows, strict=True)
-    ]
-
-
-# The newest entries stand in the accounts whose last entries are newest. An entry that the list leaves out (the owner's
-# own other side shows the transaction) pairs with one that it shows: hence twice the page, and some more. A return has
-# one entry only: nothing had landed at the account that it names as its source.
+# Only the accounts with the newest last entries can hold entries of the page. A transfer between two accounts of the
+# owner is listed once, by the entry of its source; so twice as many accounts as rows are read, and some more. A return
+# has one entry only, that of its destination: the account that it names as its source never got the credit.
 LIST_OF_OWNER = f"""
 WITH bounds AS MATERIALIZED (
        SELECT partition, ledger.batch_until(partition, least($7, $5::timestamptz - interval '1 microsecond')) AS batch
@@ -139,7 +107,7 @@ WITH bounds AS MATERIALIZED (
                         JOIN ledger.accounts mine ON mine.id = p->>0 WHERE mine.owner = $6))
                ORDER BY e.seq DESC LIMIT $10) e
         ORDER BY e.shown_at DESC, e.shown_partition DESC, e.shown_line DESC LIMIT $10)
-SELECT {COLUMNS}, shown.shown_at, shown.shown_partition, shown.shown_line
+SELECT {COLUMNS}, shown.shown_at, shown.shown_partition, shown.shown_line, 0 AS shown_seq
   FROM shown
   JOIN ledger.operations o ON o.id = shown.operation_id
   JOIN ledger.batches b ON b.partition = o.partition AND b.batch = o.batch
@@ -147,26 +115,24 @@ SELECT {COLUMNS}, shown.shown_at, shown.shown_partition, shown.shown_line
 """  # noqa: S608 - constants of this file
 
 
-async def list_of_owner(
-    database: Database, reader: Reader, wanted: TransactionFilter, *, place: CommitPlace, limit: int
+async def list_transactions(
+    database: Database, reader: Reader, wanted: TransactionFilter, place: ListPlace, limit: int
 ) -> list[ListedTransaction]:
-    """Transactions that touched an account of the reader's own. Raises DatabaseUnavailable."""
-    rows = await database.rows(
-        LIST_OF_OWNER,
-        *_arguments(wanted),
-        reader.principal,
-        place.recorded_at,
-        place.partition,
-        place.line,
-        limit,
-    )
+    """Transactions older than `place`: of the account, else with the reference, else all for an admin or the reader's.
+
+    The caller must have made sure that the reader may see the account. Raises DatabaseUnavailable.
+    """
+    filters = wanted.asset, wanted.kind, wanted.reference, wanted.after or START_OF_TIME, wanted.before or END_OF_TIME
+    commit = place.recorded_at, place.partition, place.line
+    if wanted.account is not None:
+        partition = partition_of(wanted.account, reader.partitions)
+        rows = await database.rows(LIST_OF_ACCOUNT, *filters, wanted.account, partition, place.seq, limit)
+    elif wanted.reference is not None:
+        rows = await database.rows(LIST_OF_REFERENCE, *filters, *commit, limit, reader.admin, reader.principal)
+    elif reader.admin:
+        rows = await database.rows(LIST_ALL, *filters, *commit, limit)
+    else:
+        rows = await database.rows(LIST_OF_OWNER, *filters, reader.principal, *commit, limit)
     complete = await with_effects(database, reader, rows)
-    return [
-        ListedTransaction(facts, CommitPlace(row["shown_at"], int(row["shown_partition"]), int(row["shown_line"])))
-        for facts, row in zip(complete, rows, strict=True)
-    ]
-
-
-def _arguments(wanted: TransactionFilter) -> Sequence[object]:
-    """What every statement here takes first: $1 asset, $2 kind, $3 reference, $4 after, $5 before."""
-    return wanted.asset, wanted.kind, wanted.reference, wanted.after or START_OF_TIME, wanted.before or END_OF_TIME
+    places = [ListPlace(row["shown_at"], row["shown_partition"], row["shown_line"], row["shown_seq"]) for row in rows]
+    return [ListedTransaction(facts, place) for facts, place in zip(complete, places, strict=True)]

@@ -24,9 +24,9 @@ class PostingFacts:
 
 @value
 class TransactionFacts:
-    """Balances in minor units after it; metadata is JSON text.
+    """A posted transaction. `balances`: account → minor units after it; `metadata`: JSON text.
 
-    `reverses` is the transaction that it gives back, `reversed_by` the one that gave it back.
+    `reverses`: of a return, the id of the transaction whose credit it returns; `reversed_by`: the other way round.
     """
 
     id: str
@@ -40,15 +40,10 @@ class TransactionFacts:
     reverses: str | None = None
     reversed_by: str | None = None
 
-    @property
-    def accounts(self) -> frozenset[str]:
-        """Every account named by a posting."""
-        return frozenset(each for posting in self.postings for each in (posting.source, posting.destination))
-
 
 @value
 class Reader:
-    """On whose behalf the journal is read. An admin sees everything."""
+    """On whose behalf the journal is read. An admin sees everything. `partitions`: how many the ledger has."""
 
     principal: str
     admin: bool
@@ -65,6 +60,8 @@ SELECT {COLUMNS}
  WHERE o.id = $1::text::uuid AND o.outcome = 'posted' AND o.postings IS NOT NULL
 """  # noqa: S608 - a constant of this file
 
+OWNS_ONE = "SELECT 1 FROM ledger.accounts WHERE id = ANY($1::text[]) AND owner = $2 LIMIT 1"
+
 
 async def read_transaction(database: Database, reader: Reader, transaction: str) -> TransactionFacts | None:
     """The transaction, if the reader sent it or owns one of its accounts. Raises DatabaseUnavailable."""
@@ -72,20 +69,16 @@ async def read_transaction(database: Database, reader: Reader, transaction: str)
     if row is None:
         return None
     read = (await with_effects(database, reader, [row]))[0]
-    is_seen = reader.admin or row["principal"] == reader.principal or bool(read.balances)
-    return read if is_seen or await _owns_one(database, reader, read) else None
+    if reader.admin or row["principal"] == reader.principal or read.balances:
+        return read
+    accounts = {each for posting in read.postings for each in (posting.source, posting.destination)}
+    owned = await database.row(OWNS_ONE, sorted(accounts), reader.principal)
+    return None if owned is None else read
 
 
-OWNS_ONE = "SELECT 1 FROM ledger.accounts WHERE id = ANY($1::text[]) AND owner = $2 LIMIT 1"
-
-
-async def _owns_one(database: Database, reader: Reader, read: TransactionFacts) -> bool:
-    return await database.row(OWNS_ONE, sorted(read.accounts), reader.principal) is not None
-
-
-# For each operation and account: has its credit landed, what was the balance then, and was it returned. The entry is
-# found by searching the account's sequence for the batch that it stands in: the operation's own, or the one that
-# settled the transit row of the credit.
+# For each operation and account: has the credit landed, with which balance, and was it returned. An entry has no index
+# by operation; it is searched for among the account's entries in the batch that has it: the operation's own batch, or
+# the one that settled the transit row of the credit.
 READ_EFFECTS = """
 SELECT w.operation, w.account, p.batch IS NOT NULL AS landed, e.balance_after,
        (SELECT r.id::text FROM ledger.operations r WHERE r.id = w.return_id::uuid) AS reversed_by
@@ -105,50 +98,45 @@ SELECT w.operation, w.account, p.batch IS NOT NULL AS landed, e.balance_after,
 
 
 async def with_effects(database: Database, reader: Reader, rows: Sequence[asyncpg.Record]) -> list[TransactionFacts]:
-    """Completes rows of COLUMNS by balances and settlement. Raises DatabaseUnavailable."""
-    postings = {str(row["id"]): parse_postings(str(row["postings"])) for row in rows}
+    """One transaction for each row of COLUMNS, with balances and settlement. Raises DatabaseUnavailable."""
+    postings = {row["id"]: parse_postings(row["postings"]) for row in rows}
     wanted = [
         _wanted(row, account, reader.partitions)
         for row in rows
-        for account in dict.fromkeys(each for p in postings[str(row["id"])] for each in (p.source, p.destination))
+        for account in dict.fromkeys(each for p in postings[row["id"]] for each in (p.source, p.destination))
     ]
     if not wanted:
         return []
     columns = [list(column) for column in zip(*wanted, strict=True)]
-    effects = await database.rows(READ_EFFECTS, *columns, reader.admin, reader.principal)
-    balances: dict[str, dict[str, int]] = {}
-    unsettled: set[str] = set()
-    reversed_by: dict[str, str] = {}
-    for effect in effects:
-        if effect["balance_after"] is not None:
-            balances.setdefault(str(effect["operation"]), {})[str(effect["account"])] = int(effect["balance_after"])
-        if not effect["landed"]:
-            unsettled.add(str(effect["operation"]))
-        if effect["reversed_by"] is not None:
-            reversed_by[str(effect["operation"])] = str(effect["reversed_by"])
-    return [
-        TransactionFacts(
-            str(row["id"]),
-            str(row["kind"]),
-            postings[str(row["id"])],
-            balances.get(str(row["id"]), {}),
-            str(row["id"]) not in unsettled,
-            row["reference"],
-            row["metadata"],
-            int(row["recorded_at_us"]),
-            reverses=row["subject"] if row["kind"] == RETURN_KIND else None,
-            reversed_by=reversed_by.get(str(row["id"])),
-        )
-        for row in rows
-    ]
+    effects: dict[str, list[asyncpg.Record]] = {row["id"]: [] for row in rows}
+    for effect in await database.rows(READ_EFFECTS, *columns, reader.admin, reader.principal):
+        effects[effect["operation"]].append(effect)
+    return [_facts(row, postings[row["id"]], effects[row["id"]]) for row in rows]
+
+
+def _facts(
+    row: asyncpg.Record, postings: Sequence[PostingFacts], effects: Sequence[asyncpg.Record]
+) -> TransactionFacts:
+    return TransactionFacts(
+        row["id"],
+        row["kind"],
+        postings,
+        {each["account"]: int(each["balance_after"]) for each in effects if each["balance_after"] is not None},
+        settled=all(each["landed"] for each in effects),
+        reference=row["reference"],
+        metadata=row["metadata"],
+        recorded_at_us=row["recorded_at_us"],
+        reverses=row["subject"] if row["kind"] == RETURN_KIND else None,
+        reversed_by=next((each["reversed_by"] for each in effects if each["reversed_by"] is not None), None),
+    )
 
 
 def _wanted(row: asyncpg.Record, account: str, partitions: int) -> tuple[str, str, int, int, int, str | None]:
-    """What READ_EFFECTS takes for one account. Only a credit to another partition may have been returned."""
-    operation, source, partition = str(row["id"]), int(row["partition"]), partition_of(AccountId(account), partitions)
+    """The parameters of READ_EFFECTS for one account. Only a credit to another partition may have been returned."""
+    operation, source, partition = row["id"], row["partition"], partition_of(AccountId(account), partitions)
     may_be_returned = partition != source and row["kind"] != RETURN_KIND
     returned_by = return_id(operation, partition) if may_be_returned else None
-    return operation, account, source, int(row["batch"]), partition, returned_by
+    return operation, account, source, row["batch"], partition, returned_by
 
 
 def parse_postings(text: str) -> list[PostingFacts]:

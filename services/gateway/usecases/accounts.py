@@ -1,20 +1,20 @@
 """Accounts: opened, changed, closed and read."""
 
+from dataclasses import replace
 from typing import Final, Literal
 
-from services.gateway.store.accounts import AccountState, list_accounts, read_account, read_account_after
+from services.gateway.store.accounts import (
+    AccountFilter,
+    AccountState,
+    list_accounts,
+    read_account,
+    read_account_after,
+)
 from services.gateway.usecases.caller import Caller
 from services.gateway.usecases.faults import NotAllowed, NotFound
 from services.gateway.usecases.refuse import refuse, refuse_amount
 from services.gateway.usecases.state import AppState, UnknownAsset
-from services.gateway.usecases.submit import (
-    RejectedOutcome,
-    Submission,
-    canonical_amount,
-    fingerprint,
-    identify,
-    submit,
-)
+from services.gateway.usecases.submit import RejectedOutcome, Submission, Write, canonical_amount, submit
 from services.gateway.usecases.transactions import check_names
 from shared.domain.ids import PARTITIONED_PREFIXES, AccountId, AssetCode, Principal, derived_id, partition_of
 from shared.domain.money import AmountError, parse_amount
@@ -22,7 +22,7 @@ from shared.domain.rejections import Rejection
 from shared.domain.values import value
 from shared.messages import AccountClose, AccountCreate, AccountUpdate
 
-# The metadata of an account, as the journal keeps it, after a client took it away.
+# What the journal holds as the metadata of an account after a client has removed it: the JSON text of null.
 NO_METADATA: Final = "null"
 
 
@@ -33,99 +33,80 @@ class AccountOrder:
     asset: AssetCode
     id: AccountId | None = None
     owner: Principal | None = None
-    overdraft_limit: str | None = None
+    overdraft_limit: str = "0"
     metadata: str | None = None
 
 
 @value
 class AccountChangeOrder:
-    """What is to be changed of an account; None leaves it. As in AccountOrder."""
+    """A change of an account; None leaves a field as it is. Units and types are those of AccountOrder."""
 
     overdraft_limit: str | None = None
     status: Literal["open", "frozen"] | None = None
     metadata: str | None = None
 
 
-async def open_account(
-    state: AppState, caller: Caller, key: str | None, order: AccountOrder, wait_s: float
-) -> Submission:
-    """Opens an account. Raises NotAllowed, InvalidField, CommandNotSent, TooManyCommands."""
-    limit_text = canonical_amount(order.overdraft_limit or "0")
+async def open_account(write: Write, order: AccountOrder) -> Submission:
+    """Opens an account. Raises NotAllowed, InvalidField, CommandNotSent, TooManyCommands, DatabaseUnavailable."""
+    state, caller = write.state, write.caller
     if order.id is not None:
         check_names(caller, order.id)
         if order.id.startswith(PARTITIONED_PREFIXES):
             raise NotAllowed("accounts with this prefix are made by the ledger itself")
-    if not caller.admin and (limit_text != "0" or order.owner not in {None, caller.principal}):
+    if not caller.admin and (
+        canonical_amount(order.overdraft_limit) != "0" or order.owner not in {None, caller.principal}
+    ):
         raise NotAllowed("another owner, or an overdraft limit, needs the scope `admin`")
-    identity = identify(state, caller, key)
-    content = fingerprint("POST /v1/accounts", order.id, order.asset, order.owner, limit_text, order.metadata)
     try:
         scale = await state.assets.scale(order.asset)
-        limit = limit_units(order.overdraft_limit or "0", scale)
+        limit = limit_units(order.overdraft_limit, scale)
     except (UnknownAsset, AmountError) as fault:
-        return await refuse_amount(
-            state, caller, identity, "account.create.v1", content, fault, "overdraft_limit", wait_s
-        )
+        return await refuse_amount(write, "account.create.v1", fault, "overdraft_limit")
     command = AccountCreate(
-        **identity.header(caller, content),
-        # Derived from the command's id, so that a repeat at another gateway makes the same.
-        account=order.id or AccountId(f"acc_{derived_id(identity.id, 'account').replace('-', '')}"),
+        **write.header(),
+        # Derived from the command's id, so that a repeat at any gateway gives the account the same id.
+        account=order.id or AccountId(f"acc_{derived_id(write.id, 'account').replace('-', '')}"),
         asset=order.asset,
         owner=order.owner or caller.principal,
         overdraft_limit=limit,
         metadata=order.metadata,
     )
-    partition = partition_of(command.account, state.partitions)
-    return await submit(state, command, partition, wait_s, is_repeat=identity.is_repeat, scale=scale)
+    return await submit(write, command, partition_of(command.account, state.ledger.partitions), scale=scale)
 
 
-async def change_account(
-    state: AppState, caller: Caller, key: str | None, account: str, change: AccountChangeOrder, wait_s: float
-) -> Submission:
-    """Changes limit, status or metadata. Raises InvalidField, CommandNotSent, TooManyCommands."""
-    identity = identify(state, caller, key)
-    limit_text = None if change.overdraft_limit is None else canonical_amount(change.overdraft_limit)
-    content = fingerprint("PATCH /v1/accounts/{id}", account, limit_text, change.status, change.metadata)
+async def change_account(write: Write, account: str, change: AccountChangeOrder) -> Submission:
+    """Changes limit, status or metadata. Raises InvalidField, CommandNotSent, TooManyCommands, DatabaseUnavailable."""
+    state = write.state
     try:
-        head = await visible_account(state, caller, account)
+        head = await visible_account(state, write.caller, account)
         scale = await state.assets.scale(head.asset)
-        limit = None if limit_text is None else limit_units(limit_text, scale)
+        limit = None if change.overdraft_limit is None else limit_units(change.overdraft_limit, scale)
     except NotFound:
-        not_found = RejectedOutcome(Rejection.ACCOUNT_NOT_FOUND)
-        return await refuse(state, caller, identity, "account.update.v1", content, not_found, wait_s)
+        return await refuse(write, "account.update.v1", RejectedOutcome(Rejection.ACCOUNT_NOT_FOUND))
     except AmountError as fault:
-        return await refuse_amount(
-            state, caller, identity, "account.update.v1", content, fault, "overdraft_limit", wait_s
-        )
+        return await refuse_amount(write, "account.update.v1", fault, "overdraft_limit")
     command = AccountUpdate(
-        **identity.header(caller, content),
+        **write.header(),
         account=AccountId(head.id),
         overdraft_limit=limit,
         status=change.status,
         metadata=change.metadata,
     )
-    partition = partition_of(command.account, state.partitions)
-    return await submit(state, command, partition, wait_s, is_repeat=identity.is_repeat, scale=scale)
+    return await submit(write, command, partition_of(command.account, state.ledger.partitions), scale=scale)
 
 
-async def close_account(state: AppState, caller: Caller, key: str | None, account: str, wait_s: float) -> Submission:
-    """Closes an account for good. Raises CommandNotSent or TooManyCommands."""
-    identity, content = identify(state, caller, key), fingerprint("DELETE /v1/accounts/{id}", account)
+async def close_account(write: Write, account: str) -> Submission:
+    """Closes an account for good. Raises CommandNotSent, TooManyCommands or DatabaseUnavailable."""
     try:
-        head = await visible_account(state, caller, account)
+        head = await visible_account(write.state, write.caller, account)
     except NotFound:
-        not_found = RejectedOutcome(Rejection.ACCOUNT_NOT_FOUND)
-        return await refuse(state, caller, identity, "account.close.v1", content, not_found, wait_s)
-    command = AccountClose(
-        **identity.header(caller, content),
-        account=AccountId(head.id),
-    )
-    partition = partition_of(command.account, state.partitions)
-    return await submit(state, command, partition, wait_s, is_repeat=identity.is_repeat)
+        return await refuse(write, "account.close.v1", RejectedOutcome(Rejection.ACCOUNT_NOT_FOUND))
+    command = AccountClose(**write.header(), account=AccountId(head.id))
+    return await submit(write, command, partition_of(command.account, write.state.ledger.partitions))
 
 
 async def account_after(state: AppState, submission: Submission) -> AccountState:
-    """The account as this very command left it, so that a repeat shows the same. Raises DatabaseUnavailable."""
+    """The account right after this command, so that a repeat shows the same. Raises NotFound, DatabaseUnavailable."""
     found = await read_account_after(state.database, submission.command.id)
     if found is None:
         raise NotFound("account")
@@ -140,24 +121,12 @@ async def visible_account(state: AppState, caller: Caller, account: str) -> Acco
     return found
 
 
-async def visible_accounts(
-    state: AppState,
-    caller: Caller,
-    *,
-    after: str,
-    owner: str | None,
-    asset: str | None,
-    status: str | None,
-    id_prefix: str | None,
-    limit: int,
-) -> list[AccountState]:
-    """Accounts that the caller may see, by id, from the one after `after`. None filters nothing."""
-    wanted = owner if caller.admin else caller.principal
-    if owner not in {None, wanted}:
+async def visible_accounts(state: AppState, caller: Caller, wanted: AccountFilter, limit: int) -> list[AccountState]:
+    """Accounts that the caller may see, by id. Raises DatabaseUnavailable."""
+    owner = caller.sees_only or wanted.owner
+    if wanted.owner not in {None, owner}:
         return []
-    return await list_accounts(
-        state.database, after=after, owner=wanted, asset=asset, status=status, id_prefix=id_prefix, limit=limit
-    )
+    return await list_accounts(state.database, replace(wanted, owner=owner), limit)
 
 
 def limit_units(text: str, scale: int) -> int:

@@ -3,10 +3,9 @@
 from typing import Final
 
 from services.gateway.store.assets import AssetFacts
-from services.gateway.usecases.caller import Caller
 from services.gateway.usecases.faults import NotFound
 from services.gateway.usecases.state import AppState
-from services.gateway.usecases.submit import Submission, fingerprint, identify, submit
+from services.gateway.usecases.submit import Submission, Write, submit
 from shared.domain.ids import AssetCode, Partition
 from shared.messages import AssetCreate
 
@@ -14,23 +13,15 @@ from shared.messages import AssetCreate
 PARTITION: Final = Partition(0)
 
 
-async def create_asset(
-    state: AppState, caller: Caller, key: str | None, facts: AssetFacts, wait_s: float
-) -> Submission:
+async def create_asset(write: Write, facts: AssetFacts) -> Submission:
     """Makes an asset known. Raises CommandNotSent or TooManyCommands."""
-    identity = identify(state, caller, key)
-    command = AssetCreate(
-        **identity.header(caller, fingerprint("POST /v1/assets", facts.code, facts.scale, facts.name)),
-        asset=AssetCode(facts.code),
-        scale=facts.scale,
-        name=facts.name,
-    )
-    return await submit(state, command, PARTITION, wait_s, is_repeat=identity.is_repeat)
+    command = AssetCreate(**write.header(), asset=AssetCode(facts.code), scale=facts.scale, name=facts.name)
+    return await submit(write, command, PARTITION)
 
 
 async def asset(state: AppState, code: str) -> AssetFacts:
     """The asset. Raises NotFound or DatabaseUnavailable."""
-    found = await state.assets.find(code)
+    found = await state.assets.find(code) if "\0" not in code else None
     if found is None:
         raise NotFound("asset")
     return found

@@ -1,4 +1,4 @@
-"""Who calls."""
+"""The caller of a request, as its API key says."""
 
 from typing import Final
 
@@ -6,13 +6,13 @@ from shared.domain.api_keys import Scope
 from shared.domain.ids import Principal
 from shared.domain.values import value
 
-# The owner of the first admin key.
+# The principal of the admin key in the settings.
 ADMIN: Final = Principal("admin")
 
 
 @value
 class Caller:
-    """The owner of an API key, with the key's scopes. With `admin` he sees and may do everything."""
+    """The owner of an API key, with the key's scopes. With `admin` the caller sees and may do everything."""
 
     key_id: str
     principal: Principal
@@ -22,3 +22,8 @@ class Caller:
     def may_see(self, owner: str) -> bool:
         """Whether the caller may see what belongs to this owner."""
         return self.admin or owner == self.principal
+
+    @property
+    def sees_only(self) -> Principal | None:
+        """The only owner whose accounts, transactions and mixes the caller may see; None: those of every owner."""
+        return None if self.admin else self.principal

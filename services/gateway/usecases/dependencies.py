@@ -1,9 +1,9 @@
-"""What the gateway stands on: whether PostgreSQL and RabbitMQ answer, and how durable they are set to be."""
+"""The gateway's dependencies: whether PostgreSQL and RabbitMQ answer, and whether their settings are durable."""
 
 import asyncio
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 
@@ -12,12 +12,13 @@ from services.gateway.store.health import missing_of_schema, read_durability
 from services.gateway.usecases.probe import NoAnswer, Probe
 from shared.database.durability import UNSAFE
 from shared.domain.values import value
+from shared.ledger_client.client import LedgerClient
 from shared.messages import topology
 
 log = structlog.get_logger()
 
-# How commands are sent, and to which queues. The broker agrees to confirm when a link
-# opens. What type a queue is an AMQP client cannot ask; but who declares it as another is refused.
+# How commands are sent, and to which queues. The broker agrees to confirms when a channel opens. An AMQP client cannot
+# read the type of a queue, but the broker refuses to declare an existing queue with another type.
 BROKER_DURABILITY: Final = {
     "publisher_confirms": "on",
     "messages": "persistent",
@@ -25,36 +26,24 @@ BROKER_DURABILITY: Final = {
 }
 
 
-class Broker(Protocol):
-    """What is asked of `shared.ledger_client.client.LedgerClient` here."""
-
-    def is_ready(self) -> bool:
-        """Whether the broker takes commands, as far as is known without asking."""
-        ...
-
-    async def ping_broker(self) -> None:
-        """Returns once the broker has answered. Has no bound."""
-        ...
-
-
 @value
 class Finding:
-    """`why_not` None: all is as it must be. `durability`: settings as they were found; none when it is silent."""
+    """State of one dependency. `why_not`: what is wrong, or None. `durability`: setting → value; empty if unknown."""
 
     why_not: str | None
     durability: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 class Dependencies:
-    """Both, asked at most once a second however many want to know."""
+    """PostgreSQL and RabbitMQ, each asked at most once a second, however many requests want to know."""
 
-    def __init__(self, database: Database, broker: Broker) -> None:
+    def __init__(self, database: Database, broker: LedgerClient) -> None:
         self._database = database
         self._broker = broker
         self._probes = {"postgres": Probe(self._ask_postgres), "rabbitmq": Probe(self._ask_rabbitmq)}
 
     async def found(self) -> dict[str, Finding]:
-        """Each by its name, in 2 s at the latest."""
+        """Name of the dependency → finding, within ANSWER_S_MAX (2 s)."""
         findings = await asyncio.gather(*(self._found(name, probe) for name, probe in self._probes.items()))
         return dict(zip(self._probes, findings, strict=True))
 

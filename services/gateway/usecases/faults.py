@@ -10,7 +10,7 @@ class NotAllowed(Exception):
 
 
 class InvalidField(Exception):
-    """A field of the request cannot be what it says. `code` is the problem's code, such as `amount_scale`."""
+    """A field of the request has a value that is not allowed. `code`: of the problem, such as `amount_scale`."""
 
     def __init__(self, code: str, field: str, message: str) -> None:
         super().__init__(f"{field}: {message}")

@@ -1,7 +1,8 @@
-"""Operations: what became of a command, and how an unknown ends for good."""
+"""Operations: the outcome of a command, and how a client ends one that has no outcome."""
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import Final
 
 from services.gateway.store.accounts import read_account
@@ -12,15 +13,7 @@ from services.gateway.usecases.caller import ADMIN, Caller
 from services.gateway.usecases.faults import NotFound
 from services.gateway.usecases.refuse import refuse
 from services.gateway.usecases.state import AppState
-from services.gateway.usecases.submit import (
-    RejectedOutcome,
-    Submission,
-    SubmissionStatus,
-    any_partition,
-    fingerprint,
-    identify,
-    submit,
-)
+from services.gateway.usecases.submit import RejectedOutcome, Submission, SubmissionStatus, Write, submit
 from shared.domain.ids import MIXER, UUID_TEXT, CommandId, Principal
 from shared.domain.rejections import Rejection
 from shared.messages import OperationCancel
@@ -33,7 +26,7 @@ CANCEL_KIND: Final = "operation.cancel.v1"
 async def operation(state: AppState, caller: Caller, identity: str, wait_s: float) -> RecordedOperation | None:
     """The operation once it has an outcome; None when it has none after `wait_s` seconds.
 
-    Raises NotFound when it is another's or was never issued, or DatabaseUnavailable.
+    Raises NotFound when it is another principal's or no gateway made the id, or DatabaseUnavailable.
     """
     until_s, pause_s = time.monotonic() + wait_s, POLL_S_MIN
     recorded = await _decided(state, caller, command_id(identity))
@@ -44,36 +37,33 @@ async def operation(state: AppState, caller: Caller, identity: str, wait_s: floa
     return recorded
 
 
-async def cancel_operation(
-    state: AppState, caller: Caller, key: str | None, identity: str, wait_s: float
-) -> Submission:
-    """Ends an unknown: writes its id as rejected `cancelled`, unless it has an outcome already.
+async def cancel_operation(write: Write, identity: str) -> Submission:
+    """Ends an operation without an outcome for good: the ledger records its id as rejected `cancelled`.
 
-    A key of the cancel itself is used up by an operation of its own. Posted: the operation named has an outcome now,
-    the cancelling or another. Else rejected (the key was used for something else), pending or unknown. Raises NotFound,
-    CommandNotSent, TooManyCommands, DatabaseUnavailable.
+    An idempotency key of the cancel itself is recorded as an operation of its own. The submission is posted if the
+    operation has an outcome now, `cancelled` or an earlier one; rejected if the key was used for another request; else
+    pending or unknown. Raises NotFound, CommandNotSent, TooManyCommands, DatabaseUnavailable.
     """
     cancelled = command_id(identity)
-    content = fingerprint("POST /v1/operations/{id}/cancel", cancelled)
-    recorded = await _decided(state, caller, cancelled)
-    command = OperationCancel(id=cancelled, principal=caller.principal, fingerprint=content, repeat=True)
+    recorded = await _decided(write.state, write.caller, cancelled)
+    command = OperationCancel(id=cancelled, principal=write.caller.principal, fingerprint=write.content, repeat=True)
     is_replayed = False
-    if key is not None:
-        kept = await _use_up_key(state, caller, key, cancelled, content, wait_s)
-        if kept.rejected is None or kept.rejected.code is not Rejection.CANCELLED:
-            return kept
-        is_replayed = kept.is_replayed
+    if write.has_key:
+        key_use = await _use_up_key(write, command)
+        if key_use.rejected is None or key_use.rejected.code is not Rejection.CANCELLED:
+            return key_use
+        is_replayed = key_use.is_replayed
     if recorded is None:
-        owner = await _owner(state, caller, cancelled)
+        owner = await _owner(write.state, write.caller, cancelled)
         command = command.model_copy(update={"principal": owner})
-        submission = await submit(state, command, any_partition(cancelled, state.partitions), wait_s, is_repeat=True)
+        submission = await submit(replace(write, is_repeat=True), command)
         if submission.status in {SubmissionStatus.PENDING, SubmissionStatus.UNKNOWN}:
             return submission
     return Submission(command, SubmissionStatus.POSTED, is_replayed=is_replayed)
 
 
 async def scale_of(state: AppState, recorded: RecordedOperation) -> int | None:
-    """The scale of the amounts in a rejection; None where the operation does not lead to an asset."""
+    """The scale of the amounts in a rejection; None if the journal does not tell the operation's asset."""
     code: str | None = None
     if recorded.postings is not None:
         code = parse_postings(recorded.postings)[0].asset
@@ -85,28 +75,24 @@ async def scale_of(state: AppState, recorded: RecordedOperation) -> int | None:
 
 
 def command_id(text: str) -> CommandId:
-    """The id. Raises NotFound for what cannot be one."""
+    """The text as a command id. Raises NotFound if it is no UUID."""
     if not UUID_TEXT.fullmatch(text):
         raise NotFound("operation")
     return CommandId(text)
 
 
-async def _use_up_key(
-    state: AppState, caller: Caller, key: str, cancelled: CommandId, content: str, wait_s: float
-) -> Submission:
-    """Its operation stands in the journal as rejected `cancelled`."""
-    identity = identify(state, caller, key)
-    if identity.id == cancelled:
+async def _use_up_key(write: Write, cancel: OperationCancel) -> Submission:
+    """Records the cancel's own key as an operation rejected `cancelled`, so that no other request can use the key."""
+    if write.id == cancel.id:
         rejected = RejectedOutcome(
             Rejection.IDEMPOTENCY_KEY_REUSED, detail="the key is that of the operation to be cancelled"
         )
-        command = OperationCancel(id=cancelled, principal=caller.principal, fingerprint=content)
-        return Submission(command, SubmissionStatus.REJECTED, rejected=rejected, is_command=False)
-    return await refuse(state, caller, identity, CANCEL_KIND, content, RejectedOutcome(Rejection.CANCELLED), wait_s)
+        return Submission(cancel, SubmissionStatus.REJECTED, rejected=rejected, is_command=False)
+    return await refuse(write, CANCEL_KIND, RejectedOutcome(Rejection.CANCELLED))
 
 
 async def _decided(state: AppState, caller: Caller, identity: CommandId) -> RecordedOperation | None:
-    """The operation, if it has an outcome. Raises NotFound when it is another's, or was never issued."""
+    """The operation, if it has an outcome. Raises NotFound when it is another principal's or no gateway made the id."""
     recorded = await read_operation(state.database, identity)
     if recorded is None:
         await _owner(state, caller, identity)
@@ -117,7 +103,7 @@ async def _decided(state: AppState, caller: Caller, identity: CommandId) -> Reco
 
 
 async def _owner(state: AppState, caller: Caller, identity: CommandId) -> Principal:
-    """The principal for whose command a gateway made this id. Raises NotFound unless the caller may know."""
+    """The principal for whom a gateway made this id. Raises NotFound if there is none that the caller may see."""
     if state.ids.is_issued(identity, caller.principal):
         return caller.principal
     if caller.admin:

@@ -1,4 +1,4 @@
-"""Waits that end in time for the answer of a service that may have fallen silent."""
+"""Asks a service that may have stopped answering how it is, with a limit on the wait."""
 
 import asyncio
 import time
@@ -11,14 +11,14 @@ Found = TypeVar("Found")
 
 
 class NoAnswer(Exception):
-    """The other side did not answer in time, or the way to it broke."""
+    """The service did not answer in time, or the question failed, such as by a lost connection."""
 
 
 class Probe(Generic[Found]):
     """Asks another service how it is: one question at a time and at most one a second, however many want to know.
 
-    A question that waits too long is not cancelled: that would close what it was asked on (an AMQP channel), and a new
-    one would tell no more. Until it ends, everybody hears at once that there is no answer.
+    A question that takes too long is not cancelled: that would close the AMQP channel it was asked on, and a new one
+    would tell no more. Until it ends, every caller gets NoAnswer at once.
     """
 
     def __init__(self, ask: Callable[[], Awaitable[Found]], *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -29,10 +29,10 @@ class Probe(Generic[Found]):
         self._ended_s = 0.0
 
     async def found(self) -> Found:
-        """What the answer was, at most FRESH_S_MAX ago. Raises NoAnswer after ANSWER_S_MAX at the latest."""
+        """The answer, at most FRESH_S_MAX seconds old. Raises NoAnswer if there is none in ANSWER_S_MAX seconds."""
         question = self._question
         if question is None or (question.done() and self._clock() - self._ended_s > FRESH_S_MAX):
-            question = asyncio.create_task(self._put())  # noqa: TID251 - a fault is an answer here, and ends nobody
+            question = asyncio.create_task(self._put())  # noqa: TID251 - its exception is an answer here
             question.add_done_callback(_heard)
             self._question = question
             self._asked_s = self._clock()
@@ -54,6 +54,6 @@ class Probe(Generic[Found]):
 
 
 def _heard(question: asyncio.Task[Found]) -> None:
-    """Nobody may be waiting any more: its fault was heard all the same."""
+    """Takes the exception, which asyncio would otherwise log as never retrieved when nobody waits any more."""
     if not question.cancelled():
         question.exception()

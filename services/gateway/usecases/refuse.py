@@ -1,15 +1,13 @@
-"""Ending commands that cannot be made at all: the ledger writes the rejection down, and a repeat gets the same."""
+"""Rejects requests that cannot become a command. The ledger records the rejection, so that a repeat gets the same."""
 
 from services.gateway.store.operations import read_operation
-from services.gateway.usecases.caller import Caller
 from services.gateway.usecases.faults import InvalidField
-from services.gateway.usecases.state import AppState, UnknownAsset
+from services.gateway.usecases.state import UnknownAsset
 from services.gateway.usecases.submit import (
-    Identity,
     RejectedOutcome,
     Submission,
     SubmissionStatus,
-    any_partition,
+    Write,
     recorded_rejection,
     submit,
 )
@@ -18,60 +16,37 @@ from shared.domain.rejections import Rejection
 from shared.messages import FieldFault, OperationRefuse, RefusedKind
 
 
-async def refuse(
-    state: AppState,
-    caller: Caller,
-    identity: Identity,
-    kind: RefusedKind,
-    content: str,
-    rejected: RejectedOutcome,
-    wait_s: float,
-) -> Submission:
-    """Ends a command of `kind` that cannot be made at all. `content` is its fingerprint.
+async def refuse(write: Write, kind: RefusedKind, rejected: RejectedOutcome) -> Submission:
+    """Rejects a request for a command of `kind` that cannot be built, such as one for an unknown asset.
 
-    With an idempotency key the ledger writes the rejection down, so that a repeat gets the same, whatever becomes of
-    the reason. Never posted.
+    With an idempotency key the ledger records the rejection, so that a repeat gets it even when the reason is gone;
+    without one nothing is sent. Returns rejected, pending or unknown. Raises CommandNotSent or TooManyCommands.
     """
-    command = OperationRefuse(
-        **identity.header(caller, content), of=kind, code=rejected.code, errors=tuple(rejected.errors)
-    )
-    if not identity.has_key:
+    command = OperationRefuse(**write.header(), of=kind, code=rejected.code, errors=tuple(rejected.errors))
+    if not write.has_key:
         return Submission(command, SubmissionStatus.REJECTED, rejected=rejected, is_command=False)
-    submission = await submit(
-        state, command, any_partition(command.id, state.partitions), wait_s, is_repeat=identity.is_repeat
-    )
+    submission = await submit(write, command)
     if submission.status is SubmissionStatus.POSTED:
-        # The same request came again when the reason was gone, and was posted: the operation tells of it.
+        # The same request was posted meanwhile, the reason being gone. The client finds its outcome in the operation.
         return Submission(command, SubmissionStatus.PENDING)
     return submission
 
 
-async def refuse_amount(
-    state: AppState,
-    caller: Caller,
-    identity: Identity,
-    kind: RefusedKind,
-    content: str,
-    fault: UnknownAsset | AmountError,
-    field: str,
-    wait_s: float,
-) -> Submission:
-    """Ends a command whose amount, in this field, cannot be told in minor units.
+async def refuse_amount(write: Write, kind: RefusedKind, fault: UnknownAsset | AmountError, field: str) -> Submission:
+    """Rejects a request whose amount in `field` cannot be converted to minor units, as `refuse` does.
 
-    Raises InvalidField for what never becomes a command, unless the journal holds a rejection for the same content.
+    Raises InvalidField for an amount that is no valid one of its asset, unless the journal has a rejection of the same
+    key and content, which is then repeated.
     """
     if isinstance(fault, UnknownAsset):
-        unknown = RejectedOutcome(Rejection.UNKNOWN_ASSET, detail=str(fault))
-        return await refuse(state, caller, identity, kind, content, unknown, wait_s)
+        return await refuse(write, kind, RejectedOutcome(Rejection.UNKNOWN_ASSET, detail=str(fault)))
     if fault.code == Rejection.LIMIT_EXCEEDED:
         errors = (FieldFault(field=field, message=fault.detail),)
         exceeded = RejectedOutcome(Rejection.LIMIT_EXCEEDED, errors=errors, detail=f"{field}: {fault.detail}")
-        return await refuse(state, caller, identity, kind, content, exceeded, wait_s)
-    recorded = await read_operation(state.database, identity.id) if identity.has_key else None
-    if recorded is None or recorded.outcome != "rejected" or not recorded.has_content(content):
+        return await refuse(write, kind, exceeded)
+    recorded = await read_operation(write.state.database, write.id) if write.has_key else None
+    if recorded is None or recorded.outcome != "rejected" or not recorded.has_content(write.content):
         raise InvalidField(fault.code, field, fault.detail)
-    command = OperationRefuse(
-        id=identity.id, principal=caller.principal, fingerprint=content, of=kind, code=Rejection(str(recorded.code))
-    )
-    rejected = recorded_rejection(recorded, content)
+    command = OperationRefuse(**write.header(), of=kind, code=Rejection(str(recorded.code)))
+    rejected = recorded_rejection(recorded, write.content)
     return Submission(command, SubmissionStatus.REJECTED, rejected=rejected, is_replayed=True)

@@ -1,38 +1,19 @@
-"""What every use case works with."""
+"""What all use cases share: the connections, the caches and the metrics of one gateway."""
 
 import asyncio
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Final, Protocol
+from typing import Final
 
-from services.gateway.metrics import ClientCounts, Metrics
+from services.gateway.metrics import Metrics
 from services.gateway.store.assets import AssetFacts, read_asset
 from services.gateway.store.database import Database
-from services.gateway.usecases.dependencies import Broker, Dependencies
-from shared.domain.ids import CommandId, CommandIds, Partition
-from shared.ledger_client.pending import CommandResult, PendingCommand
-from shared.messages import Command, MixCreate
+from services.gateway.usecases.dependencies import Dependencies
+from shared.domain.ids import CommandId, CommandIds
+from shared.ledger_client.client import LedgerClient
 
 ASSETS_KNOWN_MAX: Final = 10_000
 KEYS_RECENT_MAX: Final = 20_000
-
-
-class Ledger(Broker, ClientCounts, Protocol):
-    """What the gateway needs of `LedgerClient`."""
-
-    partitions: int
-
-    def send(self, command: Command, partition: Partition) -> PendingCommand:
-        """Queues the command for its partition, or joins the same one."""
-        ...
-
-    def send_order(self, order: MixCreate) -> PendingCommand:
-        """As `send`, for the mixer."""
-        ...
-
-    async def result(self, pending: PendingCommand, timeout_s: float) -> CommandResult | None:
-        """Waits for the outcome and for credits in other partitions."""
-        ...
 
 
 class UnknownAsset(Exception):
@@ -40,7 +21,7 @@ class UnknownAsset(Exception):
 
 
 class Assets:
-    """A cache. Assets never change, so those that were read stay known; an unknown one is read again each time."""
+    """A cache of assets. They never change, so it never expires; one that was not found is read again each time."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -64,20 +45,21 @@ class Assets:
 
 
 class RecentKeys:
-    """Ids of keyed commands that this gateway has sent, the newest only: a hint that a command repeats another."""
+    """Ids of the newest commands with an idempotency key that this gateway has sent: a hint that one is a repeat."""
 
     def __init__(self) -> None:
         self._seen: dict[CommandId, None] = {}
 
-    def note(self, command: CommandId) -> bool:
-        """Whether the id was seen before."""
-        if command in self._seen:
-            return True
+    def __contains__(self, command: CommandId) -> bool:
+        """Whether a command with this id was sent lately. False proves nothing: another gateway may have sent it."""
+        return command in self._seen
+
+    def note(self, command: CommandId) -> None:
+        """Remembers the id of a command that is about to be sent; forgets the oldest ones."""
         self._seen[command] = None
         if len(self._seen) > KEYS_RECENT_MAX:
             for oldest in list(islice(self._seen, KEYS_RECENT_MAX // 10)):
                 del self._seen[oldest]
-        return False
 
 
 @dataclass(slots=True, eq=False)
@@ -88,7 +70,7 @@ class Stopping:
     has_begun: bool = False
 
     def begin(self) -> None:
-        """Lets everybody who waits go on at once."""
+        """Ends every long wait at once, as if its time were up."""
         self.has_begun = True
         now_s = asyncio.get_running_loop().time()
         for wait in self.waits:
@@ -100,7 +82,7 @@ class AppState:
     """The parts of one gateway that know nothing of HTTP."""
 
     database: Database
-    ledger: Ledger
+    ledger: LedgerClient
     ids: CommandIds
     metrics: Metrics = field(default_factory=Metrics)
     assets: Assets = field(init=False)
@@ -112,8 +94,3 @@ class AppState:
         self.assets = Assets(self.database)
         self.dependencies = Dependencies(self.database, self.ledger)
         self.metrics.watch(self.ledger)
-
-    @property
-    def partitions(self) -> int:
-        """The number of partitions of the ledger."""
-        return self.ledger.partitions

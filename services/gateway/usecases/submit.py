@@ -25,16 +25,16 @@ from shared.runtime.compact_json import compact_json
 
 log = structlog.get_logger()
 
-# Who has waited in vain does not wait as long again for a database that does not answer.
+# For the read of the journal after a wait without a reply: short, since the client has waited already.
 LAST_LOOK_S: Final = 1.0
-# A stop of the gateway outlasts shorter waits; it ends longer ones.
+# A stop of the gateway ends waits that are longer than this; the others end in time by themselves.
 WAIT_S_LONG: Final = 5.0
-# Rejections of which a repeat's reply tells less than the first one did.
+# Rejections whose details (amounts, fields) the reply to a repeat leaves out: they are read from the journal.
 DETAILED: Final = frozenset({Rejection.INSUFFICIENT_FUNDS, Rejection.ADDRESS_REFUSED, Rejection.LIMIT_EXCEEDED})
 
 
 class SubmissionStatus(StrEnum):
-    """Unknown differs from pending: not even the broker is known to have the command."""
+    """Pending and unknown have no outcome yet; unknown: it is not even known whether the broker has the command."""
 
     POSTED = "posted"
     REJECTED = "rejected"
@@ -55,10 +55,10 @@ class RejectedOutcome:
 
 @value
 class Submission:
-    """What became of a command. `scale`: that of the amounts in `rejected`.
+    """What became of a command. `scale`: fraction digits of the amounts in `rejected`.
 
-    `outcome`: as the reply told it; None when the journal must be read. `is_command` is False for what was rejected
-    without becoming a command, for want of an idempotency key under which it could be repeated.
+    `outcome`, `settled`: from the reply; None and empty when the journal must be read. `is_command` is False for a
+    request that the gateway rejected without sending a command, so that there is no operation to ask for.
     """
 
     command: Command | MixCreate
@@ -82,30 +82,40 @@ class CommandHeader(TypedDict):
 
 
 @value
-class Identity:
-    """What makes a command itself. `is_repeat`: its idempotency key was seen here before."""
+class Write:
+    """A write as a client asks for it. `content` is its fingerprint; the client waits up to `wait_s` seconds.
 
+    `id`: of the command, derived from principal and idempotency key, or fresh without a key. `is_repeat`: this gateway
+    has lately sent a command with this id.
+    """
+
+    state: AppState
+    caller: Caller
     id: CommandId
-    is_repeat: bool
+    content: str
+    wait_s: float
     has_key: bool
+    is_repeat: bool
 
-    def header(self, caller: Caller, content: str) -> CommandHeader:
-        """The header of the command, whose fingerprint is `content`."""
+    def header(self) -> CommandHeader:
+        """The header of the command."""
         return {
             "id": self.id,
             "repeat": self.is_repeat,
-            "principal": caller.principal,
-            "admin": caller.admin,
-            "fingerprint": content,
+            "principal": self.caller.principal,
+            "admin": self.caller.admin,
+            "fingerprint": self.content,
         }
 
 
-def identify(state: AppState, caller: Caller, key: str | None) -> Identity:
-    """The command's id: of the caller and the idempotency key, else a fresh one."""
+def begin(state: AppState, caller: Caller, key: str | None, content: str, wait_s: float) -> Write:
+    """The write of a request with this idempotency key, if any, and this fingerprint; see Write."""
     if key is None:
-        return Identity(state.ids.fresh(caller.principal), is_repeat=False, has_key=False)
-    command = state.ids.of_key(caller.principal, key)
-    return Identity(command, state.recent.note(command), has_key=True)
+        command, is_repeat = state.ids.fresh(caller.principal), False
+    else:
+        command = state.ids.of_key(caller.principal, key)
+        is_repeat = command in state.recent
+    return Write(state, caller, command, content, wait_s, has_key=key is not None, is_repeat=is_repeat)
 
 
 def fingerprint(route: str, *content: str | int | Sequence[str] | None) -> str:
@@ -114,35 +124,27 @@ def fingerprint(route: str, *content: str | int | Sequence[str] | None) -> str:
 
 
 def canonical_amount(text: str) -> str:
-    """One text for one amount, whatever the asset's scale: no zeros in front or at the end."""
+    """The same text for equal amounts: no leading zeros, no trailing zeros of the fraction."""
     whole, _, fraction = text.partition(".")
     whole, fraction = whole.lstrip("0") or "0", fraction.rstrip("0")
     return f"{whole}.{fraction}" if fraction else whole
 
 
-def any_partition(command: CommandId, partitions: int) -> Partition:
-    """A partition for a command of no account. Wherever it is decided, the key of `operations` arbitrates."""
-    return Partition(zlib.crc32(command.encode()) % partitions)
-
-
 async def submit(
-    state: AppState,
-    command: Command | MixCreate,
-    partition: Partition | None,
-    wait_s: float,
-    *,
-    is_repeat: bool = False,
-    scale: int = 0,
+    write: Write, command: Command | MixCreate, partition: Partition | None = None, *, scale: int = 0
 ) -> Submission:
-    """Sends the command and waits up to `wait_s` seconds for its outcome. Without a partition it goes to the mixer.
+    """Sends the command and waits for its outcome. `partition` None: any may decide it; a mix goes to the mixer.
 
-    `scale`: that of the amounts in a rejection. Raises CommandNotSent or TooManyCommands: the command had no effect.
+    `scale`: of the amounts in a rejection. Raises CommandNotSent or TooManyCommands: the command had no effect.
     """
-    pending, result, is_unknown = await _send(state, command, partition, wait_s)
+    state, is_repeat = write.state, write.is_repeat
+    if write.has_key:
+        state.recent.note(write.id)
+    pending, result, is_unknown = await _send(write, command, partition)
     outcome = None if result is None else result.outcome
     is_replayed = pending.command is not command or (is_repeat if outcome is None else outcome.replayed)
     if outcome is None or (outcome.replayed and outcome.code in DETAILED):
-        recorded = await _look_up(state, command.id) if wait_s or is_repeat else None
+        recorded = await _look_up(state, command.id) if write.wait_s or is_repeat else None
         if recorded is None:
             return _undecided(state, command, is_unknown=is_unknown)
         state.metrics.resolved.inc()
@@ -155,12 +157,12 @@ async def submit(
     if rejected is not None:
         is_replayed = is_replayed and rejected.code is not Rejection.IDEMPOTENCY_KEY_REUSED
         return Submission(command, SubmissionStatus.REJECTED, rejected=rejected, is_replayed=is_replayed, scale=scale)
-    is_told = result is not None and outcome is not None and not outcome.replayed and result.is_settled
+    is_complete = result is not None and outcome is not None and not outcome.replayed and result.is_settled
     return Submission(
         command,
         SubmissionStatus.POSTED,
-        outcome if is_told else None,
-        result.settled if result is not None and is_told else (),
+        outcome if is_complete else None,
+        result.settled if result is not None and is_complete else (),
         is_replayed=is_replayed,
         scale=scale,
     )
@@ -172,7 +174,7 @@ def kind_of(command: Command | MixCreate) -> str:
 
 
 def recorded_rejection(recorded: RecordedOperation, content: str) -> RejectedOutcome | None:
-    """What the journal says to a command with this fingerprint; None when it was posted."""
+    """Why the journal rejects a command with this id and fingerprint; None when it was posted."""
     if not recorded.has_content(content):
         return RejectedOutcome(Rejection.IDEMPOTENCY_KEY_REUSED)
     if recorded.code is None:
@@ -186,27 +188,28 @@ def recorded_rejection(recorded: RecordedOperation, content: str) -> RejectedOut
 
 
 def _told_rejection(command: Command | MixCreate, outcome: Outcome) -> RejectedOutcome | None:
-    """What a reply says; None when the command was posted."""
+    """Why a reply rejects the command; None when it was posted."""
     if outcome.code is None:
         return None
-    is_own = isinstance(command, OperationRefuse) and outcome.code is command.code
-    errors = command.errors if isinstance(command, OperationRefuse) and is_own else outcome.errors
+    is_refusal = isinstance(command, OperationRefuse) and outcome.code is command.code
+    errors = command.errors if isinstance(command, OperationRefuse) and is_refusal else outcome.errors
     return RejectedOutcome(outcome.code, outcome.available, outcome.required, errors)
 
 
 async def _send(
-    state: AppState, command: Command | MixCreate, partition: Partition | None, wait_s: float
+    write: Write, command: Command | MixCreate, partition: Partition | None
 ) -> tuple[PendingCommand, CommandResult | None, bool]:
-    """What was sent, its result if there is one yet, and whether it is unknown if the command reached the broker."""
+    """The pending command, its result if there is one yet, and whether the broker may or may not have the command."""
+    ledger = write.state.ledger
     try:
         if isinstance(command, MixCreate):
-            pending = state.ledger.send_order(command)
-        elif partition is not None:
-            pending = state.ledger.send(command, partition)
+            pending = ledger.send_order(command)
         else:
-            raise ValueError("a command of the ledger goes to a partition")
+            if partition is None:  # any will do: the key of `operations` admits one outcome
+                partition = Partition(zlib.crc32(command.id.encode()) % ledger.partitions)
+            pending = ledger.send(command, partition)
         try:
-            return pending, await _wait(state, pending, wait_s), False
+            return pending, await _wait(write.state, pending, write.wait_s), False
         except PublishUnknown as fault:
             log.warning("command.unknown", operation_id=command.id, fault=repr(fault))
             return pending, None, True
@@ -218,7 +221,7 @@ async def _send(
 
 
 async def _wait(state: AppState, pending: PendingCommand, wait_s: float) -> CommandResult | None:
-    """The result within so many seconds. A stop of the gateway ends a long wait."""
+    """The result within `wait_s` seconds, None without one. A stop of the gateway ends a long wait."""
     if state.stopping.has_begun:
         wait_s = min(wait_s, 1.0)
     if wait_s <= WAIT_S_LONG:
@@ -236,7 +239,7 @@ async def _wait(state: AppState, pending: PendingCommand, wait_s: float) -> Comm
 
 
 async def _look_up(state: AppState, command: CommandId) -> RecordedOperation | None:
-    """The operation, if the journal has its outcome and can be read."""
+    """The operation, if the journal has its outcome; None also when the database does not answer."""
     try:
         recorded = await read_operation(state.database, command, within_s=LAST_LOOK_S)
     except DatabaseUnavailable as fault:

@@ -5,33 +5,28 @@ from typing import Final, Literal
 
 from services.gateway.store.accounts import read_account
 from services.gateway.store.transaction_lists import (
-    CommitPlace,
     ListedTransaction,
+    ListPlace,
     TransactionFilter,
-    list_by_commit,
-    list_of_account,
-    list_of_owner,
+    list_transactions,
 )
 from services.gateway.store.transactions import PostingFacts, Reader, TransactionFacts, read_transaction
 from services.gateway.usecases.caller import Caller
 from services.gateway.usecases.faults import NotAllowed, NotFound
 from services.gateway.usecases.refuse import refuse_amount
 from services.gateway.usecases.state import AppState, UnknownAsset
-from services.gateway.usecases.submit import Submission, identify, submit
+from services.gateway.usecases.submit import Submission, Write, submit
 from shared.domain.ids import SYSTEM_PREFIXES, UUID_TEXT, AccountId, AssetCode, partition_of, system_account
 from shared.domain.money import AmountError, parse_amount
 from shared.domain.values import value
 from shared.messages import Posting, PostTransaction
 
-SEQ_MAX: Final = 2**62
+SEQ_MAX: Final = 2**62  # above every sequence number of an account
 
 
 @value
 class TransactionOrder:
-    """A transaction of one posting that a client asks for. `amount` is in units of the asset, as text.
-
-    `content` is the request's fingerprint; `metadata` is JSON text.
-    """
+    """A transaction of one posting that a client asks for. `amount` in units of the asset, `metadata` as JSON text."""
 
     kind: Literal["deposit.v1", "withdrawal.v1", "transfer.v1"]
     source: AccountId
@@ -40,12 +35,11 @@ class TransactionOrder:
     asset: AssetCode
     reference: str | None
     metadata: str | None
-    content: str
 
 
 def world_account(state: AppState, asset: AssetCode, account: AccountId) -> AccountId:
-    """Where deposits to this account come from and its withdrawals go: it lies in the account's own partition."""
-    return system_account("world", asset, partition_of(account, state.partitions))
+    """The system account that deposits to this account debit and its withdrawals credit, in the same partition."""
+    return system_account("world", asset, partition_of(account, state.ledger.partitions))
 
 
 def check_names(caller: Caller, *accounts: AccountId) -> None:
@@ -55,40 +49,37 @@ def check_names(caller: Caller, *accounts: AccountId) -> None:
             raise NotAllowed(f"{account} belongs to the ledger itself: this needs the scope `admin`")
 
 
-async def post_transaction(
-    state: AppState, caller: Caller, key: str | None, order: TransactionOrder, wait_s: float
-) -> Submission:
-    """Posts a deposit, withdrawal or transfer. Raises InvalidField, CommandNotSent, TooManyCommands."""
-    identity = identify(state, caller, key)
+async def post_transaction(write: Write, order: TransactionOrder) -> Submission:
+    """Posts one posting. Raises InvalidField, CommandNotSent, TooManyCommands, DatabaseUnavailable."""
+    state = write.state
     try:
         scale = await state.assets.scale(order.asset)
         amount = parse_amount(order.amount, scale)
     except (UnknownAsset, AmountError) as fault:
-        return await refuse_amount(state, caller, identity, order.kind, order.content, fault, "amount", wait_s)
+        return await refuse_amount(write, order.kind, fault, "amount")
     command = PostTransaction(
         kind=order.kind,
-        **identity.header(caller, order.content),
+        **write.header(),
         postings=(Posting(source=order.source, destination=order.destination, amount=amount, asset=order.asset),),
         reference=order.reference,
         metadata=order.metadata,
     )
-    partition = partition_of(order.source, state.partitions)
-    return await submit(state, command, partition, wait_s, is_repeat=identity.is_repeat, scale=scale)
+    return await submit(write, command, partition_of(order.source, state.ledger.partitions), scale=scale)
 
 
-async def posted_transaction(state: AppState, caller: Caller, submission: Submission) -> TransactionFacts:
-    """The transaction that was posted, from the reply if that tells all, else from the journal.
+async def posted_transaction(write: Write, submission: Submission) -> TransactionFacts:
+    """The transaction that was posted, from the reply if that says everything, else from the journal.
 
     Raises DatabaseUnavailable.
     """
     command, outcome = submission.command, submission.outcome
-    # Of a credit that was returned only the journal knows the way back.
+    # The reply does not name the transaction that returned a credit: only the journal does.
     if (
         outcome is None
         or not isinstance(command, PostTransaction)
         or any(settled.returned for settled in submission.settled)
     ):
-        return await transaction(state, caller, submission.command.id)
+        return await transaction(write.state, write.caller, command.id)
     balances = dict(outcome.balances)
     for settled in submission.settled:
         if settled.balance is not None:
@@ -115,27 +106,14 @@ async def transaction(state: AppState, caller: Caller, identity: str) -> Transac
 
 
 async def transactions(
-    state: AppState,
-    caller: Caller,
-    wanted: TransactionFilter,
-    *,
-    account: AccountId | None,
-    place: CommitPlace,
-    seq_max: int,
-    limit: int,
+    state: AppState, caller: Caller, wanted: TransactionFilter, place: ListPlace, limit: int
 ) -> list[ListedTransaction]:
-    """Transactions that the caller may see, newest first, from `place` (or `seq_max` of the account) on."""
-    database, reader = state.database, _reader(state, caller)
-    if account is not None:
-        head = await read_account(database, account)
+    """Transactions that the caller may see, newest first, older than `place`. Raises DatabaseUnavailable."""
+    if wanted.account is not None:
+        head = await read_account(state.database, wanted.account)
         if head is None or not caller.may_see(head.owner):
             return []
-        return await list_of_account(
-            database, reader, wanted, account=head.id, partition=head.partition, seq_max=seq_max, limit=limit
-        )
-    if caller.admin or wanted.reference is not None:
-        return await list_by_commit(database, reader, wanted, place=place, limit=limit)
-    return await list_of_owner(database, reader, wanted, place=place, limit=limit)
+    return await list_transactions(state.database, _reader(state, caller), wanted, place, limit)
 
 
 async def scales_of(state: AppState, found: Sequence[TransactionFacts]) -> dict[str, int]:
@@ -145,4 +123,4 @@ async def scales_of(state: AppState, found: Sequence[TransactionFacts]) -> dict[
 
 
 def _reader(state: AppState, caller: Caller) -> Reader:
-    return Reader(caller.principal, caller.admin, state.partitions)
+    return Reader(caller.principal, caller.admin, state.ledger.partitions)

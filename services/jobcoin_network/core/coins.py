@@ -36,11 +36,9 @@ def read_amount(text: str) -> CoinAmount:
     Raises AmountMalformedError (also for over 40 digits) or AmountNotPositiveError.
     """
     match = AMOUNT.fullmatch(text) if len(text) <= TEXT_LENGTH_MAX else None
-    if match is None:
+    if match is None or not (match[2] or match[3]):
         raise AmountMalformedError("Amount must be a decimal number.")
     sign, whole, fraction, exponent = match[1], match[2], match[3] or "", match[4]
-    if not whole + fraction:
-        raise AmountMalformedError("Amount must be a decimal number.")
     # A lone zero before the point does not count as a digit.
     if (0 if whole == "0" else len(whole)) + len(fraction) > DIGITS_MAX:
         raise AmountMalformedError(TOO_LONG)

@@ -54,38 +54,27 @@ def transaction_json(transaction: Transaction) -> bytes:
     movement = transaction.movement
     sender = {} if movement.sender is None else {"fromAddress": movement.sender}
     recipient = {"toAddress": movement.recipient, "amount": movement.amount.text}
-    return _dump({"timestamp": timestamp_text(transaction.timestamp_ms), **sender, **recipient})
+    shown = {"timestamp": timestamp_text(transaction.timestamp_ms), **sender, **recipient}
+    return json.dumps(shown, separators=(",", ":")).encode()
 
 
-class InstanceJson:
-    """An instance as JSON. Each transaction is rendered once: clients read the whole list several times a second."""
-
-    __slots__ = ("_instance", "_rendered")
-
-    def __init__(self, instance: Instance) -> None:
-        self._instance = instance
-        self._rendered: list[bytes] = []
-
-    def all_json(self) -> bytes:
-        """All transactions as an array, oldest first."""
-        return b"[" + b",".join(self._rows()) + b"]"
-
-    def address_json(self, address: CoinAddress) -> bytes:
-        """Balance and transactions of an address: "0" and none if it was never used."""
-        rows = self._rows()
-        own = b",".join(rows[position] for position in self._instance.positions(address))
-        return b'{"balance":"%s","transactions":[%s]}' % (coins_text(self._instance.balance(address)).encode(), own)
-
-    def _rows(self) -> list[bytes]:
-        transactions = self._instance.transactions()
-        for position in range(len(self._rendered), len(transactions)):
-            self._rendered.append(transaction_json(transactions[position]))
-        return self._rendered
+def list_json(instance: Instance) -> bytes:
+    """All transactions as an array, oldest first."""
+    return b"[" + b",".join(_rows(instance)) + b"]"
 
 
-def error_json(error: str | Mapping[str, list[str]]) -> bytes:
-    """The body of every refusal."""
-    return _dump({"error": error})
+def address_json(instance: Instance, address: CoinAddress) -> bytes:
+    """Balance and transactions of an address: "0" and none if it was never used."""
+    rows = _rows(instance)
+    own = b",".join(rows[position] for position in instance.positions.get(address, ()))
+    return b'{"balance":"%s","transactions":[%s]}' % (coins_text(instance.balances[address]).encode(), own)
+
+
+def _rows(instance: Instance) -> list[bytes]:
+    """Each transaction is rendered once: clients read the whole list several times a second."""
+    fresh = instance.transactions[len(instance.rendered) :]
+    instance.rendered.extend(map(transaction_json, fresh))
+    return instance.rendered
 
 
 def _address_error(address: str | None) -> str | None:
@@ -96,7 +85,3 @@ def _address_error(address: str | None) -> str | None:
     if any("\ud800" <= character <= "\udfff" for character in address):
         return "An address is Unicode text."
     return None
-
-
-def _dump(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode()

@@ -1,7 +1,7 @@
 """ports.Consumer on RabbitMQ: one channel for each owned partition.
 
-Nothing is ever nacked, and no consumer is cancelled by itself: only closing a channel gives its deliveries back in
-order.
+It never nacks a message and never cancels a consumer alone: only closing the channel makes the broker requeue its
+deliveries in order.
 """
 
 import asyncio
@@ -34,31 +34,31 @@ log = structlog.get_logger()
 HEARTBEAT_S: Final = 5
 CLOSE_TIMEOUT_S: Final = 3.0
 PREFETCH_ENVELOPES: Final = 32
-# Each acknowledgement is a command to a quorum queue, with a write of its own to the disk. So those of so many seconds,
-# or deliveries, go together. After a crash as many more are delivered again, and are found decided.
+# Each acknowledgement costs a quorum queue one write to disk. So they are sent together, after this many seconds or
+# deliveries. After a crash that many more deliveries come again; their commands are then found to be repeats.
 ACK_DELAY_S_MAX: Final = 0.1
 ACK_DELIVERIES_MAX: Final = PREFETCH_ENVELOPES // 2
 
 
 class DeliverySink(Protocol):
-    """Where deliveries and nudges go. Its methods must not wait."""
+    """Receives deliveries and nudges. Its methods are called from broker callbacks and must not block."""
 
     def deliver(self, delivery: Delivery) -> None:
-        """One delivery of an open partition."""
+        """Takes one delivery of an open partition."""
         ...
 
     def nudge(self) -> None:
-        """A transit row of another partition waits."""
+        """Says that transit rows from other partitions may wait."""
         ...
 
     def channel_lost(self, partition: Partition) -> None:
-        """The partition's channel was closed, not by `close`: what is not acknowledged will be delivered again."""
+        """The partition's channel closed unexpectedly: the broker will deliver again what is not acknowledged."""
         ...
 
 
 @dataclass(slots=True, eq=False)
 class PartitionChannel:
-    """An open channel with its consumer. Tags count up from 1: `finished` is the last that may be acknowledged."""
+    """A partition's channel. `finished`: the last delivery tag that may be acknowledged; `acknowledged`: that was."""
 
     channel: Channel
     finished: int = 0
@@ -66,7 +66,7 @@ class PartitionChannel:
 
 
 class RabbitConsumer:
-    """Consumes the queues of the partitions that are open. Connection and channels are opened again when they break."""
+    """Consumes the queues of the open partitions. Reopens the connection and channels after a failure."""
 
     def __init__(self, url: str, owner: str, sink: DeliverySink) -> None:
         self._sink = sink
@@ -116,7 +116,7 @@ class RabbitConsumer:
     def acknowledge(self, delivery: Delivery) -> None:
         """See ports.Consumer."""
         known = self._channels.get(delivery.partition)
-        # A tag belongs to its channel: on another it would acknowledge what was not processed.
+        # Tags count per channel: on another channel the same tag is a delivery that may not be processed.
         if known is None or known.channel is not delivery.channel:
             return
         known.finished = delivery.tag
@@ -166,7 +166,7 @@ class RabbitConsumer:
             return  # `_opened` sets the event again
         channel = await open_channel(connection, confirmed=False)
         await channel.basic_qos(prefetch_count=PREFETCH_ENVELOPES)
-        if partition not in self._wanted:  # given back meanwhile: nobody would acknowledge what it brought
+        if partition not in self._wanted:  # given back meanwhile: nobody would acknowledge its deliveries
             await channel.close()
             return
         sink = self._sink

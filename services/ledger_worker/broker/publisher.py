@@ -30,15 +30,15 @@ log = structlog.get_logger()
 
 NUDGE_KIND: Final = "nudge.v1"
 EVENT_KIND: Final = "event.v1"
-# Events only say that there is something to read in the journal. So each partition has one message at a time, and not
-# more often than this (a message costs 0.3 ms of CPU).
+# Events only tell readers to look into the journal, so they need not be prompt: each partition publishes one message
+# at most this often (a message costs 0.3 ms of CPU).
 EVENT_INTERVAL_S: Final = 0.2
 EVENTS_WAITING_MAX: Final = 10_000
 EVENTS_PER_MESSAGE_MAX: Final = 200
 
 
 class RabbitPublisher:
-    """Publishes over one connection of its own, which a blocked broker may hold up without holding up deliveries."""
+    """Publishes over its own connection, so that deliveries go on while the broker blocks publishers."""
 
     def __init__(self, url: str, owner: str) -> None:
         self._unconfirmed: Channel | None = None

@@ -1,4 +1,4 @@
 """The pure core: no I/O, no clock, no randomness.
 
-What it needs comes in as arguments; what it decides goes out as lines.
+Everything it needs is passed in as arguments; what it decides is returned, and added to a batch as COPY lines.
 """

@@ -1,4 +1,4 @@
-"""Opening, changing and closing accounts, and making assets known."""
+"""Decides the commands that open, change and close accounts, and that add assets."""
 
 import json
 
@@ -11,7 +11,7 @@ from shared.messages import AccountClose, AccountCreate, AccountUpdate, AssetCre
 
 
 def create_account(partition: PartitionState, command: AccountCreate, _: CommandContext) -> Decision | Rejected:
-    """Opens an account. An overdraft limit is its first entry."""
+    """Opens an account. An overdraft limit other than zero is recorded by a first entry with delta 0."""
     if command.asset not in partition.ledger.assets:
         return Rejected(Rejection.UNKNOWN_ASSET)
     if partition.account(command.account) is not None:
@@ -28,13 +28,13 @@ def create_account(partition: PartitionState, command: AccountCreate, _: Command
 
 
 def update_account(partition: PartitionState, command: AccountUpdate, _: CommandContext) -> Decision | Rejected:
-    """Changes limit, status or metadata by an entry with delta 0, which gives the change its place in the order."""
+    """Changes limit, status or metadata, with an entry of delta 0 that records when in the account's history."""
     account = partition.visible_account(command.account, command)
     if account is None:
         return Rejected(Rejection.ACCOUNT_NOT_FOUND)
     if account.status is Status.CLOSED:
         return Rejected(Rejection.ACCOUNT_CLOSED)
-    # A lower limit lowers what is available, and what lowers it must leave it at zero or more.
+    # A lower limit reduces the available funds, and like a debit it must not take them below zero.
     if command.overdraft_limit is not None and command.overdraft_limit < account.limit:
         lowered_by = account.limit - command.overdraft_limit
         if available(account) < lowered_by:
@@ -50,7 +50,7 @@ def update_account(partition: PartitionState, command: AccountUpdate, _: Command
 
 
 def close_account(partition: PartitionState, command: AccountClose, _: CommandContext) -> Decision | Rejected:
-    """Closes an account that holds nothing."""
+    """Closes an account for good. Refused unless its balance and its holds are zero."""
     account = partition.visible_account(command.account, command)
     if account is None:
         return Rejected(Rejection.ACCOUNT_NOT_FOUND)
@@ -68,7 +68,7 @@ def close_account(partition: PartitionState, command: AccountClose, _: CommandCo
 
 
 def create_asset(partition: PartitionState, command: AssetCreate, _: CommandContext) -> Decision | Rejected:
-    """Makes an asset known."""
+    """Adds an asset to the ledger."""
     if command.asset in partition.ledger.assets:
         return Rejected(Rejection.ALREADY_EXISTS)
     # From here on it must succeed.

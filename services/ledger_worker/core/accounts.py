@@ -6,7 +6,7 @@ from enum import StrEnum
 from shared.domain.ids import PARTITIONED_PREFIXES, AccountId, AssetCode, CommandId, HoldId, Principal
 from shared.domain.values import value
 
-# Who owns the ledger's own accounts. No API key can have this principal.
+# The owner of all system accounts. No API key can have this principal.
 LEDGER = Principal("tellerline:ledger")
 
 
@@ -20,9 +20,9 @@ class Status(StrEnum):
 
 @value
 class AccountFacts:
-    """What another partition may know of an account: what never changes, and whether it is closed.
+    """What other partitions may remember of an account: its asset, which never changes, and whether it is closed.
 
-    A closed account stays closed. That it is not closed was true when it was read: its own partition has the last word.
+    `is_closed` True stays true. False may be out of date: the account's own partition checks again on arrival.
     """
 
     asset: AssetCode
@@ -31,7 +31,10 @@ class AccountFacts:
 
 @dataclass(slots=True, eq=False)
 class Account:
-    """Amounts in minor units. `batch`: the last batch that changed it; until that is committed it stays in memory."""
+    """Amounts in minor units. `seq`: the number of its last entry; `limit`: its overdraft limit.
+
+    `batch`: the last batch that changed it. The account is not evicted from memory before that batch is committed.
+    """
 
     id: AccountId
     asset: AssetCode
@@ -47,7 +50,7 @@ class Account:
 
 @dataclass(slots=True, eq=False)
 class Hold:
-    """Funds set aside, in minor units. `ended` is None while the hold is open, else how it ended."""
+    """Funds set aside, in minor units. `ended` is None while it is open, then "captured" or "voided"."""
 
     id: HoldId
     account: AccountId

@@ -16,7 +16,7 @@ from shared.messages import Command
 class OperationRow:
     """One decided command, as the journal keeps it.
 
-    `postings` is JSON text, `subject` what the command is about if it moves no money. `accounts` are told in events.
+    `postings` is JSON text; `subject` the id of the account, hold or asset concerned. `accounts` go into events only.
     """
 
     id: str
@@ -53,7 +53,7 @@ class SealedBatch:
 
 @dataclass(slots=True, eq=False)
 class BatchBuilder:
-    """The open batch of one partition. It is sealed once, then committed whole or dropped whole."""
+    """The open batch of one partition. It is sealed once, and then either committed or discarded as a whole."""
 
     partition: Partition
     batch: int
@@ -69,7 +69,7 @@ class BatchBuilder:
 
     @property
     def is_empty(self) -> bool:
-        """True when there is nothing to write, as after repeats only."""
+        """True when there is nothing to write, for example because all commands were repeats."""
         return not any(self.lines.values())
 
     def enter(self, account: Account, operation: str | None, delta: int, held_delta: int = 0) -> None:
@@ -133,12 +133,12 @@ class BatchBuilder:
         self.assets.append(copy_line(asset, f"{scale}", name, operation))
 
     def change_account(self, account: Account, metadata: str | None) -> None:
-        """Changes the account's row for lists: its status, and its metadata unless None."""
+        """Updates the copy of status and metadata in the account's row, which lists read. None keeps the metadata."""
         _, earlier = self.account_changes.get(account.id, (account.status, None))
         self.account_changes[account.id] = (account.status, earlier if metadata is None else metadata)
 
     def add_hold(self, hold: Hold, expires_at_us: int | None) -> None:
-        """Adds the hold's row. Its end will be another row."""
+        """Adds the hold's row. `end_hold` adds another row; this one never changes."""
         hold.batch = self.batch
         self.lines["holds"].append(
             f"{hold.id}\t{hold.account}\t{hold.asset}\t{hold.amount}\t{hold.destination or NULL}\t{hold.operation}\t"
@@ -146,13 +146,13 @@ class BatchBuilder:
         )
 
     def end_hold(self, hold: Hold, ended: str, operation: str) -> None:
-        """Adds the hold's end."""
+        """Adds the row that ends the hold. `ended` is "captured" or "voided"."""
         hold.ended = ended
         hold.batch = self.batch
         self.lines["hold_ends"].append(f"{hold.id}\t{ended}\t{operation}\t{self.partition}\t{self.batch}\n")
 
     def send(self, destination: Partition, credit: TransitCredit) -> None:
-        """Puts a credit on its way to another partition."""
+        """Queues a credit for another partition; `add_transit_rows` writes it."""
         self.outgoing.setdefault(destination, []).append(credit)
 
     def settle(self, source: Partition, source_batch: int, amounts: Sequence[tuple[AssetCode, int]]) -> None:

@@ -1,4 +1,4 @@
-"""Decides commands. For each kind: checks in the order of Rejection, then what must succeed.
+"""Decides commands. For each kind: first all checks, then the changes, which cannot fail.
 
 A decision changes the partition's accounts in memory and adds lines to its open batch. Nothing leaves the worker before
 that batch is committed.
@@ -33,7 +33,7 @@ from shared.messages import (
 
 
 def decide(partition: PartitionState, command: Command, context: CommandContext) -> Decision:
-    """Decides one command on top of everything decided before it. A repeat gets the first outcome, writing nothing."""
+    """Decides one command on top of all earlier decisions. A repeat gets the first outcome, and nothing is written."""
     known = partition.ledger.recent.get(command.id)
     if known is not None:
         return repeated(command, known)
@@ -45,7 +45,7 @@ def decide(partition: PartitionState, command: Command, context: CommandContext)
 
 
 def repeated(command: Command, known: KnownOutcome) -> Decision:
-    """The same content gets the first outcome again. Other content is refused and leaves no trace."""
+    """A repeat gets the first outcome again. The same id with other content is refused, and nothing is written."""
     same = known.fingerprint in {command.fingerprint, ANY_CONTENT_FINGERPRINT} or isinstance(command, OperationCancel)
     if not same:
         return Decision(command.id, command.fingerprint, Rejection.IDEMPOTENCY_KEY_REUSED)
@@ -53,7 +53,7 @@ def repeated(command: Command, known: KnownOutcome) -> Decision:
 
 
 def reject(partition: PartitionState, command: Command, rejected: Rejected) -> Decision:
-    """Writes the rejection: it is an outcome, which a repeat will get again."""
+    """Writes the rejection to the journal, since it is an outcome that a repeat must get again."""
     fingerprint = ANY_CONTENT_FINGERPRINT if isinstance(command, OperationCancel) else command.fingerprint
     partition.open_batch().add_operation(
         OperationRow(
@@ -82,7 +82,7 @@ def reject(partition: PartitionState, command: Command, rejected: Rejected) -> D
 def reject_poison(partition: PartitionState, command: Command) -> Decision:
     """Writes a command that breaks the core or the database as rejected `internal_error`.
 
-    Without the client's free text, which may be what the database refuses. The dead letter has it.
+    The client's free text is left out, since it may be what the database refuses; the dead letter keeps it.
     """
     if command.id in partition.ledger.recent:
         raise InvariantBroken(f"{command.id} has an outcome and cannot break anything")
@@ -91,7 +91,7 @@ def reject_poison(partition: PartitionState, command: Command) -> Decision:
 
 
 def deciding_account(command: Command) -> AccountId | None:
-    """The account whose partition decides the command; None when any partition may."""
+    """The account whose partition must decide the command; None when any partition may decide it."""
     match command:
         case PostTransaction():
             return command.postings[0].source
@@ -102,7 +102,7 @@ def deciding_account(command: Command) -> AccountId | None:
 
 
 def needed_accounts(command: Command) -> tuple[AccountId, ...]:
-    """The accounts that must be in memory, or of which facts must be known, before the command can be decided."""
+    """The accounts that must be loaded before the command is decided; of other partitions' accounts only the facts."""
     match command:
         case PostTransaction():
             [posting] = command.postings

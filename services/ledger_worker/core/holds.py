@@ -1,4 +1,4 @@
-"""Holds: placed, captured whole or voided."""
+"""Decides the commands that place, capture and void holds. A capture always takes the whole amount."""
 
 from typing import Final
 
@@ -13,7 +13,7 @@ MICROSECONDS: Final = 1_000_000
 
 
 def place_hold(partition: PartitionState, command: HoldPlace, context: CommandContext) -> Decision | Rejected:
-    """Sets funds aside: the balance stays, what is available falls."""
+    """Sets funds aside: the available funds fall, the balance does not change."""
     if command.asset not in partition.ledger.assets:
         return Rejected(Rejection.UNKNOWN_ASSET)
     if command.hold in partition.holds:
@@ -71,7 +71,7 @@ def capture_hold(partition: PartitionState, command: HoldCapture, context: Comma
 
 
 def void_hold(partition: PartitionState, command: HoldVoid, _: CommandContext) -> Decision | Rejected:
-    """Gives the held amount back to what is available."""
+    """Releases the held amount to the account's available funds."""
     found = _open_hold(partition, command)
     if isinstance(found, Rejected):
         return found

@@ -1,4 +1,4 @@
-"""What the core answers to a command."""
+"""The results of deciding a command, and what the core is told about it."""
 
 import json
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from shared.messages import FieldFault
 
 @value
 class KnownOutcome:
-    """The outcome that a command id has already. `code` None is posted."""
+    """The outcome that a command id already has. `code` is None if it was posted."""
 
     fingerprint: str
     code: Rejection | None
@@ -19,7 +19,7 @@ class KnownOutcome:
 
 @value
 class Decision:
-    """The outcome of one command. `code` None is posted. Amounts in minor units.
+    """The outcome of one command. `code` is None if it was posted. Amounts in minor units.
 
     `legs`: the partitions where a credit is still to land. `balances`: after the command, of accounts that the
     principal may see.
@@ -37,7 +37,7 @@ class Decision:
 
 @value
 class Rejected:
-    """Why a command is refused. The amounts, in minor units, come with insufficient funds; errors name fields."""
+    """Why a command is refused. Amounts, in minor units, only with insufficient_funds; `errors` name request fields."""
 
     code: Rejection
     available: int | None = None
@@ -55,7 +55,7 @@ class Rejected:
 
 @value
 class CommandContext:
-    """What is known of a command beside its content. `reply_to`: the reply queue of whoever sent it."""
+    """What the core needs to know beyond the command itself. `reply_to`: the sender's reply queue."""
 
     reply_to: str | None
     now_us: int  # microseconds since 1970 UTC; holds expire relative to it

@@ -1,4 +1,4 @@
-"""What a worker knows of the ledger: each partition's accounts and place in its journal, and what all of them share."""
+"""A worker's state in memory: accounts and journal position of each partition, and what its partitions share."""
 
 import json
 from collections.abc import Mapping
@@ -36,14 +36,14 @@ class LedgerState:
     recent: dict[str, KnownOutcome] = field(default_factory=dict[str, KnownOutcome])  # command id → its outcome
 
     def facts_of(self, account: AccountId) -> AccountFacts | None:
-        """What is known of another partition's account; None when there is none, or it was not loaded."""
+        """The facts of another partition's account; None if it does not exist or was not loaded."""
         if is_system_name(account):
             asset = asset_of_system_account(account)
             return AccountFacts(asset) if asset in self.assets else None
         return self.facts.get(account)
 
     def trim(self, recent_max: int, facts_max: int) -> None:
-        """Forgets the oldest once they are a sixteenth beyond the bounds. What is forgotten stands in the journal."""
+        """Evicts the oldest items once there are 1/16 more than the bound. They can be read from the journal again."""
         _drop_oldest(self.recent, recent_max)
         _drop_oldest(self.facts, facts_max)
 
@@ -53,7 +53,7 @@ class PartitionState:
     """One partition in memory. `batch` is the last batch that was sealed, `committed` the last in the database.
 
     `cursors`: source partition → its last batch whose transit row was taken in. A partition that `is_draining` is being
-    given back: what was taken for it is finished, and nothing more is taken.
+    given back: the deliveries already taken for it are finished, and no more are taken.
     """
 
     ledger: LedgerState
@@ -105,7 +105,7 @@ class PartitionState:
         return known
 
     def trim(self, accounts_max: int) -> None:
-        """Forgets the oldest accounts beyond the bound, but none of the ledger's and none of an uncommitted batch."""
+        """Evicts holds, and the oldest accounts beyond the bound; never system accounts or what is uncommitted."""
         excess = len(self.accounts) - accounts_max
         if excess > 0:
             free = (known for known in self.accounts.values() if known.batch <= self.committed and not known.is_system)
@@ -138,8 +138,8 @@ def read_cursors(text: str) -> dict[Partition, int]:
 
 
 def _drop_oldest(bounded: dict[Key, Value], size_max: int) -> None:
-    # Many at a time: to find the oldest of a dict one passes all those dropped before. A few of 200,000 at each commit
-    # took 0.15 ms.
+    # Many at a time: iterating over a dict first skips the slots of keys deleted before. Dropping a few of 200,000 at
+    # each commit took 0.15 ms.
     excess = len(bounded) - size_max
     if excess > size_max // DROPPED_AT_ONCE_PART:
         for key in list(islice(bounded, excess)):

@@ -1,4 +1,4 @@
-"""Deposits, withdrawals and transfers: a posting is debited here, and credited here or sent to another partition."""
+"""Decides deposits, withdrawals and transfers: debits here, and credits here or sends the credit to its partition."""
 
 from typing import Final
 
@@ -12,7 +12,7 @@ from shared.domain.values import value
 from shared.journal.transit import TransitCredit
 from shared.messages import HoldCapture, PostTransaction
 
-# Accounts of what is on its way between partitions. No posting may name one.
+# Accounts for the amounts in transit between partitions. No posting may name one.
 TRANSIT_PREFIX: Final = "transit:"
 
 
@@ -65,7 +65,7 @@ class CreditTarget:
 
     @property
     def legs(self) -> tuple[int, ...]:
-        """The partitions where a credit is still to land."""
+        """The partition where the credit is still to land, if it is another one."""
         return (int(self.partition),) if self.account is None else ()
 
 
@@ -100,10 +100,10 @@ def reject_debit(source: Account, amount: int) -> Rejected | None:
 
 
 def reject_credit(target: CreditTarget, amount: int) -> Rejected | None:
-    """Why `amount` minor units may not arrive, as far as it is known in this partition."""
+    """Why `amount` minor units may not be credited, as far as this partition knows; None when they may."""
     if target.is_closed:
         return Rejected(Rejection.ACCOUNT_CLOSED)
-    # Another partition decides for itself when the credit lands: the account may have been closed since it was read.
+    # Another partition checks again when the credit arrives: only it knows the balance, and whether it is closed now.
     if target.account is not None and target.account.balance + amount > BALANCE_MINOR_MAX:
         return Rejected(Rejection.LIMIT_EXCEEDED)
     return None

@@ -1,7 +1,7 @@
-"""Credits from other partitions: taken in whole rows, in the order of the source's batches, each exactly once.
+"""Takes in credits from other partitions: whole transit rows, in the order of the source's batches, each exactly once.
 
-A batch carries the cursor past the rows that it took in, and a settlement for each. A credit that cannot land goes back
-as an operation of its own that names the first; a return that cannot land goes to suspense.
+The batch that takes rows in also stores the advanced cursor and one settlement per row. A credit that cannot land is
+sent back by a new operation whose subject is the original one; a return that cannot land is credited to suspense.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,17 +19,17 @@ from shared.journal.transit import RETURN_FINGERPRINT, RETURN_KIND, TransitCredi
 
 @value
 class LandedCredit:
-    """How one credit ended here. `balance`: of its account after it, in minor units, if the principal may see it."""
+    """The result of one credit. `balance`: after it, in minor units; None if the principal may not see it."""
 
     credit: TransitCredit
     balance: int | None
-    is_returned: bool  # sent back, or set aside on suspense
+    is_returned: bool  # sent back, or credited to suspense
 
 
 def take_in(
     partition: PartitionState, source: Partition, source_batch: int, credits: Sequence[TransitCredit]
 ) -> list[LandedCredit]:
-    """Takes one transit row into the open batch and moves the cursor. The accounts that it names must be in memory."""
+    """Enters one transit row's credits in the open batch and advances the cursor. Their accounts must be loaded."""
     if source_batch <= partition.cursors.get(source, 0):
         raise InvariantBroken(f"transit row {source}/{source_batch} → {partition.partition} was taken in before")
     landed = [_land(partition, source, credit) for credit in credits]
@@ -41,7 +41,7 @@ def take_in(
 def take_in_to_suspense(
     partition: PartitionState, source: Partition, source_batch: int, totals: Sequence[tuple[AssetCode, int]]
 ) -> None:
-    """Sets aside a row that cannot be read. `totals` come from the source's journal, in minor units."""
+    """Credits a row that cannot be taken in to suspense. `totals`: minor units per asset, from the source's journal."""
     for asset, amount in totals:
         suspense = partition.system_account(system_account("suspense", asset, partition.partition))
         partition.open_batch().enter(suspense, None, amount)
@@ -50,7 +50,7 @@ def take_in_to_suspense(
 
 
 def close_transit(partition: PartitionState) -> None:
-    """Enters the net of each transit account and adds the transit rows. Nothing may be sent or taken in after this."""
+    """Enters each transit account's net change and adds the transit rows. Must come last, just before the seal."""
     batch = partition.builder
     if batch is None or not (batch.outgoing or batch.incoming):
         return
@@ -95,7 +95,7 @@ def _land(partition: PartitionState, source: Partition, credit: TransitCredit) -
     if account is None:
         raise InvariantBroken(f"credit of {credit.operation} to {credit.account}, which does not exist here")
     if credit.kind == "return":
-        # The account that sent it back has probably been closed since it was read: the next transfer reads it again.
+        # The destination has probably been closed since its facts were cached: the next transfer reads them again.
         partition.ledger.facts.pop(credit.source, None)
     if _can_land(account, credit.amount):
         batch.enter(account, credit.operation, credit.amount)

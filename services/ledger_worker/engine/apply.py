@@ -31,14 +31,14 @@ from shared.runtime.fault_points import FaultPoint, fault_point
 
 log = structlog.get_logger()
 
-# For so long after a repeat was found by its key, ids are looked up before they are decided.
+# After a commit failed, for example on the key of a repeat, every id is looked up before it is decided, for so long.
 LOOK_UP_AFTER_REPEAT_S: Final = 5.0
 
 
 class Prefetch:
     """Reads accounts, facts of accounts in other partitions, holds, assets and known outcomes.
 
-    One query for all accounts that are missing. That an account does not exist is never remembered.
+    All missing accounts come from one query. Accounts that do not exist are not cached; each use asks again.
     """
 
     def __init__(self, store: Store, owned: OwnedPartitions, clock: Clock) -> None:
@@ -49,23 +49,23 @@ class Prefetch:
         self._look_up_until_s = -math.inf
 
     def look_up_ids(self) -> None:
-        """For some seconds every id is looked up before it is decided."""
+        """For LOOK_UP_AFTER_REPEAT_S from now, looks every id up before it is decided."""
         self._look_up_until_s = self._clock.monotonic_s() + LOOK_UP_AFTER_REPEAT_S
 
     async def assets(self) -> None:
-        """Reads the assets anew; forgets those that were never committed."""
+        """Reads all assets again, which drops those that were never committed."""
         self._ledger.assets = await self._store.assets()
 
     async def accounts(self, partition: PartitionState, wanted: Iterable[AccountId]) -> None:
-        """Those of `wanted` that the partition owns and has not in memory."""
+        """Loads those of `wanted`, all owned by this partition, that are not in memory. Raises StoreUnavailable."""
         await self._load_accounts(
             {account: partition for account in wanted if account not in partition.accounts}, set()
         )
 
     async def for_commands(self, taken: Sequence[PendingDelivery]) -> None:
-        """All that these commands need. Raises StoreUnavailable.
+        """Loads everything that these commands need. Raises StoreUnavailable.
 
-        For a partition that is lost meanwhile this is in vain, and so are all decisions on it: `is_stale` says so.
+        If a partition is lost meanwhile, `is_stale` is set, and the caller discards what was loaded and decided for it.
         """
         own: dict[AccountId, PartitionState] = {}
         foreign: set[AccountId] = set()
@@ -85,10 +85,10 @@ class Prefetch:
                     holds[command.hold] = partition
                 is_asset_unknown = is_asset_unknown or self._names_unknown_asset(command)
         if is_asset_unknown:
-            # Added to those in memory, of which the last may not be committed yet.
+            # An update, not a replacement: an asset in memory may not be committed yet.
             self._ledger.assets.update(await self._store.assets())
         if suspected:
-            # The key of `operations` finds those repeats that were not suspected.
+            # A repeat that is not looked up violates the key of `operations` at the commit.
             known = await self._store.known(suspected)
             metrics.DUPLICATES.labels("looked_up").inc(len(known))
             self._ledger.recent.update(known)
@@ -122,7 +122,7 @@ class Prefetch:
         for read in await self._store.accounts(list(own.keys() | foreign)):
             partition = own.get(read.id)
             if partition is not None:
-                # What is in memory already is newer than what the database has committed.
+                # An account already in memory is newer than the committed state just read.
                 partition.accounts.setdefault(read.id, read)
             if read.id in foreign:
                 self._ledger.facts[read.id] = AccountFacts(read.asset, read.status is Status.CLOSED)
@@ -133,7 +133,7 @@ class Prefetch:
 
 
 class Apply:
-    """Runs the core over deliveries, and keeps a command that breaks it from taking its neighbours along."""
+    """Has the core decide the commands of deliveries, and isolates a command that makes it raise."""
 
     def __init__(self, owned: OwnedPartitions, poison: PoisonIsolation, clock: Clock) -> None:
         self._owned = owned

@@ -1,8 +1,8 @@
-"""The commit loop: takes what came in, has it decided in memory, commits it in groups, then replies and acknowledges.
+"""The commit loop: takes deliveries, decides them in memory, commits them in groups, then replies and acknowledges.
 
-While one group is being committed the next is decided on top of it. No reply leaves before every batch that it was
-decided on is committed. A failed commit drops decisions and keeps deliveries, which are decided again in the same
-order.
+While one group is being committed, the next is decided on top of it. A reply is sent only after every batch that its
+decision builds on is committed. A failed commit discards decisions but keeps the deliveries, which are decided again
+in the same order.
 """
 
 import asyncio
@@ -23,6 +23,8 @@ from services.ledger_worker.engine.transit_in import TransitIn
 from services.ledger_worker.ports import Clock, Consumer, DecideAgain, Lease, Publisher, Store, StoreFault
 from shared.domain.ids import Partition
 
+# How many outcomes of commands, and facts of other partitions' accounts, a worker keeps in memory.
+# How many outcomes of commands, and facts of other partitions' accounts, a worker keeps in memory.
 RECENT_MAX: Final = 200_000
 FACTS_MAX: Final = 500_000
 
@@ -74,9 +76,9 @@ class CommitLoop:
     # What the lease keeper calls.
 
     async def add(self, lease: Lease) -> None:
-        """Begins with a partition under a new lease, with nothing in memory. Raises StoreUnavailable."""
+        """Starts to serve a partition under a new lease, with an empty state in memory. Raises StoreUnavailable."""
         if lease.partition in self.owned.states:
-            # Lost and taken again before anybody noticed: what is open or not acknowledged must come again.
+            # Lost and taken again unnoticed: open decisions are void, unacknowledged deliveries must come again.
             await self.abandon(lease.partition)
         head = (await self._store.heads([lease.partition]))[lease.partition]
         self.owned.leases[lease.partition] = lease
@@ -86,7 +88,7 @@ class CommitLoop:
         await self._consumer.open(lease.partition)
 
     async def give_back(self, partition: Partition) -> None:
-        """Finishes and acknowledges what was taken for the partition, then closes it."""
+        """Commits and acknowledges the deliveries already taken for the partition, then stops serving it."""
         if partition in self.owned.states:
             self.owned.states[partition].is_draining = True
         self._inbox.wake.set()
@@ -96,7 +98,7 @@ class CommitLoop:
         await self._consumer.close(partition)
 
     async def abandon(self, partition: Partition) -> None:
-        """Ends a partition at once: its lease is lost. The fence keeps out what is on its way to the database."""
+        """Stops serving a partition at once, since its lease is lost. The fence rejects a commit still in flight."""
         if partition in self.owned.states:
             self.owned.is_stale = True
         self._end(partition)
@@ -126,7 +128,7 @@ class CommitLoop:
     # The loop.
 
     async def run(self) -> None:
-        """Works until cancelled. A fault of the store is retried; a broken invariant ends the process."""
+        """Runs until cancelled. After a fault of the store it recovers; a broken invariant ends the process."""
         await self._recovery.read_journal(DecideAgain("nothing is read yet"))
         while True:
             await self._wait_for_work()
@@ -156,7 +158,7 @@ class CommitLoop:
         taken = self._inbox.take(self._takeable(), room, split=self._poison.is_searching)
         if not taken:
             return
-        # They belong to the open group from here on, so that a fault while loading loses none.
+        # In the open group before anything can fail, so that recovery puts them back.
         group.deliveries += taken
         await self._prefetch.for_commands(taken)
         self._check_fresh()
@@ -164,7 +166,7 @@ class CommitLoop:
             self._apply.apply(pending, group)
 
     async def _next_commit(self) -> None:
-        """Takes the result of one commit and replies, starts the next commit, and then does the rest for the first."""
+        """Collects a commit's result and replies, starts the next commit, then acknowledges and so on for the first."""
         group, recorded_at_us = await self._finish_commit()
         fault: StoreFault | None = None
         try:
@@ -179,7 +181,7 @@ class CommitLoop:
             raise fault
 
     async def _start_commit(self) -> None:
-        """Takes transit rows in, seals the open batches and starts the commit of the open group."""
+        """Takes in transit rows, seals the open batches and starts to commit the open group, without waiting."""
         self._check_fresh()
         group = self._open
         if self.owned.ledger.partitions > 1:
@@ -212,7 +214,7 @@ class CommitLoop:
         return recorded_at_us
 
     async def _finish_commit(self) -> tuple[CommitGroup, dict[Partition, int]]:
-        """Takes the result of the commit that has ended, and replies. Raises its fault."""
+        """Collects the result of the commit in flight, and replies. Raises its StoreFault if it failed."""
         if self._committing is None:
             return CommitGroup(), {}
         recorded_at_us = await self._committing  # done: does not wait, but raises
@@ -236,7 +238,7 @@ class CommitLoop:
         await self._notify_progress()
 
     async def _recover(self, fault: StoreFault) -> None:
-        """Drops every decision that is not committed and puts its deliveries back, then reads the journal."""
+        """Discards all uncommitted decisions, puts their deliveries back, and reads the journal again."""
         failed = CommitGroup()
         if self._committing is not None:
             await asyncio.wait({self._committing})
@@ -256,7 +258,7 @@ class CommitLoop:
 
     async def _abandon_lost(self, leases: Sequence[Lease]) -> None:
         for lease in leases:
-            # Unless the partition was taken again meanwhile, under a newer lease.
+            # If not equal, the partition was taken again meanwhile, under a newer lease.
             if self.owned.leases.get(lease.partition) == lease:
                 await self.abandon(lease.partition)
 

@@ -12,10 +12,10 @@ from shared.domain.ids import Partition
 
 @dataclass(slots=True, eq=False)
 class CommitGroup:
-    """Open while the group before it is being committed; then sealed, committed, answered and acknowledged."""
+    """Filled while the previous group is being committed; then sealed, committed, replied to and acknowledged."""
 
     deliveries: list[PendingDelivery] = field(default_factory=list[PendingDelivery])
-    # Decisions with the partition that decided and the reply queue of whoever sent the command.
+    # The deciding partition, the sender's reply queue, and the decision.
     decisions: list[tuple[Partition, str | None, Decision]] = field(
         default_factory=list[tuple[Partition, str | None, Decision]]
     )
@@ -25,7 +25,7 @@ class CommitGroup:
     poisoned: list[tuple[PendingDelivery, str]] = field(default_factory=list[tuple[PendingDelivery, str]])
 
     def partitions(self) -> set[Partition]:
-        """The partitions that the group touches."""
+        """The partitions with a delivery or a batch in the group."""
         return {
             *(pending.delivery.partition for pending in self.deliveries),
             *(batch.partition for batch in self.sealed),

@@ -41,7 +41,7 @@ class PendingDelivery:
 
 
 class Inbox:
-    """What has come in for the partitions that are open, each in the order of its queue. `wake` is set by all news.
+    """Deliveries for the open partitions, in the order of their queues. `wake`: there may be work for the commit loop.
 
     Deliveries come from the consumer by plain calls, which never wait.
     """
@@ -82,12 +82,12 @@ class Inbox:
         self.wake.set()
 
     def nudge(self) -> None:
-        """Transit rows of other partitions may wait, if there are any."""
+        """Notes that transit rows from other partitions may wait."""
         self.is_nudged = self._partitions > 1
         self.wake.set()
 
     def channel_lost(self, partition: Partition) -> None:
-        """What waits came over a channel that is gone: it will be delivered again."""
+        """Drops what waits for the partition: its channel is closed, so the broker will deliver it again."""
         if partition in self._waiting:
             self._waiting[partition].clear()
 
@@ -100,7 +100,7 @@ class Inbox:
     def take(self, partitions: Iterable[Partition], commands_max: int, *, split: bool) -> list[PendingDelivery]:
         """What waits for these partitions, in order: up to `commands_max` commands, or one envelope if that is larger.
 
-        With `split` the bound holds to the command.
+        With `split`, an envelope beyond the bound is divided, so that it is never exceeded.
         """
         taken: list[PendingDelivery] = []
         room = commands_max
@@ -126,7 +126,7 @@ class Inbox:
                 waiting.appendleft(pending)
 
     def oldest_s(self) -> float | None:
-        """When the oldest waiting delivery came, in monotonic seconds."""
+        """When the oldest waiting delivery arrived, in monotonic seconds; None if none waits."""
         return min((waiting[0].since_s for waiting in self._waiting.values() if waiting), default=None)
 
     def _read(self, delivery: Delivery) -> Sequence[Command]:

@@ -1,4 +1,4 @@
-"""Which partitions this worker owns: leases by the database's clock, shared out evenly among the workers alive."""
+"""Acquires, renews and gives back leases, so that the live workers own equal shares of the partitions."""
 
 import asyncio
 
@@ -14,9 +14,9 @@ log = structlog.get_logger()
 
 
 def fair_share(owner: str, alive: list[str], partitions: int) -> int:
-    """How many partitions `owner` should have: P divided among the living, the rest to the first of them by id.
+    """How many partitions `owner` should have: an equal share; a remainder goes one each to the first by id.
 
-    `ceil(P / N)` for all would leave the last worker with nothing (P = 4, N = 3: 2, 2, 0). This gives 2, 1, 1.
+    `ceil(partitions / workers)` could leave the last worker with none (4 / 3: 2, 2, 0). This gives 2, 1, 1.
     """
     if owner not in alive:
         return 0
@@ -51,7 +51,7 @@ class LeaseKeeper:
         self.last_tick_s: float | None = None
 
     async def run(self) -> None:
-        """Ticks until cancelled, and meanwhile watches the own clock, also when the database does not answer."""
+        """Ticks until cancelled. A second task drops expired leases, even while the database does not answer."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._tick_for_ever(), name="lease ticks")
             group.create_task(self._watch_for_ever(), name="lease watch")
@@ -88,7 +88,7 @@ class LeaseKeeper:
         if not self._had_broker():
             await self._sit_out()
             return
-        # A worker counts as alive for as long as its leases would last.
+        # A worker counts as alive as long as a lease lasts after its last heartbeat.
         alive = await self._store.heartbeat(self._ttl_s)
         await self._renew()
         share = fair_share(self._owner, alive, self._partitions)
@@ -97,8 +97,8 @@ class LeaseKeeper:
             await self._give_back(lease)
         for _ in range(share - len(held)):
             if not await self._acquire():
-                # The row of an expired lease may be locked by a stopped worker inside its COPY: no server time-out
-                # acts there.
+                # A stopped worker may still hold the row lock of its expired lease, in the middle of a COPY, where
+                # no server time-out applies.
                 freed = await self._store.free_stuck()
                 if freed:
                     log.warning("lease.backends_ended", count=freed)
@@ -118,19 +118,19 @@ class LeaseKeeper:
         for lease in leases:
             if lease.partition in renewed and lease.partition in held:
                 self._valid_until_s[lease.partition] = began_s + self._ttl_s
-            # An epoch that this worker raised meanwhile is no loss: the next renewal carries it.
+            # Not renewed, but not lost if this worker raised the epoch meanwhile: the next renewal uses the new one.
             elif held.get(lease.partition) == lease:
                 await self._lose(lease.partition, "taken")
 
     def _had_broker(self) -> bool:
-        """Whether the worker was connected to the broker within the time of a lease."""
+        """Whether the worker was connected to the broker at some time within the last `ttl_s` seconds."""
         now_s = self._clock.monotonic_s()
         if self._loop.is_connected():
             self._connected_s = now_s
         return now_s - self._connected_s <= self._ttl_s
 
     async def _sit_out(self) -> None:
-        """Leaves the partitions to workers that have a broker, and counts again once it has one."""
+        """Gives all partitions back to workers that reach the broker, and leaves the count of live workers."""
         for lease in self._loop.leases():
             log.warning("lease.no_broker", partition=lease.partition)
             await self._give_back(lease)
@@ -144,7 +144,7 @@ class LeaseKeeper:
         try:
             await self._loop.add(lease)
         except StoreFault:
-            # Otherwise nobody would serve it until the lease expires.
+            # Release it, or nobody would serve the partition until the lease expires.
             await self._store.release([lease])
             raise
         self._valid_until_s[lease.partition] = began_s + self._ttl_s

@@ -1,4 +1,4 @@
-"""The partitions that this worker owns."""
+"""Which partitions this worker owns: their leases and their state in memory."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,10 +10,10 @@ from shared.domain.ids import Partition
 
 @dataclass(slots=True, eq=False)
 class OwnedPartitions:
-    """Their leases and their state in memory.
+    """The partitions owned now, and the ledger state that they share.
 
-    `is_stale`: a partition was lost while decisions of it may be open, so all that is not committed must be decided
-    again.
+    `is_stale`: a partition was lost while it may have had uncommitted decisions, so everything that is not committed
+    must be decided again.
     """
 
     ledger: LedgerState
@@ -22,7 +22,7 @@ class OwnedPartitions:
     is_stale: bool = False
 
     def begin(self, partition: Partition, head: JournalHead) -> None:
-        """A partition with nothing in memory, from where its journal ends. One that was draining still is."""
+        """Gives the partition an empty state that continues at the end of its journal. Keeps `is_draining`."""
         before = self.states.get(partition)
         self.states[partition] = PartitionState(
             self.ledger,
@@ -34,9 +34,9 @@ class OwnedPartitions:
         )
 
     def restart(self, heads: Mapping[Partition, JournalHead], seen: Mapping[Partition, PartitionState]) -> None:
-        """Begins anew with those of the partitions `seen` that are still the same.
+        """Begins again with the partitions whose state is still the one in `seen`, from before `heads` was read.
 
-        The others were taken since `heads` was read, and have a newer head.
+        A partition that was lost or taken again since then has no state or a newer one, and is skipped.
         """
         for partition, head in heads.items():
             if self.states.get(partition) is seen[partition]:

@@ -1,4 +1,4 @@
-"""What leaves the worker once a group is in the journal: replies, dead letters, acknowledgements, nudges and events."""
+"""What follows the commit of a group: replies, dead letters, acknowledgements, nudges and events."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ log = structlog.get_logger()
 
 
 class PostCommit:
-    """Nothing here may be called before the commit of everything that the group was decided on.
+    """Nothing here may be called before the group, and every group that it builds on, is committed.
 
     `recorded_at_us`: when each of the group's batches was recorded, in microseconds since 1970 UTC.
     """
@@ -39,20 +39,20 @@ class PostCommit:
         self._clock = clock
 
     async def reply(self, group: CommitGroup, recorded_at_us: Mapping[Partition, int]) -> None:
-        """Comes first, since clients wait. A reply that is lost stands in the journal."""
+        """Sends the replies, first of all, since clients wait. If one is lost, its outcomes are in the journal."""
         for reply_to, reply in _replies(group, recorded_at_us).items():
             await self._publisher.reply(reply_to, reply)
         fault_point(FaultPoint.WORKER_AFTER_ANSWER)
 
     async def finish(self, group: CommitGroup, recorded_at_us: Mapping[Partition, int]) -> None:
-        """All the rest. A delivery is acknowledged once its dead letter, if it needs one, is confirmed."""
+        """Sends dead letters (confirmed before their delivery is acknowledged), acknowledgements, nudges and events."""
         for pending in group.deliveries:
             if pending.refused is not None:
                 await self._dead_letter(pending, pending.refused, "unreadable")
         for pending, reason in group.poisoned:
             await self._dead_letter(pending, reason, "poison", is_only_copy=True)
         for pending in group.deliveries:
-            # A delivery of a partition that was given up since is the next owner's to acknowledge.
+            # If the partition was given up since, the delivery comes again, and its next owner acknowledges it.
             if pending.is_last_part and pending.delivery.partition in self._owned.states:
                 self._consumer.acknowledge(pending.delivery)
         for batch in group.sealed:
@@ -73,10 +73,10 @@ class PostCommit:
         *,
         is_only_copy: bool = False,
     ) -> None:
-        """Publishes a dead letter, and tries until it is confirmed.
+        """Publishes a dead letter, and retries until it is confirmed or the partition is no longer owned.
 
-        A partition's next owner does this for what it gets delivered again. It would not for a poison command, which
-        has an outcome by now: that only copy is tried once in any case.
+        An unreadable envelope is delivered again to the next owner, who publishes it then. A poison command already has
+        an outcome, so the next owner would not: with `is_only_copy` it is tried at least once.
         """
         attempt = 0
         while (is_only_copy and attempt == 0) or pending.delivery.partition in self._owned.states:
@@ -93,7 +93,7 @@ class PostCommit:
 
 
 def _replies(group: CommitGroup, recorded_at_us: Mapping[Partition, int]) -> dict[str, Reply]:
-    """Reply queue → the one reply to it."""
+    """One reply for each reply queue, with all outcomes and settlements of the group for that sender."""
     outcomes: dict[str, list[Outcome]] = {}
     settled: dict[str, list[Settled]] = {}
     for partition, reply_to, decision in group.decisions:

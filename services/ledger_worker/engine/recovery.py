@@ -1,4 +1,4 @@
-"""After a fault of the store: whose error it is, what follows from it, and the journal read anew."""
+"""Recovery from faults of the store: finds out whose fault it is, reacts to it, and reads the journal again."""
 
 from collections.abc import Iterable
 
@@ -27,9 +27,9 @@ log = structlog.get_logger()
 
 
 class Recovery:
-    """Works while nothing is decided and nothing is being committed.
+    """Runs only while no command is being decided and no commit is in flight.
 
-    `is_active`: something has failed, and no commit since has set everything back to normal.
+    `is_active`: something has failed, and limits that were lowered because of it are not back to normal yet.
     """
 
     def __init__(
@@ -56,16 +56,16 @@ class Recovery:
         self._attempt = 0
 
     def ease(self, decided: Iterable[str]) -> None:
-        """A group with these commands was committed: the bounds that the fault had narrowed grow back."""
+        """A group with these command ids was committed: raises the limits again that a fault had lowered."""
         self._attempt = 0
         self._transit_in.ease()
         self._poison.ease(decided)
         self.is_active = self._poison.is_active or self._transit_in.is_alone
 
     async def treat(self, fault: StoreFault, failed: CommitGroup) -> list[Lease]:
-        """Draws the consequence of a fault. Returns the leases that another worker has taken by now.
+        """Reacts to a fault according to its type. Returns the leases that are lost to another worker.
 
-        `failed`: the group whose commit ended in the fault; empty when something else did.
+        `failed`: the group whose commit raised the fault; empty when something else raised it.
         """
         self.is_active = True
         if isinstance(fault, DecideAgain):
@@ -88,9 +88,9 @@ class Recovery:
         return []
 
     async def read_journal(self, fault: StoreFault) -> list[Lease]:
-        """Reads every partition's place in the journal anew, however long the database is away.
+        """Reads again where each partition's journal ends, and retries until the database answers.
 
-        Returns the leases that another worker has taken by now.
+        After CommitUnknown it raises the epochs first. Returns the leases that are lost to another worker.
         """
         while True:
             try:
@@ -107,7 +107,7 @@ class Recovery:
     def _narrow(self, fault: StoreFault, failed: CommitGroup) -> None:
         commands = [command for pending in failed.deliveries for command in pending.commands]
         if failed.transit_rows:
-            # A transit row may be at fault as well: the rows go first, alone.
+            # A transit row may be at fault instead of a command: commit the rows alone to find out.
             self._transit_in.suspect(failed.transit_rows, had_commands=bool(commands))
         elif commands:
             self._poison.narrow(fault, commands)
@@ -121,11 +121,11 @@ class Recovery:
         return [lease for lease in leases if lease.partition not in held]
 
     async def _raise_epochs(self) -> list[Lease]:
-        """Waits for the old backend and fences it off: from here on the journal says what became of the commit."""
+        """Waits for the old backend and fences it off, so that the journal then shows whether it committed."""
         leases = list(self._owned.leases.values())
         raised = await self._store.raise_epochs(leases)
         for lease in raised:
-            # A partition that was taken again meanwhile is held under the newer of both epochs.
+            # If the partition was taken again meanwhile, the higher of the two epochs is the valid one.
             held = self._owned.leases.get(lease.partition)
             if held is not None and held.epoch < lease.epoch:
                 self._owned.leases[lease.partition] = lease
@@ -134,10 +134,10 @@ class Recovery:
         return [lease for lease in leases if lease.partition not in kept]
 
     async def _read(self) -> None:
-        self._owned.ledger.recent.clear()  # some of it rests on decisions that were dropped
+        self._owned.ledger.recent.clear()  # some of it comes from discarded decisions
         seen = dict(self._owned.states)
         if seen:
-            # A repeat may have been the fault, and what was in the failed group may be in the journal.
+            # A repeat may have caused the fault, and commands of the failed group may be committed after all.
             self._prefetch.look_up_ids()
         heads = await self._store.heads(list(seen))
         await self._prefetch.assets()

@@ -1,4 +1,4 @@
-"""Takes in the credits that other partitions have sent, as they stand in the journal."""
+"""Reads transit rows that other partitions have sent from the journal, and takes their credits in."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -29,9 +29,10 @@ CREDITS_PER_COMMIT_MAX: Final = 4_000
 
 
 class TransitIn:
-    """Rows are read when the inbox was nudged, and go into the open batches before these are sealed.
+    """Reads rows after a nudge, and takes them into the open batches just before these are sealed.
 
-    `is_alone`: a commit with transit rows was refused, so rows are committed without commands until one succeeds.
+    `is_alone`: a commit with transit rows was refused, so rows are committed without commands, and fewer at a time,
+    until the limit on rows is back to normal or no row waits.
     """
 
     def __init__(self, store: Store, inbox: Inbox, owned: OwnedPartitions, prefetch: Prefetch) -> None:
@@ -40,12 +41,12 @@ class TransitIn:
         self._owned = owned
         self._prefetch = prefetch
         self._rows_max = ROWS_PER_COMMIT_MAX
-        # Rows that made the worker raise, or that the database refused to see landed.
+        # Rows that made the core raise or the database refuse the commit: their totals go to suspense.
         self._set_aside: set[TransitRow] = set()
         self.is_alone = False
 
     def suspect(self, rows: Sequence[TransitRow], *, had_commands: bool) -> None:
-        """The commit that took these rows in was refused. Without commands in it, one of the rows is at fault."""
+        """A commit with these rows was refused. If it had no commands, narrows the search for the row at fault."""
         self.is_alone = True
         if not had_commands and len(rows) == 1:
             self._set_aside.add(rows[0])
@@ -53,7 +54,7 @@ class TransitIn:
             self._rows_max = max(1, len(rows) // 4)
 
     def ease(self) -> None:
-        """A group was committed."""
+        """A group was committed: raises the limit on rows again."""
         self._rows_max = min(ROWS_PER_COMMIT_MAX, self._rows_max * 2)
         self.is_alone = self._rows_max < ROWS_PER_COMMIT_MAX
 
@@ -71,7 +72,7 @@ class TransitIn:
 
     async def _take_in_waiting(self, group: CommitGroup) -> None:
         self._inbox.is_nudged = False
-        # A partition that is being given back takes nothing more in: its next owner will.
+        # A draining partition takes no more rows in: its next owner will.
         cursors = [
             (partition.partition, Partition(source), partition.cursors.get(Partition(source), 0))
             for partition in self._owned.states.values()
@@ -90,7 +91,7 @@ class TransitIn:
             self._inbox.is_nudged = True
 
     async def _take_in_row(self, group: CommitGroup, row: TransitRow) -> int:
-        """Returns how many credits were taken in."""
+        """Returns how many credits were taken in; a row that goes to suspense counts as one."""
         partition = self._owned.states.get(row.destination)
         if partition is None:
             return 0
@@ -109,7 +110,7 @@ class TransitIn:
         except InvariantBroken:
             raise
         except Exception as error:
-            # The partition may be half changed: drop what is not committed, and try again with this row set aside.
+            # The partition's state may be half changed: discard it, and decide again with this row set aside.
             self._set_aside.add(row)
             log.exception("transit.poisoned", source=row.source, batch=row.batch, destination=row.destination)
             raise DecideAgain("a transit row made the core raise") from error

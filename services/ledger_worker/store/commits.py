@@ -14,11 +14,11 @@ from shared.journal.rows import HASHED_COLUMNS, json_rows
 from shared.runtime.compact_json import compact_json
 from shared.runtime.fault_points import FaultPoint, fault_point
 
-# One round trip for the batches of a group, or for what remains of them after COPY. See the function in the schema.
+# Writes the batches of a group, or what COPY did not write, in one round trip. See ledger.append in 0001_ledger.sql.
 APPEND = "SELECT written, recorded_at_us FROM ledger.append($1, $2)"
 FENCE = "SELECT ledger.fence($1::smallint[], $2, $3::bigint[])"
 
-# Below this a group goes in one statement, from it on by COPY. Measured, ms a group, one statement / COPY:
+# From this many operations on, a group is written by COPY, below it by one statement. Measured ms, statement / COPY:
 # 1 command 0.9 / 2.2, 16 commands 2.3 / 3.3, 64 commands 5.2 / 3.5, 256 commands 9.6 / 8.0.
 COPY_OPERATIONS_MIN: Final = 48
 COPIED_TABLES: Final = ("operations", "entries")
@@ -32,7 +32,7 @@ class Commits(Connections):
         self._copy_operations_min = copy_operations_min
 
     async def commit(self, batches: Sequence[SealedBatch]) -> dict[Partition, int]:
-        """See ports.Store. Any loss of the connection is taken for a loss at COMMIT, which is the safe side."""
+        """See ports.Store. Treats any loss of the connection as one during COMMIT, which is the safe assumption."""
         async with self._locks["write"]:
             connection = self._connections.get("write")
             if connection is None or connection.is_closed():
@@ -81,7 +81,7 @@ class Commits(Connections):
 
 
 def _document(batches: Sequence[SealedBatch], *, skipped: Sequence[str]) -> str:
-    """A JSON object: table → rows, each an array of the fields that its COPY line has."""
+    """The argument of ledger.append: JSON object, table → rows, each an array of its COPY line's fields."""
     tables: dict[str, str] = {}
     for table in HASHED_COLUMNS:
         lines = [] if table in skipped else _lines(batches, table)
@@ -110,7 +110,7 @@ def _document(batches: Sequence[SealedBatch], *, skipped: Sequence[str]) -> str:
 def _lines(batches: Sequence[SealedBatch], table: str) -> list[str]:
     lines = [line for batch in batches for line in batch.lines[table]]
     if table == "operations":
-        lines.sort()  # by id: every worker takes the keys in the same order, so two repeats never deadlock
+        lines.sort()  # by id: all workers insert keys in the same order, so that repeats cannot deadlock
     return lines
 
 

@@ -1,4 +1,4 @@
-"""The store's connections: one writes, one reads meanwhile, one leases. A lost one is opened again when needed."""
+"""The store's three connections, for commits, reads and leases. A lost one is opened again at its next use."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -16,13 +16,13 @@ REPEAT_CONSTRAINT: Final = "operations_pkey"
 FENCED_STATE: Final = "TL002"
 STALE_STATE: Final = "TL003"
 ROW_CLASSES: Final = ("22", "23", "TL")
-# Every statement of the worker finds its rows by key. A plan is kept as long as its connection, and one that was made
-# while the tables were small would read them whole once they have grown.
+# Every statement of the worker finds its rows by key. Prepared plans live as long as the connection, and one made while
+# the tables were small would still use sequential scans after they have grown.
 BY_KEY: Final = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
 
 
 class Connections:
-    """Three connections by name. The application's name holds the worker's, so that others can find its backend."""
+    """The connections "write", "read" and "lease". `application_name` holds the worker's id, for FREE_STUCK."""
 
     def __init__(self, dsn: str, owner: str) -> None:
         self._dsn = dsn
@@ -68,7 +68,7 @@ class Connections:
 
 
 def fault_of(error: asyncpg.PostgresError) -> StoreFault:
-    """Whose error it is: a repeat, a stale read, a command's, or nobody's."""
+    """The StoreFault for an error of the database that left nothing written, by SQLSTATE and constraint."""
     if isinstance(error, asyncpg.UniqueViolationError):
         repeat = error.constraint_name == REPEAT_CONSTRAINT
         return RepeatFound(str(error)) if repeat else StaleRead(f"{error.constraint_name}: {error}")

@@ -1,4 +1,4 @@
-"""Leases by the database's clock, and who is alive."""
+"""Leases, which expire by the database's clock, and the list of live workers."""
 
 from collections.abc import Iterable
 
@@ -23,7 +23,7 @@ UPDATE ledger.partitions p SET lease_expires_at = clock_timestamp() + make_inter
  WHERE p.partition = n.partition AND p.owner = $1 AND p.epoch = n.epoch RETURNING p.partition
 """
 
-# A row locked by a batch in flight is skipped, so a steal never interleaves with a commit.
+# Skips a row that the fence of a running commit has locked, so that a lease never changes hands during a commit.
 ACQUIRE = """
 UPDATE ledger.partitions
    SET owner = $1, epoch = epoch + 1, lease_expires_at = clock_timestamp() + make_interval(secs => $2), backend_pid = $3
@@ -33,8 +33,8 @@ UPDATE ledger.partitions
 RETURNING partition, epoch
 """
 
-# Only a worker's own backend, should the pid have passed to another since; and only one inside a transaction, since no
-# other can hold the row: a lease that has just run out is taken at the next look, its owner meets the fence.
+# Checks role and application name, since the pid may belong to another process by now. Only a backend in a transaction
+# can hold the row lock; any other is harmless: ACQUIRE can take its lease, and the fence refuses its next commit.
 FREE_STUCK = """
 SELECT count(pg_terminate_backend(s.pid))
   FROM (SELECT DISTINCT owner, backend_pid FROM ledger.partitions WHERE lease_expires_at < clock_timestamp()) p
@@ -49,8 +49,8 @@ UPDATE ledger.partitions p SET owner = NULL, backend_pid = NULL, lease_expires_a
  WHERE p.partition = n.partition AND p.owner = $1 AND p.epoch = n.epoch
 """
 
-# An owner's id is never used twice, so a higher epoch of the same owner was raised by this statement, whose answer was
-# lost.
+# `>=`, for a retry: owner ids are never reused, so a higher epoch under the same owner was raised by an earlier run of
+# this statement whose answer was lost.
 RAISE_EPOCHS = """
 UPDATE ledger.partitions p SET epoch = p.epoch + 1, backend_pid = $4
   FROM unnest($2::smallint[], $3::bigint[]) AS n (partition, epoch)

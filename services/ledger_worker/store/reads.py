@@ -1,4 +1,4 @@
-"""What the worker reads: where the journal ends, accounts and holds, operations known, credits waiting."""
+"""The worker's queries: ends of the journal, assets, accounts, holds, known outcomes and pending transit rows."""
 
 from collections.abc import Sequence
 

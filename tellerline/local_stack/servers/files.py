@@ -45,12 +45,12 @@ def kept_secret(path: Path) -> str:
     return made
 
 
-def port_is_free(port: int, host: str = LOOPBACK, *, reuse: bool = True) -> bool:
-    """Whether a server could listen there now. Without `reuse`, a port that lately had connections does not count."""
+def port_is_free(port: int, *, reuse: bool = True) -> bool:
+    """Whether a server could listen there now. Without `reuse`, one with connections in TIME_WAIT is not free."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(reuse))
         try:
-            probe.bind((host, port))
+            probe.bind((LOOPBACK, port))
         except OSError as error:
             if error.errno in {errno.EADDRINUSE, errno.EACCES}:
                 return False
@@ -69,7 +69,6 @@ class KeptPorts:
         kept = self._read()
         if (port := kept.get(name)) is None or not port_is_free(port):
             port = self._free_port(frozenset(kept.values()))
-            self._path.parent.mkdir(parents=True, exist_ok=True)
             write_private(self._path, json.dumps(kept | {name: port}, indent=2) + "\n")
         return port
 

@@ -7,8 +7,8 @@ import select
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 LOG_TAIL_LINES_MAX = 8
@@ -33,37 +33,39 @@ class NotInstalled(StartFailed):
     """A program is missing, or cannot run here: trying again would not help."""
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
-    """A program to start. `program` is what is executed where that is not the first argument."""
-
-    arguments: Sequence[str]
-    environment: Mapping[str, str]
-    log: Path
-    program: str | None = None
-    folder: Path | None = None
-
-
 class Child:
-    """A process of ours. Made inside a running loop, which reaps it the moment it ends."""
+    """A process of ours. Made inside a running loop, which reaps it the moment it ends.
 
-    def __init__(self, command: Command) -> None:
-        command.log.parent.mkdir(parents=True, exist_ok=True)
-        cut(command.log)
-        with command.log.open("ab") as log:
+    `program` is what is executed where that is not the first argument. `pid` is kept after it ended.
+    """
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        log: Path,
+        *,
+        program: str | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        self.log = log
+        log.parent.mkdir(parents=True, exist_ok=True)
+        cut(log)
+        with log.open("ab") as output:
             # A session of its own: Ctrl-C in the terminal reaches the supervisor alone, which stops the rest in order.
             self._process = subprocess.Popen(
-                command.arguments,
-                executable=command.program,
-                env=dict(command.environment),
-                cwd=command.folder,
+                arguments,
+                executable=program,
+                env=dict(environment),
+                cwd=folder,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
+                stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        self.pid = self._process.pid
         self._ended = asyncio.Event()
-        self._handle = os.pidfd_open(self._process.pid)
+        self._handle = os.pidfd_open(self.pid)
         asyncio.get_running_loop().add_reader(self._handle, self._reap)
 
     def _reap(self) -> None:
@@ -73,13 +75,8 @@ class Child:
         self._ended.set()
 
     @property
-    def pid(self) -> int:
-        """Its process id, also after it ended."""
-        return self._process.pid
-
-    @property
     def running(self) -> bool:
-        """Whether it has not been seen to end."""
+        """Whether the loop has not noticed its end yet."""
         return not self._ended.is_set()
 
     async def ended(self) -> int:
@@ -116,24 +113,16 @@ def log_tail(log: Path) -> str:
     return "\n".join(f"    {line[:400]}" for line in lines[-LOG_TAIL_LINES_MAX:])
 
 
-async def until_ready(
-    child: Child,
-    ready: Callable[[], Awaitable[bool]],
-    name: str,
-    log: Path,
-    limit_s: float,
-    *,
-    poll_s: float = READY_POLL_S,
-) -> None:
+async def until_ready(child: Child, ready: Callable[[], Awaitable[bool]], name: str, limit_s: float) -> None:
     """Waits until `ready` says so. Raises StartFailed when the process ends first or the time is up."""
     try:
         async with asyncio.timeout(limit_s):
             while not await ready():
                 if not child.running:
-                    raise StartFailed(f"{name} {how_it_ended(await child.ended())}\n{log_tail(log)}".rstrip())
-                await asyncio.sleep(poll_s)
+                    raise StartFailed(f"{name} {how_it_ended(await child.ended())}\n{log_tail(child.log)}".rstrip())
+                await asyncio.sleep(READY_POLL_S)
     except TimeoutError as error:
-        raise StartFailed(f"{name} was not ready within {limit_s:.0f} s\n{log_tail(log)}".rstrip()) from error
+        raise StartFailed(f"{name} was not ready within {limit_s:.0f} s\n{log_tail(child.log)}".rstrip()) from error
 
 
 def how_it_ended(code: int) -> str:
@@ -167,21 +156,19 @@ def processes_with(variable: str, value: str) -> Iterator[int]:
 async def end_leftovers(find: Callable[[], Iterator[int]], wish: signal.Signals, grace_s: float) -> int:
     """Stops what a crashed run left; returns how many there were.
 
-    `find` is asked again before each signal, since a pid may have been given to another process.
+    `find` is asked twice, since a pid may have been given to another process before there was a handle on it.
     """
     handles: dict[int, int] = {}
     for pid in list(find()):
         with contextlib.suppress(ProcessLookupError):
             handles[pid] = os.pidfd_open(pid)
     try:
+        found = [handles[pid] for pid in find() if pid in handles]
         for number, limit_s in ((wish, grace_s), (signal.SIGKILL, KILLED_END_MAX_S)):
-            if not handles:
-                break
-            found = set(find())
-            for pid in found & handles.keys():
+            for handle in found:
                 with contextlib.suppress(ProcessLookupError):
-                    signal.pidfd_send_signal(handles[pid], number)
-            if await asyncio.to_thread(all_ended, [handles[pid] for pid in found & handles.keys()], limit_s):
+                    signal.pidfd_send_signal(handle, number)
+            if await asyncio.to_thread(all_ended, found, limit_s):
                 break
         return len(handles)
     finally:
@@ -191,12 +178,5 @@ async def end_leftovers(find: Callable[[], Iterator[int]], wish: signal.Signals,
 
 def all_ended(handles: Sequence[int], limit_s: float) -> bool:
     """Blocks until the processes behind these pidfds have ended; False when the time is up."""
-    poll = select.poll()
-    for handle in handles:
-        poll.register(handle, select.POLLIN)
-    waiting = set(handles)
-    while waiting and (ended := poll.poll(limit_s * 1000)):
-        for handle, _ in ended:
-            poll.unregister(handle)
-            waiting.discard(handle)
-    return not waiting
+    deadline = time.monotonic() + limit_s
+    return all(select.select([handle], [], [], max(0.0, deadline - time.monotonic()))[0] for handle in handles)

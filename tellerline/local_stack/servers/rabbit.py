@@ -1,17 +1,17 @@
 """A private RabbitMQ node: Debian's package, started by hand; every listener on loopback, all state in one folder."""
 
-import asyncio
 import itertools
 import os
 import re
 import shutil
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
 from tellerline.local_stack.servers.files import LOOPBACK, KeptPorts, kept_secret, private_folder, write_private
-from tellerline.local_stack.servers.process import Child, Command, NotInstalled, end_leftovers, processes, until_ready
+from tellerline.local_stack.servers.part import PrivateServer, first_answer
+from tellerline.local_stack.servers.process import Child, NotInstalled, processes, until_ready
 
 USER = "tellerline"
 VHOST = "tellerline"
@@ -22,11 +22,9 @@ PLACES_OF_EPMD = ("/usr/bin/epmd", "/usr/lib/erlang/bin/epmd")
 REFUSED_IN_PATHS = re.compile(r"[*?\[\]{}!^\s]")
 START_MAX_S = 120.0
 EPMD_START_MAX_S = 10.0
-STOP_GRACE_S = 30.0
-EPMD_STOP_GRACE_S = 5.0
-PORTS = ("rabbitmq", "distribution", "epmd", "management")
 AMQP_HEADER = b"AMQP\x00\x00\x09\x01"
 METHOD_FRAME = b"\x01"
+EPMD_NAMES = b"\x00\x01n"  # a request of one byte
 
 SETTINGS: Mapping[str, str] = {
     "disk_free_limit.absolute": "50MB",
@@ -39,13 +37,14 @@ SETTINGS: Mapping[str, str] = {
 }
 
 
-class PrivateRabbit:
-    """One node in one folder. `start` and `stop` may alternate; queues and messages stay.
+class PrivateRabbit(PrivateServer):
+    """One node (its Erlang VM) and its port mapper epmd, in one folder; queues and messages stay.
 
     `plugins` are enabled; with `rabbitmq_management` among them, `management_port` answers on loopback too.
     """
 
     name = "rabbitmq"
+    port_names = ("rabbitmq", "distribution", "epmd", "management")
 
     def __init__(
         self,
@@ -53,24 +52,10 @@ class PrivateRabbit:
         *,
         log: Path | None = None,
         ports: KeptPorts | None = None,
-        settings: Mapping[str, str] | None = None,
         plugins: Sequence[str] = (),
     ) -> None:
-        self._folder = folder.resolve()
-        self._log = log or self._folder / "rabbitmq.log"
-        self._kept_ports = ports or KeptPorts(self._folder / "ports.json")
-        self._settings = settings or {}
+        super().__init__(folder, log, ports)
         self._plugins = plugins
-        self._ports: dict[str, int] = {}
-        self._served = False  # from then on others know the ports
-        self._node: Child | None = None
-        self._epmd: Child | None = None
-
-    @property
-    def pids(self) -> Mapping[str, int]:
-        """The node's (the Erlang machine itself) and its port mapper's, while they run."""
-        named = {self.name: self._node, "epmd": self._epmd}
-        return {name: child.pid for name, child in named.items() if child and child.running}
 
     @property
     def url(self) -> str:
@@ -79,7 +64,7 @@ class PrivateRabbit:
 
     @property
     def password(self) -> str:
-        """Our user's, an administrator of this node."""
+        """The password of USER, an administrator of this node."""
         return kept_secret(self._folder / "password")
 
     @property
@@ -90,45 +75,23 @@ class PrivateRabbit:
     async def start(self) -> str:
         """Starts it and waits for an AMQP handshake; the URL. Raises StartFailed."""
         epmd = self._check()
-        private_folder(self._folder)
+        await self._prepare()
         for part in ("home", "data", "etc"):
             private_folder(self._folder / part)
-        await self.end_leftovers()
-        if not self._served:
-            self._ports = {port: self._kept_ports.port(port) for port in PORTS}
         self._configure()
         environment = self.environment()
-        # Our own, in the foreground: one that the node starts would outlive it. It is found by its first argument.
+        # epmd runs in the foreground: started by the node, it would outlive it. Its first argument identifies it.
         mapper = [str(self._folder / "epmd"), "-port", str(self._ports["epmd"]), "-address", LOOPBACK]
-        self._epmd = Child(Command(mapper, environment, self._log, program=epmd, folder=self._folder))
-        await until_ready(self._epmd, self._epmd_accepts, "epmd", self._log, EPMD_START_MAX_S)
-        node = [str(PROGRAMS / "rabbitmq-server")]
-        self._node = Child(Command(node, environment, self._log, folder=self._folder))
-        await until_ready(self._node, self._greets, "RabbitMQ", self._log, START_MAX_S)
+        self._children["epmd"] = Child(mapper, environment, self._log, program=epmd, folder=self._folder)
+        await until_ready(self._children["epmd"], self._maps, "epmd", EPMD_START_MAX_S)
+        node = Child([str(PROGRAMS / "rabbitmq-server")], environment, self._log, folder=self._folder)
+        self._children[self.name] = node
+        await until_ready(node, self._greets, "RabbitMQ", START_MAX_S)
         self._served = True
         return self.url
 
-    async def ended(self) -> int:
-        """Waits until the node ends; as Child.ended."""
-        if self._node is None:
-            raise RuntimeError("not started")
-        return await self._node.ended()
-
-    async def stop(self) -> None:
-        """Stops the node cleanly, then its port mapper. Harmless when they do not run."""
-        if self._node is not None:
-            await self._node.stop(signal.SIGTERM, STOP_GRACE_S)
-        if self._epmd is not None:
-            await self._epmd.stop(signal.SIGTERM, EPMD_STOP_GRACE_S)
-
-    async def end_leftovers(self) -> int:
-        """Stops what an earlier run of this folder left behind; the number of processes."""
-        ended = await end_leftovers(self._nodes, signal.SIGTERM, STOP_GRACE_S)
-        return ended + await end_leftovers(self._mappers, signal.SIGTERM, EPMD_STOP_GRACE_S)
-
-    def leftovers(self) -> int:
-        """How many processes of this folder run, whoever started them."""
-        return len([*self._nodes(), *self._mappers()])
+    def _found_by(self) -> Sequence[tuple[Callable[[], Iterator[int]], signal.Signals]]:
+        return (self._nodes, signal.SIGTERM), (self._mappers, signal.SIGTERM)
 
     def _nodes(self) -> Iterator[int]:
         home = ("-home", str(self._folder / "home"))
@@ -164,7 +127,6 @@ class PrivateRabbit:
             "default_vhost": VHOST,
             **SETTINGS,
             **(management if "rabbitmq_management" in self._plugins else {}),
-            **self._settings,
         }
         etc = self._folder / "etc"
         write_private(etc / "rabbitmq.conf", "".join(f"{name} = {value}\n" for name, value in settings.items()))
@@ -172,16 +134,16 @@ class PrivateRabbit:
         write_private(etc / "env.conf", "")
 
     def environment(self) -> dict[str, str]:
-        """What the node's programs (`rabbitmqctl` among them) must see to speak of this node and no other."""
+        """The environment with which the node's programs, `rabbitmqctl` among them, work on this node and no other."""
         etc, mnesia, home = self._folder / "etc", self._folder / "data", self._folder / "home"
         distribution = self._ports["distribution"]
         flags = (
-            # The name given here spares the node two more Erlang machines at its start, 0.7 s.
+            # With the name given here, the start does without two more Erlang VMs (0.7 s).
             f"-sname {NODE} -start_epmd false",
             f"-kernel inet_dist_listen_min {distribution} -kernel inet_dist_listen_max {distribution}",
             "-kernel inet_dist_use_interface {127,0,0,1}",
-            # The machine is shared: no busy waiting, and one scheduler. It carries some hundred envelopes a second; a
-            # second one only wakes and sleeps (a quarter of the node's CPU).
+            # The machine is shared: no busy waiting, and one scheduler, which is enough for some hundred envelopes a
+            # second. A second scheduler would only wake up and sleep (a quarter of the node's CPU).
             "+S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none",
         )
         return {
@@ -209,24 +171,10 @@ class PrivateRabbit:
             "RUNNING_UNDER_SYSTEMD": "true",
         }
 
-    async def _epmd_accepts(self) -> bool:
-        try:
-            _, writer = await asyncio.open_connection(LOOPBACK, self._ports["epmd"])
-        except OSError:
-            return False
-        writer.close()
-        return True
+    async def _maps(self) -> bool:
+        """Whether the port mapper tells which nodes it knows."""
+        return await first_answer(self._ports["epmd"], EPMD_NAMES) != b""
 
     async def _greets(self) -> bool:
         """Whether it answers an AMQP header with `connection.start`; its listeners are the last thing to start."""
-        try:
-            reader, writer = await asyncio.open_connection(LOOPBACK, self._ports["rabbitmq"])
-        except OSError:
-            return False
-        try:
-            writer.write(AMQP_HEADER)
-            return await reader.read(1) == METHOD_FRAME
-        except OSError:
-            return False
-        finally:
-            writer.close()
+        return (await first_answer(self._ports["rabbitmq"], AMQP_HEADER)).startswith(METHOD_FRAME)

@@ -1,10 +1,9 @@
-"""PostgreSQL refuses to run as root: how root starts it all the same, with the rights of nobody in particular."""
+"""How root starts PostgreSQL, which refuses to run as root: as another user, without root's rights."""
 
 import contextlib
 import os
 import pwd
 import subprocess
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,20 +25,20 @@ class Way:
 
 
 def in_a_namespace() -> Way:
-    """From inside, another user; from outside, still root: a folder closed to all others stays open to it."""
+    """In a user namespace: to itself it is another user, to the files still root, so it may open root's folders."""
     user = unprivileged_user()
     return Way(("unshare", "--user", f"--map-user={user.pw_uid}", f"--map-group={user.pw_gid}", "--"), owner=0)
 
 
 def as_another_user() -> Way:
-    """For where namespaces are refused, as in containers.
+    """As another user, for where namespaces are refused, as in containers.
 
-    The user may pass closed folders, since the program and the data dir often lie below root's home; it has no other
-    right of root's.
+    Of root's rights it keeps only that to enter any folder (CAP_DAC_OVERRIDE), since the program and the data dir often
+    lie below root's home.
     """
     user = unprivileged_user()
     rights = ("--clear-groups", "--inh-caps=-all,+dac_override", "--ambient-caps=-all,+dac_override")
-    # Or access(2), by which initdb looks for its neighbours, would not see that right.
+    # Without this, access(2), by which initdb looks for its other programs, would ignore that capability.
     bits = "--securebits=+no_setuid_fixup"
     return Way(("setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", *rights, bits, "--"), owner=user.pw_uid)
 
@@ -52,16 +51,14 @@ def unprivileged_user() -> pwd.struct_passwd:
     raise NotInstalled(f"PostgreSQL does not run as root, and there is no user {' or '.join(USERS)}")
 
 
-def unprivileged_prefix(program: Path, folder: Path, ways: Sequence[Way] | None = None) -> tuple[str, ...]:
+def unprivileged_prefix(program: Path, folder: Path) -> tuple[str, ...]:
     """What to put before a command so that it does not run as root and owns `folder`; empty for everyone but root.
 
-    `ways` are tried in order; the owner of the folder remembers the one that was taken.
-    Raises NotInstalled when none works.
+    The owner of the folder tells which way was taken last; it is tried first. Raises NotInstalled when none works.
     """
     if os.geteuid() != 0:
         return ()
-    if ways is None:
-        ways = sorted((in_a_namespace(), as_another_user()), key=lambda way: way.owner != folder.stat().st_uid)
+    ways = sorted((in_a_namespace(), as_another_user()), key=lambda way: way.owner != folder.stat().st_uid)
     refusals: list[str] = []
     for way in ways:
         give_to(folder, way.owner)
@@ -72,7 +69,7 @@ def unprivileged_prefix(program: Path, folder: Path, ways: Sequence[Way] | None 
 
 
 def refusal_of(way: Way, program: Path, folder: Path) -> str | None:
-    """None when the program starts this way and may write the folder, else what was said."""
+    """None when the program starts this way and may write the folder, else the error message."""
     try:
         run = subprocess.run(
             [*way.prefix, "sh", "-c", PROBE, str(program), str(folder)],

@@ -17,7 +17,7 @@ LOCK_POLL_S = 0.02
 
 
 def flocked(file: TextIO, kind: int) -> bool:
-    """Whether the lock could be had at once."""
+    """Takes the lock if nobody holds it. Returns whether it did; never waits."""
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -48,14 +48,14 @@ class DataDir:
 
     @contextlib.contextmanager
     def locked(self) -> Generator[None]:
-        """Held by the one supervisor of this data dir; its death frees it. Raises StartFailed when taken."""
+        """Holds the lock of the data dir, which the kernel frees when its holder dies. Raises StartFailed if taken."""
         with self._lock.open("a+", encoding="ascii") as file:
             while not flocked(file, fcntl.LOCK_EX):
                 if (pid := self.supervisor_pid()) is not None:
                     raise StartFailed(
                         f"a stack runs in {self.path} already (supervisor {pid}): see 'tellerline status'"
                     )
-                time.sleep(LOCK_POLL_S)  # somebody asked for the state at this very moment
+                time.sleep(LOCK_POLL_S)  # a command holds the shared lock for a moment, in `supervisor_pid`
             file.truncate(0)
             file.write(f"{os.getpid()}\n")
             file.flush()
@@ -78,7 +78,7 @@ class DataDir:
         return None
 
     def log(self, name: str) -> Path:
-        """Where this process writes."""
+        """The log file of the part with this name."""
         return self.path / "log" / f"{name}.log"
 
     def secret(self, name: str) -> str:
@@ -93,7 +93,7 @@ class DataDir:
         return kept_secret(path)
 
     def write_state(self, state: Mapping[str, object]) -> None:
-        """What `status` will read."""
+        """Writes what `read_state` returns, also in other processes."""
         write_private(self._state, json.dumps(state, indent=2) + "\n")
 
     def read_state(self) -> dict[str, object] | None:
@@ -105,5 +105,5 @@ class DataDir:
         return None
 
     def forget_state(self) -> None:
-        """No stack runs here any more."""
+        """Deletes the state when the stack has stopped."""
         self._state.unlink(missing_ok=True)

@@ -1,38 +1,16 @@
 """Keeps one part of the stack alive: starts it, waits for its end, starts it again."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import NoReturn, Protocol
+from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from shared.runtime.retry import backoff_s
+from tellerline.local_stack.servers.part import Part
 from tellerline.local_stack.servers.process import NotInstalled, StartFailed, how_it_ended
 
 BACKOFF_S_MAX = 10.0
-STEADY_S = 60.0  # whoever ran this long has got over what ended it before
+STEADY_S = 60.0  # after this long the next failure counts as the first again
 FIRST_STARTS_MAX = 3
-
-
-class Part(Protocol):
-    """A private server or a service."""
-
-    name: str
-
-    @property
-    def pids(self) -> Mapping[str, int]:
-        """Its processes that run, by name."""
-        ...
-
-    def start(self) -> Awaitable[object]:
-        """Returns when it is ready. Raises StartFailed."""
-        ...
-
-    def ended(self) -> Awaitable[int]:
-        """Waits for its end; the exit code, or minus the signal."""
-        ...
-
-    def stop(self) -> Awaitable[None]:
-        """Stops it; harmless when it does not run."""
-        ...
 
 
 class Keeper:
@@ -51,14 +29,14 @@ class Keeper:
         self._was_ready = False
 
     async def keep(self) -> NoReturn:
-        """Raises StartFailed when FIRST_STARTS_MAX starts failed before the first that worked."""
+        """Never returns. Raises StartFailed when FIRST_STARTS_MAX starts failed before one worked."""
         loop = asyncio.get_running_loop()
         while True:
             for need in self._needs:
                 await need.ready.wait()
             begun = loop.time()
             if why := await self._start():
-                # Its log says more; the last failure, which ends the start, shows it.
+                # Without the tail of the log, which is shown when the start is given up.
                 said = f"{why.splitlines()[0]}; trying again"
             else:
                 self._say(f"{self.part.name} is ready ({loop.time() - begun:.1f} s)")

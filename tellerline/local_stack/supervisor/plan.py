@@ -1,9 +1,8 @@
-"""Which services a stack runs, at which ports, and what each of them is told: no more than it needs."""
+"""Which services a stack runs, at which ports, and in which environment: no secret that a service does not need."""
 
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from shared.database.migrate import ROLES
 from tellerline.local_stack.servers.files import LOOPBACK
@@ -13,11 +12,11 @@ from tellerline.local_stack.supervisor.data_dir import DataDir
 from tellerline.local_stack.supervisor.service import FAULT, ServicePlan
 
 INSTANCE = "tellerline"
-# By this, what a killed supervisor left running is found.
+# The variable in the environment of every process of a stack, by which leftovers of a killed supervisor are found.
 MARK = "TELLERLINE_STACK"
 
 PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
-# Every other TELLERLINE_… of the caller is a setting that the services may read; these are ours to give out.
+# The TELLERLINE_… settings that the supervisor itself gives to the services; all others of the caller are passed on.
 GIVEN_OUT = frozenset(
     {"DATABASE_URL", "AMQP_URL", "JOBCOIN_URL", "JOBCOIN_DIR", "SECRET", "ADMIN_KEY", "HOST", "PORT", "METRICS_PORT"}
     | {"PARTITIONS"}
@@ -34,7 +33,6 @@ class Options:
     `partitions`: of a new ledger; an existing one must have as many. None: what it has, one per worker for a new one.
     """
 
-    data_dir: Path
     port: int = 8080
     workers: int = 1
     gateways: int = 1
@@ -73,28 +71,24 @@ def network_plan(data_dir: DataDir) -> ServicePlan:
     return ServicePlan("jobcoin_network-1", "services.jobcoin_network", environment, port, TIER_SERVERS)
 
 
-@dataclass(frozen=True, slots=True)
-class Addresses:
-    """Where everything of a running stack is found. `services` are their own ports, by name."""
-
-    postgres: str
-    amqp: str
-    jobcoin: str
-    services: Mapping[str, int]
-    admin_key: str
-
-    def described(self) -> dict[str, object]:
-        """As `tellerline up --json` prints it; the pids come later."""
-        gateways = [url_of(port) for name, port in self.services.items() if name.startswith("gateway-")]
-        return {
-            "gateway": gateways[0] if gateways else None,
-            "gateways": gateways,
-            "jobcoin": self.jobcoin,
-            "admin_key": self.admin_key,
-            "amqp": self.amqp,
-            "postgres": self.postgres,
-            "metrics": {name: f"{url_of(port)}/metrics" for name, port in self.services.items()},
-        }
+def addresses(
+    data_dir: DataDir,
+    network: ServicePlan,
+    services: Sequence[ServicePlan],
+    postgres: PrivatePostgres,
+    rabbit: PrivateRabbit,
+) -> dict[str, object]:
+    """Where everything of a running stack is found, as `tellerline up --json` prints it."""
+    gateways = [url_of(plan.port) for plan in services if plan.name.startswith("gateway-")]
+    return {
+        "gateway": gateways[0] if gateways else None,
+        "gateways": gateways,
+        "jobcoin": jobcoin_url(network),
+        "admin_key": data_dir.admin_key(),
+        "amqp": rabbit.url,
+        "postgres": postgres.dsn,
+        "metrics": {plan.name: f"{url_of(plan.port)}/metrics" for plan in (*services, network)},
+    }
 
 
 def url_of(port: int) -> str:
@@ -103,14 +97,14 @@ def url_of(port: int) -> str:
 
 
 def jobcoin_url(network: ServicePlan) -> str:
-    """Our instance of the network, as the API's base."""
+    """The base URL of the network's API, in the instance that the stack uses."""
     return f"{url_of(network.port)}/{INSTANCE}/api"
 
 
 def service_plans(
     options: Options, data_dir: DataDir, network: ServicePlan, postgres: PrivatePostgres, rabbit: PrivateRabbit
 ) -> Sequence[ServicePlan]:
-    """All that need the servers, which must be ready."""
+    """Plans of all services that need the servers; these must be ready, since their addresses are in the plans."""
     ledger = base_environment(data_dir) | {
         "TELLERLINE_AMQP_URL": rabbit.url,
         "TELLERLINE_SECRET": data_dir.secret("signing"),

@@ -10,23 +10,15 @@ from shared.database.migrate import PartitionsFixed, agreed_partitions, read_par
 from shared.database.postgres import CONNECTION_FAULTS
 from tellerline.local_stack.servers import PrivatePostgres, PrivateRabbit, StartFailed
 from tellerline.local_stack.servers.files import LOOPBACK, port_is_free
-from tellerline.local_stack.servers.process import (
-    Child,
-    Command,
-    cut,
-    end_leftovers,
-    how_it_ended,
-    log_tail,
-    processes_with,
-)
+from tellerline.local_stack.servers.part import Part
+from tellerline.local_stack.servers.process import Child, cut, end_leftovers, how_it_ended, log_tail, processes_with
 from tellerline.local_stack.supervisor.data_dir import DataDir
-from tellerline.local_stack.supervisor.keeper import Keeper, Part
+from tellerline.local_stack.supervisor.keeper import Keeper
 from tellerline.local_stack.supervisor.plan import (
     MARK,
     TIER_SERVERS,
-    Addresses,
     Options,
-    jobcoin_url,
+    addresses,
     migrate_environment,
     network_plan,
     service_plans,
@@ -38,8 +30,6 @@ LOGS_LOOKED_AT_S = 60.0
 MIGRATE = ("tellerline", "migrate")
 REFUSED = 2
 
-Say = Callable[[str], None]
-Ready = Callable[[Mapping[str, object]], None]
 PlanServices = Callable[[Options, DataDir, ServicePlan, PrivatePostgres, PrivateRabbit], Sequence[ServicePlan]]
 
 
@@ -49,17 +39,17 @@ class Supervisor:
 
     options: Options
     data_dir: DataDir
-    say: Say
-    ready: Ready
+    say: Callable[[str], None]
+    ready: Callable[[Mapping[str, object]], None]
     plan_network: Callable[[DataDir], ServicePlan] = network_plan
     plan_services: PlanServices = service_plans
     migrate: Sequence[str] = MIGRATE
     _keepers: list[Keeper] = field(default_factory=list[Keeper])
-    _addresses: Addresses | None = None
-    _is_ready: bool = False
+    _described: dict[str, object] = field(default_factory=dict[str, object])
+    _status: str = "starting"
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until `stop` is set, or a signal asks to end. Raises StartFailed when the stack does not come up."""
+        """Runs the stack until `stop` is set or a signal asks to end. Raises StartFailed when it does not come up."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         failure: StartFailed | None = None
@@ -72,7 +62,8 @@ class Supervisor:
         except* StartFailed as failures:
             failure = first_of(failures)
         finally:
-            self.data_dir.write_state(self._state() | {"status": "stopping"})
+            self._status = "stopping"
+            self._changed()
             await self._stop_all()
             self.data_dir.forget_state()
         if failure is not None:
@@ -83,9 +74,7 @@ class Supervisor:
         await end_leftover_services(self.data_dir)
         self._check_port()
         self._changed()
-        folder, ports = self.data_dir.path, self.data_dir.ports
-        postgres = PrivatePostgres(folder / "postgres", log=self.data_dir.log("postgres"), ports=ports)
-        rabbit = PrivateRabbit(folder / "rabbitmq", log=self.data_dir.log("rabbitmq"), ports=ports)
+        postgres, rabbit = servers_of(self.data_dir)
         network = self.plan_network(self.data_dir)
         async with asyncio.TaskGroup() as group:
             waiting = group.create_task(self._say_what_is_waited_for())
@@ -94,25 +83,19 @@ class Supervisor:
             for server in servers:
                 await server.ready.wait()
             partitions = await self._agreed_partitions(postgres.dsn)
-            admin_key = self.data_dir.admin_key(self.options.admin_key)
+            self.data_dir.admin_key(self.options.admin_key)
             await self._migrate(postgres.dsn, rabbit.url, partitions)
             if said := standing_by(self.options.workers, partitions):
                 self.say(said)
             plans = self.plan_services(self.options, self.data_dir, network, postgres, rabbit)
-            self._addresses = Addresses(
-                postgres=postgres.dsn,
-                amqp=rabbit.url,
-                jobcoin=jobcoin_url(network),
-                services={plan.name: plan.port for plan in (*plans, network)},
-                admin_key=admin_key,
-            )
+            self._described = addresses(self.data_dir, network, plans, postgres, rabbit)
             for plan in plans:
                 self._keep(group, self._service(plan), plan.tier, servers)
             for keeper in self._keepers:
                 await keeper.ready.wait()
             waiting.cancel()
             group.create_task(self._bound_logs())
-            self._is_ready = True
+            self._status = "ready"
             self._changed()
             self.ready(self._state())
 
@@ -131,7 +114,7 @@ class Supervisor:
             raise StartFailed(f"port {port} of {LOOPBACK} is taken: choose another with --port")
 
     async def _agreed_partitions(self, owner_dsn: str) -> int:
-        """What the ledger has or, if it is new, gets: what was asked for, else one for each worker."""
+        """The ledger's partitions; a new one gets as many as asked for, else one per worker. Raises StartFailed."""
         try:
             held = await read_partitions(owner_dsn)
             return agreed_partitions(held, self.options.partitions, of_new=self.options.workers)
@@ -145,7 +128,7 @@ class Supervisor:
         log = self.data_dir.log("migrate")
         environment = migrate_environment(self.data_dir, owner_dsn, amqp_url)
         environment["TELLERLINE_PARTITIONS"] = str(partitions)
-        child = Child(Command(program(*self.migrate), environment, log))
+        child = Child(program(*self.migrate), environment, log)
         try:
             code = await child.ended()
         finally:
@@ -173,9 +156,7 @@ class Supervisor:
         pids = {"supervisor": os.getpid()}
         for keeper in self._keepers:
             pids |= keeper.part.pids
-        described = self._addresses.described() if self._addresses else {}
-        status = "ready" if self._is_ready else "starting"
-        return described | {"pids": pids, "data_dir": str(self.data_dir.path), "status": status}
+        return self._described | {"pids": pids, "data_dir": str(self.data_dir.path), "status": self._status}
 
     async def _stop_all(self) -> None:
         for tier in sorted({keeper.tier for keeper in self._keepers}, reverse=True):
@@ -202,14 +183,16 @@ async def end_leftover_services(data_dir: DataDir) -> int:
 
 
 async def end_all_leftovers(data_dir: DataDir) -> int:
-    """The same with the private servers."""
+    """Stops the leftover services and the private servers; how many processes there were."""
     services = await end_leftover_services(data_dir)
     return services + sum(await asyncio.gather(*(server.end_leftovers() for server in servers_of(data_dir))))
 
 
 def servers_of(data_dir: DataDir) -> tuple[PrivatePostgres, PrivateRabbit]:
-    """The servers of this data dir, for a look at what is left of them."""
-    return PrivatePostgres(data_dir.path / "postgres"), PrivateRabbit(data_dir.path / "rabbitmq")
+    """The servers of this data dir, not started."""
+    postgres = PrivatePostgres(data_dir.path / "postgres", log=data_dir.log("postgres"), ports=data_dir.ports)
+    rabbit = PrivateRabbit(data_dir.path / "rabbitmq", log=data_dir.log("rabbitmq"), ports=data_dir.ports)
+    return postgres, rabbit
 
 
 def leftovers(data_dir: DataDir) -> int:

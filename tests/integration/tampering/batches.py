@@ -88,6 +88,11 @@ BATCHES = (
         "INSERT INTO ledger.batches SELECT 9, batch, epoch, operations, entries, recorded_at, cursors, prev_hash, content_hash, hash FROM ledger.batches WHERE partition = 1 AND batch = 1",
         "batches 9/1$",
     ),
+    Case(
+        "a batch that stands there twice",
+        "INSERT INTO ledger.batches SELECT partition, batch, epoch, operations, entries, recorded_at, cursors, prev_hash, content_hash, sha256('x'::bytea) FROM ledger.batches WHERE partition = 0 AND batch = 3",
+        "batches 0/3$",
+    ),
     Case("a partition's epoch", "UPDATE ledger.partitions SET epoch = 0 WHERE partition = 0", "partitions 0$"),
     Case("a partition deleted", "DELETE FROM ledger.partitions WHERE partition = 3", "partitions all$"),
     Case(

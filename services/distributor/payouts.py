@@ -1,19 +1,21 @@
-"""Pays one payout: ledger hold, house → one-shot address, one-shot address → destination, capture."""
+"""Pays the payouts that are due, and takes back what arrived where no payout needs it any more."""
 
+import asyncio
 from dataclasses import replace
 from typing import Final
 
 import structlog
+from prometheus_client import Counter, Gauge
 from typing_extensions import override
 
-from services.distributor import metrics
 from services.distributor.core.payouts import FUND, PAY, Payout, PayoutState, one_shot_address
 from services.distributor.settings import DistributorSettings
-from services.distributor.store.payouts import PayoutStore
+from services.distributor.store import PayoutStore
+from shared.database.postgres import TRANSIENT_FAULTS
 from shared.domain.lifecycle import InvariantBroken
 from shared.mixer.claimed_rows import Leg
-from shared.mixer.jobcoin import JobcoinNetwork
-from shared.mixer.jobcoin_rows import Address, Transfer
+from shared.mixer.jobcoin import JobcoinNetwork, NetworkFault
+from shared.mixer.jobcoin_rows import Transfer
 from shared.mixer.ledger import MixerLedger
 from shared.mixer.step_loop import ClaimDeadline
 from shared.mixer.transfers import TransferLoop
@@ -21,28 +23,31 @@ from shared.runtime.fault_points import FaultPoint, fault_point
 
 log = structlog.get_logger()
 
-FAULT_POINTS: Final = (
-    FaultPoint.DISTRIBUTOR_AFTER_INTENT,
-    FaultPoint.DISTRIBUTOR_AFTER_SEND,
-    FaultPoint.DISTRIBUTOR_AFTER_SEEN,
-)
+OLDEST_DUE_SECONDS = Gauge("distributor_oldest_due_seconds", "For how long the oldest unpaid payout has been due")
+RETURNED = Counter("distributor_returned", "Fundings that came later than the settle time, and were sent back")
+INTENTS_MAX: Final = 100
 
 
 class Payer(TransferLoop[Payout]):
-    """Works on one claimed payout at a time."""
+    """Pays a claimed payout: ledger hold, house → one-shot address, one-shot address → destination, capture."""
+
+    stuck = PayoutState.STUCK
+    fault_points = (
+        FaultPoint.DISTRIBUTOR_AFTER_INTENT,
+        FaultPoint.DISTRIBUTOR_AFTER_SEND,
+        FaultPoint.DISTRIBUTOR_AFTER_SEEN,
+    )
 
     def __init__(
         self, network: JobcoinNetwork, ledger: MixerLedger, payouts: PayoutStore, settings: DistributorSettings
     ) -> None:
-        super().__init__(network, payouts, PayoutState.STUCK, settings, FAULT_POINTS)
-        self._ledger = ledger
+        super().__init__(network, ledger, payouts, settings)
         self._payouts = payouts
-        self._house = Address(settings.house_address)
 
     @override
     async def set_gauges(self) -> None:
         await super().set_gauges()
-        metrics.OLDEST_DUE_SECONDS.set(await self._payouts.oldest_due_s())
+        OLDEST_DUE_SECONDS.set(await self._payouts.oldest_due_s())
 
     @override
     async def step(self, row: Payout, deadline: ClaimDeadline) -> Payout | None:
@@ -86,3 +91,40 @@ class Payer(TransferLoop[Payout]):
             await self._store.move(payout, replace(payout, state=PayoutState.PAID, attempts=0))
             log.info("payout.paid", payout_id=payout.id)
         return None
+
+
+class Reclaimer:
+    """Sends back fundings that came too late: they were taken for absent, and were applied after all.
+
+    The one-shot address of such a funding belongs to no payout any more, so the coins there are the house's. To send
+    them back needs no intent: both addresses are ours, and the network's check of the balance lets the coins be sent
+    only once. Several copies may look for such fundings.
+    """
+
+    def __init__(self, network: JobcoinNetwork, store: PayoutStore, reclaim_s: float) -> None:
+        self._network = network
+        self._store = store
+        self._reclaim_s = reclaim_s
+
+    async def run(self) -> None:
+        """Looks every `reclaim_s` until cancelled."""
+        while True:
+            try:
+                for intent_id, funding in await self._store.absent_fundings(INTENTS_MAX):
+                    await self._reclaim(intent_id, funding)
+            except (NetworkFault, *TRANSIENT_FAULTS) as fault:
+                log.warning("reclaim.interrupted", fault=repr(fault))
+            await asyncio.sleep(self._reclaim_s)
+
+    async def _reclaim(self, intent_id: str, funding: Transfer) -> None:
+        view = await self._network.address(funding.destination)
+        applied = view.find(self._network.instance, funding)
+        if applied is None or not view.agrees:
+            return
+        if view.balance:
+            await self._network.send(Transfer(funding.destination, funding.source, view.balance))
+            view = await self._network.address(funding.destination)
+        if view.balance == 0:
+            await self._store.write_returned(intent_id, applied)
+            RETURNED.inc()
+            log.error("funding.late", intent_id=intent_id)  # the settle time is too short for this network

@@ -1,27 +1,20 @@
-"""Credits of mixes: found in the journal, and planned into payouts."""
+"""The distributor's SQL: credits, found in the journal and planned into payouts; payouts and their intents."""
 
 import json
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Final
 
 import asyncpg
 from typing_extensions import override
 
-from services.distributor.core.credits import CREDIT_LIFECYCLE, CreditState, MixCredit
-from services.distributor.core.plan import Increment, MixTerms
-from shared.database import postgres
+from services.distributor.core.credits import CREDIT_LIFECYCLE, CreditState, Increment, MixCredit, MixTerms
+from services.distributor.core.payouts import PAYOUT_LIFECYCLE, Payout, PayoutState
 from shared.domain.ids import Partition
 from shared.domain.lifecycle import InvariantBroken
 from shared.domain.values import value
+from shared.mixer.jobcoin_rows import Address, RowId, Transfer
 from shared.mixer.ledger import mix_account
-from shared.mixer.store import ClaimStore, ClaimTable
-
-CREDITS: Final = ClaimTable(
-    "payouts.credits",
-    has_next_step="state = 'new'",
-    step_columns="fee = coalesce($7, fee)",
-)
+from shared.mixer.store import ClaimStore, IntentStore
 
 READ_CURSORS = "SELECT partition, batch FROM payouts.cursors"
 READ_LAST_BATCHES = """
@@ -34,9 +27,7 @@ SELECT id, postings FROM ledger.operations
  WHERE principal = 'tellerline:mixer' AND kind = 'deposit.v1' AND outcome = 'posted'
    AND partition = $1 AND batch > $2 AND batch <= $3 ORDER BY batch, line
 """
-WRITE_CREDIT = """
-INSERT INTO payouts.credits (id, mix_id, amount) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING
-"""
+WRITE_CREDIT = "INSERT INTO payouts.credits (id, mix_id, amount) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"
 WRITE_CURSOR = """
 INSERT INTO payouts.cursors (partition, batch) VALUES ($1, $2)
 ON CONFLICT (partition) DO UPDATE SET batch = greatest(payouts.cursors.batch, $2)
@@ -45,6 +36,20 @@ READ_TERMS = "SELECT destinations, fee_ppm, delay_ms_min, delay_ms_max FROM mixe
 WRITE_PAYOUT = """
 INSERT INTO payouts.payouts (id, credit_id, mix_id, number, destination, amount, due_at, next_at)
 VALUES (gen_random_uuid(), $1, $2, $3, $4, $5, clock_timestamp() + $6, clock_timestamp() + $6)
+"""
+
+# A late funding arrives at an address that no payout uses any more; a day is far longer than any delay.
+READ_ABSENT_FUNDINGS = """
+SELECT id, source, destination, amount_units FROM payouts.intents
+ WHERE leg = 'fund' AND ended IN ('absent', 'refused') AND opened_at > clock_timestamp() - interval '1 day'
+ ORDER BY opened_at DESC LIMIT $1
+"""
+WRITE_RETURNED = """
+UPDATE payouts.intents SET ended = 'returned', seen_row = $2 WHERE id = $1 AND ended IN ('absent', 'refused')
+"""
+READ_OLDEST_DUE = """
+SELECT coalesce(extract(epoch FROM clock_timestamp() - min(due_at)), 0) FROM payouts.payouts
+ WHERE state NOT IN ('paid', 'stuck') AND due_at <= clock_timestamp()
 """
 
 
@@ -60,16 +65,22 @@ class FoundCredit:
 class CreditStore(ClaimStore[MixCredit]):
     """Every method raises what is in postgres.TRANSIENT_FAULTS."""
 
-    def __init__(self, pool: postgres.Pool) -> None:
-        super().__init__(pool, CREDIT_LIFECYCLE, CREDITS)
+    lifecycle = CREDIT_LIFECYCLE
+    table = "payouts.credits"
+    has_next_step = "state = 'new'"
+    step_columns = "fee = coalesce($7, fee)"
 
     @override
     def read(self, record: asyncpg.Record) -> MixCredit:
         return MixCredit(
-            id=str(record["id"]), mix=str(record["mix_id"]), amount=int(record["amount"]),
-            state=CreditState(record["state"]), attempts=int(record["attempts"]), claim=int(record["claim"]),
+            id=str(record["id"]),
+            mix=str(record["mix_id"]),
+            amount=int(record["amount"]),
+            state=CreditState(record["state"]),
+            attempts=int(record["attempts"]),
+            claim=int(record["claim"]),
             fee_attempt=int(record["fee_attempt"]),
-        )  # fmt: skip
+        )
 
     @override
     def step_values(self, row: MixCredit) -> tuple[object, ...]:
@@ -101,18 +112,79 @@ class CreditStore(ClaimStore[MixCredit]):
         row = await self._pool.fetchrow(READ_TERMS, credit.mix)
         if row is None:
             raise InvariantBroken(f"credit {credit.id} has no mix")
-        delays = int(row["delay_ms_min"]), int(row["delay_ms_max"])
-        return MixTerms(tuple(row["destinations"]), int(row["fee_ppm"]), *delays)
+        return MixTerms(
+            tuple(row["destinations"]), int(row["fee_ppm"]), int(row["delay_ms_min"]), int(row["delay_ms_max"])
+        )
 
     async def write_plan(self, credit: MixCredit, planned: MixCredit, increments: Sequence[Increment]) -> None:
         """Commits the whole plan. The database refuses it unless fee and increments add up to the credit."""
         async with self._pool.acquire() as connection, connection.transaction():
-            for increment in increments:
+            for number, increment in enumerate(increments, start=1):
                 await connection.execute(
-                    WRITE_PAYOUT, credit.id, credit.mix, increment.number, increment.destination, increment.amount,
+                    WRITE_PAYOUT,
+                    credit.id,
+                    credit.mix,
+                    number,
+                    increment.destination,
+                    increment.amount,
                     timedelta(milliseconds=increment.delay_ms),
-                )  # fmt: skip
+                )
             await self.move_within(connection, credit, planned)
+
+
+class PayoutStore(IntentStore[Payout]):
+    """Every method raises what is in postgres.TRANSIENT_FAULTS."""
+
+    lifecycle = PAYOUT_LIFECYCLE
+    table = "payouts.payouts"
+    has_next_step = "state NOT IN ('paid', 'stuck')"
+    step_columns = (
+        "hold_id = coalesce($7, hold_id), address = coalesce($8, address),"
+        " paid_at = CASE WHEN $4 = 'sent' THEN clock_timestamp() ELSE paid_at END"
+    )
+    intents = "payouts.intents"
+    row_id = "payout_id"
+
+    @override
+    def read(self, record: asyncpg.Record) -> Payout:
+        hold, address = record["hold_id"], record["address"]
+        return Payout(
+            id=str(record["id"]),
+            mix=str(record["mix_id"]),
+            destination=Address(record["destination"]),
+            amount=int(record["amount"]),
+            state=PayoutState(record["state"]),
+            hold=None if hold is None else str(hold),
+            address=None if address is None else Address(address),
+            attempts=int(record["attempts"]),
+            hold_attempt=int(record["hold_attempt"]),
+            capture_attempt=int(record["capture_attempt"]),
+            claim=int(record["claim"]),
+        )
+
+    @override
+    def step_values(self, row: Payout) -> tuple[object, ...]:
+        return (row.hold, row.address)
+
+    @override
+    async def taken_rows(self, transfer: Transfer) -> set[str]:
+        return set()  # a one-shot address has no two equal transfers
+
+    async def absent_fundings(self, intents_max: int) -> list[tuple[str, Transfer]]:
+        """Fundings of the last day that were taken for absent, newest first, with the ids of their intents."""
+        rows = await self._pool.fetch(READ_ABSENT_FUNDINGS, intents_max)
+        return [
+            (str(row["id"]), Transfer(Address(row["source"]), Address(row["destination"]), int(row["amount_units"])))
+            for row in rows
+        ]
+
+    async def write_returned(self, intent_id: str, listed: RowId) -> None:
+        """The funding was applied after all, and its coins are back at the house."""
+        await self._pool.execute(WRITE_RETURNED, intent_id, listed)
+
+    async def oldest_due_s(self) -> float:
+        """For how many seconds the oldest unpaid payout has been due; 0 if none is."""
+        return float(await self._pool.fetchval(READ_OLDEST_DUE))
 
 
 def _batches(rows: Sequence[asyncpg.Record]) -> dict[Partition, int]:

@@ -1,1 +1,0 @@
-"""The poller's SQL, one file for each noun."""

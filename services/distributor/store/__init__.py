@@ -1,1 +1,0 @@
-"""The distributor's SQL, one file for each noun."""
