@@ -25,7 +25,7 @@ down: ## stop a stack that runs detached
 	@$(BIN)/tellerline down $(ARGS)
 
 test: setup-dev ## every test, in two processes, each with servers of its own
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 check: .venv/.has-dev ## lint, format, types, import contracts, dependencies, house rules
 	@$(BIN)/ruff check .

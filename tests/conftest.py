@@ -15,6 +15,8 @@ from typing import ParamSpec
 import hypothesis
 import pytest
 import uvloop
+from xdist.remote import Producer  # pyright: ignore[reportMissingTypeStubs] - it has none
+from xdist.scheduler import LoadScopeScheduling  # pyright: ignore[reportMissingTypeStubs] - it has none
 
 from shared.broker import declare
 from tests.backends import Backend, backend, chosen
@@ -73,15 +75,10 @@ def within(test: Callable[P, Coroutine[None, None, None]], limit_s: float) -> Ca
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks each test with its layer; the quick layers come first.
-
-    With `-n 2`, each process has servers of its own: one takes the system tests, whose stacks are dear, and the other
-    begins with the rest, file by file.
-    """
+    """Marks each test with its layer; the quick layers come first."""
     for item in items:
         layer = layer_of(item)
         item.add_marker(layer)
-        item.add_marker(pytest.mark.xdist_group("system" if layer == "system" else item.path.name))
         if layer in TIMEOUT_S and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(TIMEOUT_S[layer]))
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
@@ -89,6 +86,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # The longest group first, when somebody else does the others meanwhile.
     order = ("system", *LAYERS) if os.environ.get("PYTEST_XDIST_WORKER") else LAYERS
     items.sort(key=lambda item: order.index(layer_of(item)))
+
+
+class FilesApart(LoadScopeScheduling):
+    """With `-n 2`, each process has servers of its own: one takes the system tests, the other the rest, file by file.
+
+    The marks of `--dist loadgroup` would say the same, but pytest-xdist 3.8 does not see them under pytest 9.2.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "system" if layer_at(nodeid) == "system" else nodeid.partition("::")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    return FilesApart(config, log)
 
 
 SECONDS_OF: dict[str, float] = dict.fromkeys(LAYERS, 0.0)
