@@ -70,6 +70,7 @@ class StepLoop(ABC, Generic[R]):
         self._kind = store.lifecycle.noun
         self._settings = settings
         self._rows = 0
+        self._is_claiming = False
         self._is_draining = False
         self.wake = asyncio.Event()
         self._ended = asyncio.Event()
@@ -91,7 +92,7 @@ class StepLoop(ABC, Generic[R]):
         self._is_draining = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                while self._rows:
+                while self._rows or self._is_claiming:
                     self._ended.clear()
                     await self._ended.wait()
 
@@ -136,11 +137,15 @@ class StepLoop(ABC, Generic[R]):
     async def _claim(self, group: asyncio.TaskGroup) -> None:
         # Begins before the claim does, so that it is never later than the claim's end.
         deadline = ClaimDeadline(self._settings.claim_s)
+        self._is_claiming = True
         try:
             rows = await self._store.claim(ROWS_MAX - self._rows, self._settings.claim_s)
         except TRANSIENT_FAULTS as fault:
             log.warning("rows.not_claimed", kind=self._kind, fault=repr(fault))
             return
+        finally:
+            self._is_claiming = False
+            self._ended.set()
         for row in rows:
             self._rows += 1
             group.create_task(self._work(row, deadline), name=f"{self._kind} {row.id}")

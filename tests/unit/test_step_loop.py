@@ -1,5 +1,6 @@
 """How claimed rows go from step to step, and how their transfers end, without a database and a network."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import cast
@@ -38,7 +39,15 @@ class MemoryStore:
     is_equal_open: bool = False
     taken: set[str] = field(default_factory=set[str])
     events: list[str] = field(default_factory=list[str])
+    # The database has the claim already, and has not answered yet.
+    claiming: asyncio.Event = field(default_factory=asyncio.Event)
+    answer: asyncio.Event = field(default_factory=asyncio.Event)
     lifecycle = DEPOSIT_LIFECYCLE
+
+    async def claim(self, _: int, __: float) -> list[Deposit]:
+        self.claiming.set()
+        await self.answer.wait()
+        return [self.row]
 
     async def move(self, before: Deposit, after: Deposit, reason: str | None = None) -> Deposit:
         assert before.state is self.row.state
@@ -137,6 +146,26 @@ async def test_a_network_that_is_away_costs_no_attempt() -> None:
     loop.take = away
     await loop._advance(store.row, ClaimDeadline(30))
     assert (store.events, store.row.attempts) == (["released"], 2)
+
+
+async def test_a_drain_waits_for_a_claim_under_way_and_for_the_rows_that_it_brings() -> None:
+    """Else they would stay claimed, and nobody would take them up before the claim runs out."""
+    store = MemoryStore(SEEN)
+    loop = Loop(store)
+
+    async def released(row: Deposit, _: ClaimDeadline) -> None:
+        await loop.wait(row)
+
+    loop.take = released
+    running = asyncio.create_task(loop.run())  # noqa: TID251 - cancelled below, as a service cancels it
+    await store.claiming.wait()
+    draining = asyncio.create_task(loop.drain(5))  # noqa: TID251 - awaited below
+    await asyncio.sleep(0)
+    assert not draining.done()
+    store.answer.set()
+    await draining
+    assert store.events == ["released"]
+    running.cancel()
 
 
 async def test_a_command_is_repeated_while_it_is_unknown_and_made_anew_once_it_is_rejected() -> None:
