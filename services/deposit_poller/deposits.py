@@ -209,9 +209,10 @@ class Sweeper(TransferLoop[Deposit]):
         credited = replace(deposit, state=DepositState.CREDITED, attempts=0)
         if deposit.minor:  # else it is worth less than one minor unit
             decision = await self._ledger.credit(deposit.mix, deposit.id, deposit.credit_attempt, deposit.minor)
-            if decision is None or not await self.is_posted(deposit, "credit", decision):
+            operation = await self.posted(deposit, "credit", decision)
+            if operation is None:
                 return None
-            credited = replace(credited, credit_operation=decision.id)
+            credited = replace(credited, credit_operation=operation)
         await self._store.move(deposit, credited)
         log.info("deposit.credited", deposit_id=deposit.id, mix_id=deposit.mix)
         return None

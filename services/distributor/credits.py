@@ -122,7 +122,7 @@ class Planner(StepLoop[MixCredit]):
         fee = fee_of(row.amount, terms.fee_ppm)
         if fee:
             decision = await self._ledger.fee(row.mix, row.id, row.fee_attempt, fee)
-            if not await self.is_posted(row, "fee", decision):
+            if await self.posted(row, "fee", decision) is None:
                 return
         payouts = plan(row.amount - fee, terms, self._draw)
         await self._credits.write_plan(row, replace(row, state=CreditState.PLANNED, fee=fee, attempts=0), payouts)

@@ -77,7 +77,7 @@ class Payer(TransferLoop[Payout]):
 
     async def _hold(self, payout: Payout) -> Payout | None:
         decision = await self._ledger.hold(payout.mix, payout.id, payout.hold_attempt, payout.amount)
-        if not await self.is_posted(payout, "hold", decision):
+        if await self.posted(payout, "hold", decision) is None:
             return None
         fault_point(FaultPoint.DISTRIBUTOR_AFTER_HOLD)
         hold = self._ledger.hold_id(payout.id, payout.hold_attempt)
@@ -87,7 +87,7 @@ class Payer(TransferLoop[Payout]):
         if payout.hold is None:
             raise InvariantBroken(f"payout {payout.id} was sent without a hold")
         decision = await self._ledger.capture(payout.mix, payout.id, payout.capture_attempt, payout.hold)
-        if await self.is_posted(payout, "capture", decision):
+        if await self.posted(payout, "capture", decision) is not None:
             await self._store.move(payout, replace(payout, state=PayoutState.PAID, attempts=0))
             log.info("payout.paid", payout_id=payout.id)
         return None

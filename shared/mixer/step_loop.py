@@ -14,6 +14,7 @@ import structlog
 from prometheus_client import Counter, Gauge
 
 from shared.database.postgres import TRANSIENT_FAULTS
+from shared.domain.ids import CommandId
 from shared.mixer.claimed_rows import ClaimedRow, ClaimLost
 from shared.mixer.jobcoin import NetworkUnavailable
 from shared.mixer.ledger import CommandDecision, MixerLedger
@@ -106,16 +107,16 @@ class StepLoop(ABC, Generic[R]):
         """Releases the row for a time that grows with its attempts."""
         await self._store.release(row, backoff_s(row.attempts, s_max=BACKOFF_S_MAX))
 
-    async def is_posted(self, row: R, command: str, decision: CommandDecision | None) -> bool:
-        """True if the ledger posted this command of the row's step. If not, the row waits or is stuck."""
+    async def posted(self, row: R, command: str, decision: CommandDecision | None) -> CommandId | None:
+        """The id of this command of the row's step, if the ledger posted it. If not, the row waits or is stuck."""
         if decision is None:  # unknown: the same command is sent again, for as long as it takes
             await self.wait(replace(row, attempts=row.attempts + 1))
-            return False
+            return None
         if decision.code is not None:
             await self._store.next_attempt(row, command)
             await self.fail(row, f"the {command} was rejected: {decision.code}")
-            return False
-        return True
+            return None
+        return decision.id
 
     async def fail(self, row: R, reason: str) -> None:
         """Counts a failed attempt of the row's step."""

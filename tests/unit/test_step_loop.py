@@ -8,6 +8,7 @@ from typing import cast
 import pytest
 
 from services.deposit_poller.core.deposits import DEPOSIT_LIFECYCLE, SWEEP, Deposit, DepositState
+from services.deposit_poller.deposits import Sweeper
 from shared.domain.ids import CommandId
 from shared.mixer.claimed_rows import ClaimLost, Intent, Leg
 from shared.mixer.jobcoin import JobcoinNetwork, NetworkUnavailable, TransferRefused, TransferUnknown
@@ -148,6 +149,22 @@ async def test_a_network_that_is_away_costs_no_attempt() -> None:
     assert (store.events, store.row.attempts) == (["released"], 2)
 
 
+async def test_a_credit_whose_outcome_is_unknown_is_asked_about_again() -> None:
+    class UnknownLedger:
+        async def credit(self, *_: object) -> None:
+            return None
+
+    store = MemoryStore(replace(SEEN, state=DepositState.SWEPT, attempts=100))
+    sweeper = Sweeper(
+        cast("JobcoinNetwork", None),
+        cast("MixerLedger", UnknownLedger()),
+        cast("IntentStore[Deposit]", store),
+        SETTINGS,
+    )
+    await sweeper._advance(store.row, ClaimDeadline(30))
+    assert store.events == ["released"]
+
+
 async def test_a_drain_waits_for_a_claim_under_way_and_for_the_rows_that_it_brings() -> None:
     """Else they would stay claimed, and nobody would take them up before the claim runs out."""
     store = MemoryStore(SEEN)
@@ -171,11 +188,11 @@ async def test_a_drain_waits_for_a_claim_under_way_and_for_the_rows_that_it_brin
 async def test_a_command_is_repeated_while_it_is_unknown_and_made_anew_once_it_is_rejected() -> None:
     store = MemoryStore(replace(SEEN, attempts=100))
     loop = Loop(store)
-    assert not await loop.is_posted(store.row, "credit", None)
+    assert await loop.posted(store.row, "credit", None) is None
     assert store.events == ["released"]
-    assert await loop.is_posted(store.row, "credit", CommandDecision(CommandId("c"), None))
+    assert await loop.posted(store.row, "credit", CommandDecision(CommandId("c"), None)) == "c"
     store.row, store.events = SEEN, []
-    assert not await loop.is_posted(store.row, "credit", CommandDecision(CommandId("c"), "account_frozen"))
+    assert await loop.posted(store.row, "credit", CommandDecision(CommandId("c"), "account_frozen")) is None
     assert store.events == ["next credit", "released"]
 
 
