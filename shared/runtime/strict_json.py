@@ -9,7 +9,6 @@ from typing import Final, cast
 DEPTH_MAX: Final = 32
 # A megabyte of commas and brackets would hold the event loop for half a second (measured), and no route needs it.
 VALUES_MAX: Final = 20_000
-BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]')
 # Escapes that are valid JSON but may decode to what PostgreSQL text or UTF-8 cannot hold: NUL, lone surrogates.
 SUSPICIOUS: Final = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 
@@ -22,23 +21,25 @@ def parse(body: bytes) -> object:
     """The parsed value. Raises NotStrictJson: not UTF-8, not JSON, a duplicate key, NaN, infinity, too deep or big."""
     if len(body) > VALUES_MAX and sum(map(body.count, (b"{", b"[", b":", b","))) > VALUES_MAX:
         raise NotStrictJson("the body holds too many values")
-    if body.count(b"{") + body.count(b"[") > DEPTH_MAX:
-        _check_depth(body)
     try:
         text = body.decode()
         value = _decoded(text)
-        if SUSPICIOUS.search(text):
-            _check_text(value)
+        may_be_deep = body.count(b"{") + body.count(b"[") > DEPTH_MAX
+        if may_be_deep or SUSPICIOUS.search(text):
+            _check(value, DEPTH_MAX)
     except UnicodeError as error:
         raise NotStrictJson("the body is not UTF-8 text") from error
     except json.JSONDecodeError as error:
         raise NotStrictJson(f"the body is not JSON: {error.msg} at character {error.pos}") from error
     except RecursionError as error:
-        raise NotStrictJson(f"the body nests deeper than {DEPTH_MAX}") from error
+        raise NotStrictJson(TOO_DEEP) from error
     except ValueError as error:
         detail = str(error) if isinstance(error, NotStrictJson) else "a number has too many digits"
         raise NotStrictJson(detail) from error
     return value
+
+
+TOO_DEEP: Final = f"the body nests deeper than {DEPTH_MAX}"
 
 
 def _decoded(text: str) -> object:
@@ -50,30 +51,24 @@ def _decoded(text: str) -> object:
     return _DECODER.decode(text)
 
 
-def _check_depth(body: bytes) -> None:
-    depth = 0
-    for match in BRACKETS.finditer(body):
-        token = match[0]
-        if token in {b"[", b"{"}:
-            depth += 1
-            if depth > DEPTH_MAX:
-                raise NotStrictJson(f"the body nests deeper than {DEPTH_MAX}")
-        elif token in {b"]", b"}"}:
-            depth -= 1
-
-
-def _check_text(value: object) -> None:
+def _check(value: object, depth_max: int) -> None:
+    """Raises NotStrictJson for a value that nests deeper than `depth_max`, or for NUL; UnicodeError for a surrogate."""
     if isinstance(value, str):
         if "\0" in value:
             raise NotStrictJson("a text holds the character NUL")
         value.encode()
-    elif isinstance(value, dict):
+        return
+    if not isinstance(value, dict | list):
+        return
+    if depth_max == 0:
+        raise NotStrictJson(TOO_DEEP)
+    if isinstance(value, dict):
         for key, item in cast("dict[str, object]", value).items():
-            _check_text(key)
-            _check_text(item)
-    elif isinstance(value, list):
+            _check(key, 0)
+            _check(item, depth_max - 1)
+    else:
         for item in cast("list[object]", value):
-            _check_text(item)
+            _check(item, depth_max - 1)
 
 
 def _unique(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:

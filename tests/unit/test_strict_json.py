@@ -1,6 +1,8 @@
 """JSON with one meaning, or none."""
 
+import contextlib
 import json
+import time
 
 import pytest
 from hypothesis import given
@@ -91,3 +93,25 @@ def test_what_parsers_disagree_about_is_refused(body: bytes) -> None:
 def test_an_escaped_backslash_before_u0000_is_six_harmless_characters() -> None:
     assert parse(b'"\\\\u0000"') == "\\u0000"
     assert parse(b'"\\ud83d\\ude00"') == "\U0001f600"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"a":' + b"[]" * (DEPTH_MAX + 1) + b'"' + b'\\"' * 400_000,
+        b"[" * 19_000,
+        b'{"a":' * 9_000,
+        b'{"a":' * 9_000 + b"1" + b"}" * 9_000,
+        b'["' + b'\\"' * 400_000,
+        b"[1." + b"1" * 900_000 + b"]",
+        b"[" + b"1" * 900_000 + b"]",
+        b"1e" + b"0" * 900_000,
+        b"[" + b'"\\ud800\\udc00",' * 9_000 + b"1]",
+    ],
+    ids=lambda body: repr(body[:8]),
+)
+def test_no_body_takes_longer_than_its_size_explains(body: bytes) -> None:
+    began = time.process_time()
+    with contextlib.suppress(NotStrictJson):
+        parse(body)
+    assert time.process_time() - began < 0.5

@@ -39,14 +39,14 @@ class Router:
     def __init__(self, routes: Sequence[Route]) -> None:
         self.routes = routes
         self._fixed: dict[str, dict[str, Route]] = {}
-        self._patterns: list[tuple[re.Pattern[str], dict[str, Route]]] = []
+        self.patterns: list[tuple[re.Pattern[str], dict[str, Route]]] = []
         by_path: dict[str, dict[str, Route]] = {}
         for route in routes:
             by_path.setdefault(route.path, {})[route.method] = route
         for path, methods in by_path.items():
             if "{" in path:
                 pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(path))
-                self._patterns.append((re.compile(pattern), methods))
+                self.patterns.append((re.compile(pattern), methods))
             else:
                 self._fixed[path] = methods
 
@@ -64,7 +64,7 @@ class Router:
 
     def _match(self, path: str) -> tuple[dict[str, Route], Mapping[str, str]]:
         if len(path) <= PATH_CHARACTERS_MAX:
-            for pattern, methods in self._patterns:
+            for pattern, methods in self.patterns:
                 if match := pattern.fullmatch(path):
                     return methods, {name: _unquoted(value) for name, value in match.groupdict().items()}
         raise Problem(RequestFault.NOT_FOUND, "there is no such route")
