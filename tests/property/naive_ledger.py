@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from shared.domain.ids import SYSTEM_ACCOUNT_ID, AccountId, partition_of
+from shared.domain.rejections import Rejection
 from shared.messages import (
     AccountClose,
     AccountCreate,
@@ -18,6 +19,12 @@ from shared.messages import (
 )
 
 BOUND = 10**36
+ORDER = [rejection.value for rejection in Rejection]
+
+
+def _first(refused: set[str]) -> str:
+    """Of several refusals the one that stands first in the documented order; `posted` when there is none."""
+    return min(refused, key=ORDER.index, default="posted")
 
 
 @dataclass(slots=True)
@@ -103,31 +110,31 @@ class NaiveLedger:
     def _is_here(self, source: str, name: str) -> bool:
         return self._place(name) == self._place(source)
 
-    def _refuse_debit(self, account: NaiveAccount, amount: int) -> str | None:
-        if account.status != "open":
-            return "account_closed" if account.status == "closed" else "account_frozen"
+    def _refuse_debit(self, account: NaiveAccount, amount: int) -> set[str]:
+        refused = set[str]() if account.status == "open" else {f"account_{account.status}"}
         if not account.is_system and account.balance - account.held + account.limit < amount:
-            return "insufficient_funds"
-        return "limit_exceeded" if account.balance - amount < -BOUND else None
+            refused.add("insufficient_funds")
+        return refused | ({"limit_exceeded"} if account.balance - amount < -BOUND else set())
 
-    def _refuse_credit(self, source: str, name: str, amount: int) -> str | None:
+    def _refuse_credit(self, source: str, name: str, amount: int) -> set[str]:
         account, is_here = self.accounts[name], self._is_here(source, name)
-        if account.status == "closed" and (is_here or name not in self.believed_open):
-            return "account_closed"
-        return "limit_exceeded" if is_here and account.balance + amount > BOUND else None
+        is_closed = account.status == "closed" and (is_here or name not in self.believed_open)
+        refused = {"account_closed"} if is_closed else set[str]()
+        return refused | ({"limit_exceeded"} if is_here and account.balance + amount > BOUND else set())
 
     def _refuse_posting(self, command: PostTransaction, posting: Posting) -> str:
+        refused = set[str]()
         if posting.asset not in self.assets:
-            return "unknown_asset"
+            refused.add("unknown_asset")
         if posting.source == posting.destination:
-            return "same_account"
+            refused.add("same_account")
         source, destination = self._mine(posting.source, command), self.account(posting.destination)
         if source is None or destination is None:
-            return "account_not_found"
+            return _first(refused | {"account_not_found"})
         if not source.asset == destination.asset == posting.asset:
-            return "asset_mismatch"
-        refused = self._refuse_debit(source, posting.amount)
-        return refused or self._refuse_credit(posting.source, posting.destination, posting.amount) or "posted"
+            refused.add("asset_mismatch")
+        refused |= self._refuse_debit(source, posting.amount)
+        return _first(refused | self._refuse_credit(posting.source, posting.destination, posting.amount))
 
     def _refuse_change(self, command: AccountUpdate | AccountClose) -> str:
         account = self._mine(command.account, command)
@@ -142,35 +149,39 @@ class NaiveLedger:
         return "insufficient_funds" if lower and left < 0 else "posted"
 
     def _refuse_hold(self, command: HoldPlace) -> str:
+        refused = set[str]()
         if command.asset not in self.assets:
-            return "unknown_asset"
+            refused.add("unknown_asset")
         if command.hold in self.holds:
-            return "already_exists"
+            refused.add("already_exists")
         account = self._mine(command.account, command)
         if account is None:
-            return "account_not_found"
+            return _first(refused | {"account_not_found"})
         if account.asset != command.asset:
-            return "asset_mismatch"
-        return self._refuse_debit(account, command.amount) or "posted"
+            refused.add("asset_mismatch")
+        return _first(refused | self._refuse_debit(account, command.amount))
 
     def _refuse_end(self, command: HoldCapture | HoldVoid) -> str:
-        if isinstance(command, HoldCapture) and command.account == command.destination:
-            return "same_account"
+        refused = set[str]()
         account, hold = self._mine(command.account, command), self.holds.get(command.hold)
         if account is None:
-            return "account_not_found"
+            refused.add("account_not_found")
         if hold is None or not hold.is_open or hold.account != command.account:
-            return "hold_not_open"
+            refused.add("hold_not_open")
         if isinstance(command, HoldVoid):
-            return "posted"
+            return _first(refused)
         destination = self.account(command.destination)
+        if command.account == command.destination:
+            refused.add("same_account")
         if destination is None:
-            return "account_not_found"
+            refused.add("account_not_found")
+        if account is None or hold is None or destination is None:
+            return _first(refused)
         if destination.asset != account.asset:
-            return "asset_mismatch"
+            refused.add("asset_mismatch")
         if account.status == "frozen":
-            return "account_frozen"
-        return self._refuse_credit(command.account, command.destination, hold.amount) or "posted"
+            refused.add("account_frozen")
+        return _first(refused | self._refuse_credit(command.account, command.destination, hold.amount))
 
     def _apply(self, command: Command) -> None:
         match command:

@@ -5,7 +5,14 @@ from typing import Final
 from services.ledger_worker.core.accounts import Account, Hold, Status
 from services.ledger_worker.core.outcomes import CommandContext, Decision, Rejected
 from services.ledger_worker.core.state import PartitionState
-from services.ledger_worker.core.transfers import credit, credit_target, postings_text, reject_credit, reject_debit
+from services.ledger_worker.core.transfers import (
+    credit,
+    credit_target,
+    postings_text,
+    reject_closed,
+    reject_debit,
+    reject_over_limit,
+)
 from shared.domain.rejections import Rejection
 from shared.messages import HoldCapture, HoldPlace, HoldVoid
 
@@ -46,19 +53,20 @@ def capture_hold(partition: PartitionState, command: HoldCapture, context: Comma
     """Moves the whole held amount to its destination."""
     if command.account == command.destination:
         return Rejected(Rejection.SAME_ACCOUNT)
+    target = credit_target(partition, command.destination)
+    if target is None:
+        return Rejected(Rejection.ACCOUNT_NOT_FOUND)
     found = _open_hold(partition, command)
     if isinstance(found, Rejected):
         return found
     hold, account = found
-    target = credit_target(partition, command.destination)
-    if target is None:
-        return Rejected(Rejection.ACCOUNT_NOT_FOUND)
     if target.asset != hold.asset:
         return Rejected(Rejection.ASSET_MISMATCH)
+    if (rejected := reject_closed(target)) is not None:
+        return rejected
     if account.status is Status.FROZEN:
         return Rejected(Rejection.ACCOUNT_FROZEN)
-    rejected = reject_credit(target, hold.amount)
-    if rejected is not None:
+    if (rejected := reject_over_limit(target, hold.amount)) is not None:
         return rejected
     # From here on it must succeed: the funds were set aside when the hold was placed.
     batch = partition.open_batch()

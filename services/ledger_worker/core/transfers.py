@@ -33,7 +33,9 @@ def post_transaction(
         return Rejected(Rejection.ACCOUNT_NOT_FOUND)
     if not source.asset == target.asset == posting.asset:
         return Rejected(Rejection.ASSET_MISMATCH)
-    rejected = reject_debit(source, posting.amount) or reject_credit(target, posting.amount)
+    rejected = (
+        reject_closed(target) or reject_debit(source, posting.amount) or reject_over_limit(target, posting.amount)
+    )
     if rejected is not None:
         return rejected
     # From here on it must succeed.
@@ -99,11 +101,19 @@ def reject_debit(source: Account, amount: int) -> Rejected | None:
     return None
 
 
-def reject_credit(target: CreditTarget, amount: int) -> Rejected | None:
-    """Why `amount` minor units may not be credited, as far as this partition knows; None when they may."""
-    if target.is_closed:
-        return Rejected(Rejection.ACCOUNT_CLOSED)
-    # Another partition checks again when the credit arrives: only it knows the balance, and whether it is closed now.
+def reject_closed(target: CreditTarget) -> Rejected | None:
+    """Refuses a credit to an account that is closed, as far as this partition knows.
+
+    Another partition checks again when the credit arrives: only it knows whether its account is closed by then.
+    """
+    return Rejected(Rejection.ACCOUNT_CLOSED) if target.is_closed else None
+
+
+def reject_over_limit(target: CreditTarget, amount: int) -> Rejected | None:
+    """Refuses `amount` minor units that would take a balance of this partition beyond the bound.
+
+    Another partition checks when the credit arrives: only it knows the balance.
+    """
     if target.account is not None and target.account.balance + amount > BALANCE_MINOR_MAX:
         return Rejected(Rejection.LIMIT_EXCEEDED)
     return None
