@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import structlog
 
 from services.ledger_worker import metrics
-from services.ledger_worker.core.accounts import AccountFacts, Status, is_system_name
+from services.ledger_worker.core.accounts import AccountFacts, Status, asset_of_system_account, is_system_name
 from services.ledger_worker.core.decide import decide, needed_accounts
 from services.ledger_worker.core.outcomes import CommandContext, Decision
 from services.ledger_worker.core.state import PartitionState
@@ -16,7 +17,7 @@ from services.ledger_worker.engine.intake import PendingDelivery
 from services.ledger_worker.engine.ownership import OwnedPartitions
 from services.ledger_worker.engine.poison import PoisonIsolation
 from services.ledger_worker.ports import Clock, DecideAgain, Store
-from shared.domain.ids import AccountId, HoldId, partition_of
+from shared.domain.ids import AccountId, AssetCode, HoldId, partition_of
 from shared.domain.lifecycle import InvariantBroken
 from shared.messages import (
     AccountCreate,
@@ -56,6 +57,12 @@ class Prefetch:
         """Reads all assets again, which drops those that were never committed."""
         self._ledger.assets = await self._store.assets()
 
+    async def know_assets(self, codes: Iterable[AssetCode]) -> None:
+        """Reads all assets again unless these are in memory: another worker may have created one since."""
+        if any(code not in self._ledger.assets for code in codes):
+            # An update, not a replacement: an asset in memory may not be committed yet.
+            self._ledger.assets.update(await self._store.assets())
+
     async def accounts(self, partition: PartitionState, wanted: Iterable[AccountId]) -> None:
         """Loads those of `wanted`, all owned by this partition, that are not in memory. Raises StoreUnavailable."""
         await self._load_accounts(
@@ -69,9 +76,9 @@ class Prefetch:
         """
         own: dict[AccountId, PartitionState] = {}
         foreign: set[AccountId] = set()
-        holds: dict[HoldId, PartitionState] = {}
+        holds: list[tuple[PartitionState, HoldId]] = []
+        assets: set[AssetCode] = set()
         suspected: list[str] = []
-        is_asset_unknown = False
         look_up_all = self._clock.monotonic_s() < self._look_up_until_s
         for pending in taken:
             partition = self._owned.states[pending.delivery.partition]
@@ -82,17 +89,15 @@ class Prefetch:
                 ) and command.id not in self._ledger.recent:
                     suspected.append(command.id)
                 if isinstance(command, HoldPlace | HoldCapture | HoldVoid) and command.hold not in partition.holds:
-                    holds[command.hold] = partition
-                is_asset_unknown = is_asset_unknown or self._names_unknown_asset(command)
-        if is_asset_unknown:
-            # An update, not a replacement: an asset in memory may not be committed yet.
-            self._ledger.assets.update(await self._store.assets())
+                    holds.append((partition, command.hold))
+                assets.update(_named_assets(command))
+        await self.know_assets(assets.union(_system_assets(own), _system_assets(foreign)))
         if suspected:
             # A repeat that is not looked up violates the key of `operations` at the commit.
             known = await self._store.known(suspected)
             metrics.DUPLICATES.labels("looked_up").inc(len(known))
             self._ledger.recent.update(known)
-        await self._load_accounts(own, foreign)
+        await self._load_accounts(own, {account for account in foreign if not is_system_name(account)})
         if holds:
             await self._load_holds(holds)
 
@@ -108,13 +113,8 @@ class Prefetch:
                 continue
             if partition_of(account, self._ledger.partitions) == partition.partition:
                 own[account] = partition
-            elif account not in self._ledger.facts and not is_system_name(account):
+            elif account not in self._ledger.facts:
                 foreign.add(account)
-
-    def _names_unknown_asset(self, command: Command) -> bool:
-        if isinstance(command, PostTransaction):
-            return any(posting.asset not in self._ledger.assets for posting in command.postings)
-        return isinstance(command, AccountCreate | HoldPlace | AssetCreate) and command.asset not in self._ledger.assets
 
     async def _load_accounts(self, own: Mapping[AccountId, PartitionState], foreign: set[AccountId]) -> None:
         if not own and not foreign:
@@ -127,9 +127,23 @@ class Prefetch:
             if read.id in foreign:
                 self._ledger.facts[read.id] = AccountFacts(read.asset, read.status is Status.CLOSED)
 
-    async def _load_holds(self, wanted: Mapping[HoldId, PartitionState]) -> None:
-        for hold in await self._store.holds(list(wanted)):
-            wanted[hold.id].holds.setdefault(hold.id, hold)
+    async def _load_holds(self, wanted: Sequence[tuple[PartitionState, HoldId]]) -> None:
+        found = {hold.id: hold for hold in await self._store.holds(sorted({hold for _, hold in wanted}))}
+        for partition, hold in wanted:
+            if hold in found:
+                # A copy for each partition that asks: only in that of the hold's account can it change.
+                partition.holds.setdefault(hold, replace(found[hold]))
+
+
+def _named_assets(command: Command) -> tuple[AssetCode, ...]:
+    if isinstance(command, PostTransaction):
+        [posting] = command.postings
+        return (posting.asset,)
+    return (command.asset,) if isinstance(command, AccountCreate | HoldPlace | AssetCreate) else ()
+
+
+def _system_assets(accounts: Iterable[AccountId]) -> set[AssetCode]:
+    return {asset_of_system_account(account) for account in accounts if is_system_name(account)}
 
 
 class Apply:

@@ -100,6 +100,7 @@ class TransitIn:
             if row in self._set_aside:
                 raise TransitRowError("it was set aside")
             credits = decode_credits(row.credits)
+            await self._prefetch.know_assets({credit.asset for credit in credits})
             await self._prefetch.accounts(partition, landing_accounts(partition, credits))
             _check(partition, credits)
         except (TransitRowError, InvariantBroken) as error:
@@ -122,6 +123,7 @@ class TransitIn:
     async def _take_in_to_suspense(self, partition: PartitionState, row: TransitRow, error: Exception) -> None:
         log.error("transit.unreadable", source=row.source, batch=row.batch, destination=row.destination, exc_info=error)
         totals = await self._store.transit_totals(row)
+        await self._prefetch.know_assets(asset for asset, _ in totals)
         await self._prefetch.accounts(
             partition, [system_account("suspense", asset, partition.partition) for asset, _ in totals]
         )
