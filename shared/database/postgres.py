@@ -57,7 +57,11 @@ async def connect(
 
 
 async def open_pool(dsn: str, *, application: str, size_min: int = 1, size_max: int = 8) -> Pool:
-    """A pool of `size_min` … `size_max` connections; idle ones are closed after a minute."""
+    """A pool of `size_min` … `size_max` connections; idle ones are closed after a minute.
+
+    What is done on a connection must leave its session as it was (no SET, LISTEN, cursor or advisory lock): it goes to
+    the next user without the round trip that would reset it. An open transaction is rolled back.
+    """
     return await asyncpg.create_pool(
         dsn,
         min_size=size_min,
@@ -66,4 +70,9 @@ async def open_pool(dsn: str, *, application: str, size_min: int = 1, size_max: 
         timeout=CONNECT_TIMEOUT_S,
         command_timeout=COMMAND_TIMEOUT_S,
         server_settings={"application_name": application},
+        reset=_keep_session,
     )
+
+
+async def _keep_session(_: Connection) -> None:
+    """Replaces asyncpg's reset of each session that comes back, which is a statement of its own."""
