@@ -64,6 +64,10 @@ class KeptPorts:
     def __init__(self, path: Path) -> None:
         self._path = path
 
+    def kept(self, name: str) -> int:
+        """The port that a server of this name was given last. Raises KeyError."""
+        return self._read()[name]
+
     def port(self, name: str) -> int:
         """The port of this name. Raises OSError when none is free."""
         kept = self._read()

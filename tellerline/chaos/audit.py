@@ -1,0 +1,144 @@
+"""After a run: what clients were told, against the journal and the balances."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Final, cast
+
+from shared.database.postgres import TRANSIENT_FAULTS, Connection, connect
+from tellerline.chaos.client import Client, Command
+from tellerline.chaos.load import Load
+from tellerline.chaos.stack import Stack
+
+IDS_PER_QUERY_MAX: Final = 5_000
+SHOWN_MAX: Final = 5
+CONNECT_MAX_S: Final = 60.0
+READ_TRIES_MAX: Final = 100
+MIXES_MAX_S: Final = 120.0
+POLL_S: Final = 0.3
+OK: Final = 200
+ENDED: Final = frozenset({"completed", "stuck"})
+
+READ_OUTCOMES = "SELECT id::text, outcome, code FROM ledger.operations WHERE id = ANY($1::uuid[])"
+COUNT_TWICE = """
+SELECT reference, count(*) AS times FROM ledger.operations
+ WHERE reference LIKE $1 AND outcome = 'posted' GROUP BY reference HAVING count(*) > 1
+"""
+
+
+class Audit:
+    """The findings, each one sentence. Empty lists mean that nothing is wrong."""
+
+    def __init__(self, stack: Stack, load: Load, client: Client) -> None:
+        self._stack = stack
+        self._load = load
+        self._client = client
+        self.lost: list[str] = []
+        self.doubled: list[str] = []
+        self.wrong: list[str] = []
+        self.mixes: dict[str, int] = {}
+
+    async def audit(self) -> None:
+        """Reads everything. Raises what is in TRANSIENT_FAULTS when the database stays away."""
+        await self._mixes()
+        session = await connected(self._stack.postgres)
+        try:
+            await self._outcomes(session)
+            await self._twice(session)
+        finally:
+            await session.close()
+        await self._balances()
+        await self._verify()
+        self.wrong += [f"a repeat was answered otherwise: {each}" for each in self._client.unlike]
+
+    async def _outcomes(self, session: Connection) -> None:
+        """What was told as posted or refused stands so in the journal."""
+        told = {command.operation: command for command in self._client.decided if command.operation}
+        ids = list(told)
+        for begin in range(0, len(ids), IDS_PER_QUERY_MAX):
+            some = ids[begin : begin + IDS_PER_QUERY_MAX]
+            written = {str(row["id"]): row for row in await session.fetch(READ_OUTCOMES, some)}
+            for each in some:
+                row = written.get(each)
+                code = None if row is None else str(row["code"] or "")
+                if code != told[each].code:
+                    self.lost.append(f"{_named(told[each])} was told {told[each].code!r}, the journal has {code!r}")
+
+    async def _twice(self, session: Connection) -> None:
+        """No key has moved money twice: its reference stands on one operation."""
+        for row in await session.fetch(COUNT_TWICE, f"{self._load.run}-%"):
+            self.doubled.append(f"{row['reference']} was posted {row['times']} times")
+
+    async def _balances(self) -> None:
+        """The balance of each steady account is the sum of what was told."""
+        for account, expected in self._load.expected().items():
+            found = await self._balance(account)
+            if found != expected:
+                (self.doubled if _is_more(found, expected) else self.lost).append(
+                    f"{account} holds {found}, after all that was told {expected}"
+                )
+
+    async def _balance(self, account: str) -> Decimal | None:
+        for _ in range(READ_TRIES_MAX):
+            answer = await self._client.get(f"/v1/accounts/{account}")
+            if answer.status == OK:
+                return Decimal(str(answer.body["balance"]))
+            await asyncio.sleep(POLL_S)
+        return None
+
+    async def _mixes(self) -> None:
+        """Waits until the mixes have ended; what each received is what it paid and kept."""
+        clock = asyncio.get_running_loop().time
+        until_s = clock() + MIXES_MAX_S
+        waiting = list(self._load.mixes)
+        shown: Mapping[str, object] = {}
+        while waiting:
+            answer = await self._client.get(f"/v1/mixes/{waiting[-1]}")
+            shown = answer.body
+            status = str(shown.get("status"))
+            late = clock() > until_s
+            if (answer.status != OK or status not in ENDED) and not late:
+                await asyncio.sleep(POLL_S)
+                continue
+            waiting.pop()
+            self.mixes[status] = self.mixes.get(status, 0) + 1
+            if answer.status == OK:
+                received, fee, paid, remaining = (
+                    Decimal(str(shown[name])) for name in ("received", "fee", "paid", "remaining")
+                )
+                if received != fee + paid + remaining:
+                    self.wrong.append(f"mix {shown['id']} received {received}, but {fee} + {paid} + {remaining}")
+
+    async def _verify(self) -> None:
+        command = (sys.executable, "-m", "tellerline", "verify", "--json", "--data-dir", str(self._stack.data_dir.path))
+        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        printed, _ = await process.communicate()
+        if process.returncode != 0:
+            found = cast("Mapping[str, object]", json.loads(printed or "{}"))
+            self.wrong.append(f"verify ended with {process.returncode}: {found.get('first_violation')}")
+
+
+async def connected(dsn: str) -> Connection:
+    """A connection to a database that may still be starting. Raises TimeoutError."""
+    async with asyncio.timeout(CONNECT_MAX_S):
+        while True:
+            try:
+                return await connect(dsn, application="tellerline-chaos", command_timeout_s=CONNECT_MAX_S)
+            except TRANSIENT_FAULTS:
+                await asyncio.sleep(POLL_S)
+
+
+def _is_more(found: Decimal | None, expected: Decimal) -> bool:
+    return found is not None and found > expected
+
+
+def _named(command: Command) -> str:
+    return f"{command.name} {command.key} ({command.operation})"
+
+
+def shown(findings: Sequence[str]) -> Sequence[str]:
+    """The first findings, and how many more there are."""
+    more = len(findings) - SHOWN_MAX
+    return [*findings[:SHOWN_MAX], *([f"and {more} more"] if more > 0 else [])]

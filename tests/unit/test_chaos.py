@@ -1,0 +1,70 @@
+"""The plan of a chaos run, and when its report passes."""
+
+from collections import Counter
+
+import pytest
+
+from shared.domain.ids import AccountId, partition_of
+from tellerline.chaos.client import Ended
+from tellerline.chaos.plan import KINDS, plan
+from tellerline.chaos.recovery import accounts_of_partitions
+from tellerline.chaos.report import Report, as_object, as_table
+
+
+def test_a_seed_is_a_plan() -> None:
+    assert plan(7, 5) == plan(7, 5)
+    assert plan(7, 5) != plan(8, 5)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_five_minutes_hold_sixty_faults_and_each_kind(seed: int) -> None:
+    faults = plan(seed, 5)
+    assert len(faults) >= 60
+    times = Counter(fault.kind.name for fault in faults)
+    assert set(times) == {kind.name for kind in KINDS}
+    assert max(times.values()) - min(times.values()) <= 1
+    assert all(fault.kind.for_s[0] <= fault.for_s <= fault.kind.for_s[1] for fault in faults)
+
+
+def test_probes_reach_every_partition() -> None:
+    accounts = accounts_of_partitions("probe", 5)
+    assert [partition_of(AccountId(account), 5) for account in accounts] == list(range(5))
+
+
+def passed() -> Report:
+    report = Report(seed=1, minutes=1, kinds_planned=("kill gateway",), acknowledged=10_000)
+    for _ in range(12):
+        report.struck(KINDS[0], 1.5)
+    report.unknowns[Ended.ASKED, "posted"] = 3
+    return report
+
+
+def test_a_run_passes_when_enough_happened_and_nothing_is_wrong() -> None:
+    report = passed()
+    assert report.failures() == []
+    assert as_object(report)["ok"] is True
+    assert "Nothing was lost" in as_table(report)
+
+
+def breakage() -> dict[str, Report]:
+    broken = {name: passed() for name in ("lost", "doubled", "wrong", "no outcome", "not recover")}
+    broken["lost"].lost = ["a transfer"]
+    broken["doubled"].doubled = ["a transfer"]
+    broken["wrong"].wrong = ["verify"]
+    broken["no outcome"].undecided = ["a transfer"]
+    broken["not recover"].struck(KINDS[0], None)
+    few = {name: passed() for name in ("faults, wanted", "no kill gateway", "acknowledged, wanted", "ever unknown")}
+    few["faults, wanted"].recoveries["kill gateway"] = [1.0]
+    few["no kill gateway"].recoveries = {"stop gateway": [1.0] * 12}
+    few["acknowledged, wanted"].acknowledged = 10
+    few["ever unknown"].unknowns.clear()
+    return broken | few
+
+
+@pytest.mark.parametrize("why", breakage())
+def test_a_run_fails_by_name(why: str) -> None:
+    report = breakage()[why]
+    [failure] = report.failures()
+    assert why in failure
+    assert failure in as_table(report)
+    assert as_object(report)["ok"] is False
