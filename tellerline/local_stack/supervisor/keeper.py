@@ -9,7 +9,7 @@ from tellerline.local_stack.servers.part import Part
 from tellerline.local_stack.servers.process import NotInstalled, StartFailed, how_it_ended
 
 BACKOFF_S_MAX = 10.0
-STEADY_S = 60.0  # after this long the next failure counts as the first again
+STEADY_S = 10.0  # after this long the next failure counts as the first again
 FIRST_STARTS_MAX = 3
 
 
