@@ -72,6 +72,18 @@ class Lease:
     epoch: int
 
 
+@value
+class ForeignLease:
+    """Another worker's lease as the database shows it. `renewal` changes with each renewal and says nothing else.
+
+    `is_absent`: no connection of that worker to the database is left.
+    """
+
+    lease: Lease
+    renewal: str
+    is_absent: bool
+
+
 class Store(Protocol):
     """The journal and the leases, for one worker. Every method may raise StoreUnavailable."""
 
@@ -115,19 +127,32 @@ class Store(Protocol):
         ...
 
     async def heartbeat(self, alive_s: float) -> list[str]:
-        """Records that this worker is alive. Returns the ids of all workers seen within `alive_s` seconds, sorted."""
+        """Records that this worker is alive.
+
+        Returns, sorted, the ids of all workers that are connected and were seen within `alive_s` seconds.
+        """
         ...
 
     async def renew(self, leases: Iterable[Lease], ttl_s: float) -> set[Partition]:
         """Extends the leases that are still this worker's under that epoch; returns their partitions."""
         ...
 
-    async def acquire(self, ttl_s: float) -> Lease | None:
-        """Takes one partition without an owner or with an expired lease, under a new epoch; None if there is none."""
+    async def foreign_leases(self) -> list[ForeignLease]:
+        """The leases of all other workers."""
         ...
 
-    async def free_stuck(self) -> int:
-        """Terminates the database backends of expired leases that are still in a transaction; returns how many."""
+    async def acquire(self, ttl_s: float, ended: Sequence[Lease] = ()) -> Lease | None:
+        """Takes one partition under a new epoch; None if there is none to take.
+
+        One that has no owner, whose lease has expired by the database's clock, or whose lease is among `ended`.
+        """
+        ...
+
+    async def free_stuck(self, ended: Sequence[Lease] = ()) -> int:
+        """Terminates backends that are still in a transaction for an expired lease or one of `ended`.
+
+        Returns how many.
+        """
         ...
 
     async def release(self, leases: Iterable[Lease]) -> None:

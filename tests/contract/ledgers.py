@@ -34,6 +34,11 @@ class TwinLedger:
     def store(self, owner: str) -> Store:
         return MemoryStore(self.journal, owner)
 
+    async def kill(self, store: Store) -> None:
+        """The store's process dies."""
+        assert isinstance(store, MemoryStore)
+        store.kill()
+
     async def lost_while(self, store: Store, commit: Coroutine[Any, Any, dict[Partition, int]]) -> dict[Partition, int]:
         """Awaits the commit, whose connection is lost meanwhile."""
         assert isinstance(store, MemoryStore)
@@ -55,6 +60,11 @@ class PostgresLedger:
     def store(self, owner: str) -> Store:
         self.stores.append(PostgresStore(self.database.worker, owner, copy_operations_min=self.copy_operations_min))
         return self.stores[-1]
+
+    async def kill(self, store: Store) -> None:
+        """The store's process dies: the server finds its connections closed."""
+        assert isinstance(store, PostgresStore)
+        await store.close()
 
     async def lost_while(self, _: Store, commit: Coroutine[Any, Any, dict[Partition, int]]) -> dict[Partition, int]:
         """Awaits the commit, whose connection is lost while it waits for a lock that we hold."""

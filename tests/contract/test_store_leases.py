@@ -128,3 +128,37 @@ async def test_who_is_late_but_holds_no_row_keeps_its_connection_and_meets_the_f
     assert await other.acquire(MINUTE_S) == Lease(Partition(0), 2)
     with pytest.raises(Fenced):
         await store.commit(sealed)
+
+
+async def test_a_lease_shows_whether_its_worker_is_connected_and_each_renewal(
+    ledger: Ledger, store: Store, scribe: Scribe
+) -> None:
+    other = ledger.store("two")
+    leases = list(scribe.owned.leases.values())
+    before = await other.foreign_leases()
+    assert [seen.lease for seen in before] == leases
+    assert not any(seen.is_absent for seen in before)
+    assert await store.foreign_leases() == []
+    assert await other.foreign_leases() == before
+    await store.renew(leases[:1], 2 * MINUTE_S)
+    assert [seen.renewal != old.renewal for seen, old in zip(await other.foreign_leases(), before, strict=True)] == [
+        True,
+        *[False] * (PARTITIONS - 1),
+    ]
+    await ledger.kill(store)
+
+    async def are_absent() -> bool:
+        return all(seen.is_absent for seen in await other.foreign_leases())
+
+    assert await eventually_async(are_absent)
+    assert await other.heartbeat(MINUTE_S) == ["two"]
+
+
+async def test_a_lease_that_has_ended_is_taken_under_exactly_the_epoch_that_was_seen(
+    ledger: Ledger, scribe: Scribe
+) -> None:
+    other = ledger.store("two")
+    first = scribe.owned.leases[Partition(0)]
+    assert await other.acquire(MINUTE_S, [Lease(Partition(0), first.epoch - 1), Lease(Partition(1), 7)]) is None
+    assert await other.acquire(MINUTE_S, [first]) == Lease(Partition(0), first.epoch + 1)
+    assert await other.acquire(MINUTE_S, [first]) is None

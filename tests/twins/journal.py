@@ -25,7 +25,6 @@ class Ownership:
     owner: str | None = None
     epoch: int = 0
     expires_us: int = -(2**62)
-    backend: "Backend | None" = None
 
 
 @dataclass(slots=True, eq=False)
@@ -56,6 +55,7 @@ class Journal:
     hold_ends: dict[str, Row] = field(default_factory=dict[str, Row])
     owners: list[Ownership] = field(default_factory=list[Ownership])
     workers: dict[str, int] = field(default_factory=dict[str, int])
+    connected: set[str] = field(default_factory=set[str])  # workers
     locks: dict[int, Backend] = field(default_factory=dict[int, Backend])
 
     def __post_init__(self) -> None:

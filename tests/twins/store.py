@@ -8,7 +8,14 @@ from services.ledger_worker.core.accounts import LEDGER, Account, Hold, Status
 from services.ledger_worker.core.batch import SealedBatch
 from services.ledger_worker.core.outcomes import KnownOutcome
 from services.ledger_worker.core.state import read_cursors
-from services.ledger_worker.ports import CommitUnknown, JournalHead, Lease, StoreUnavailable, TransitRow
+from services.ledger_worker.ports import (
+    CommitUnknown,
+    ForeignLease,
+    JournalHead,
+    Lease,
+    StoreUnavailable,
+    TransitRow,
+)
 from shared.domain.ids import AccountId, AssetCode, CommandId, HoldId, Partition, Principal, transit_account
 from shared.domain.rejections import Rejection
 from tests.twins.faults import Delay, Fault, Faults
@@ -39,6 +46,7 @@ class MemoryStore:
         self.is_dead = False
         self.gate = asyncio.Event()
         self.gate.set()
+        journal.connected.add(owner)
         self._backend = Backend(owner)
         self._servers: set[asyncio.Task[None]] = set()
 
@@ -182,7 +190,11 @@ class MemoryStore:
         await self._call("heartbeat")
         now = self.journal.now_us()
         self.journal.workers[self.owner] = now
-        return sorted(worker for worker, seen in self.journal.workers.items() if seen > now - alive_s * 1e6)
+        return sorted(
+            worker
+            for worker, seen in self.journal.workers.items()
+            if worker in self.journal.connected and abs(now - seen) < alive_s * 1e6
+        )
 
     async def renew(self, leases: Iterable[Lease], ttl_s: float) -> set[Partition]:
         await self._call("renew")
@@ -196,24 +208,33 @@ class MemoryStore:
                 renewed.add(lease.partition)
         return renewed
 
-    async def acquire(self, ttl_s: float) -> Lease | None:
+    async def foreign_leases(self) -> list[ForeignLease]:
+        await self._call("foreign_leases")
+        return [
+            ForeignLease(
+                Lease(Partition(partition), row.epoch), str(row.expires_us), row.owner not in self.journal.connected
+            )
+            for partition, row in enumerate(self.journal.owners)
+            if row.owner not in {None, self.owner}
+        ]
+
+    async def acquire(self, ttl_s: float, ended: Sequence[Lease] = ()) -> Lease | None:
         await self._call("acquire")
         for partition, row in enumerate(self.journal.owners):
-            is_free = row.owner is None or row.expires_us < self.journal.now_us()
-            if is_free and partition not in self.journal.locks:
-                row.owner, row.epoch, row.backend = self.owner, row.epoch + 1, self._backend
+            if self._is_free(partition, ended) and partition not in self.journal.locks:
+                row.owner, row.epoch = self.owner, row.epoch + 1
                 row.expires_us = self._after(ttl_s)
                 return Lease(Partition(partition), row.epoch)
         return None
 
-    async def free_stuck(self) -> int:
+    async def free_stuck(self, ended: Sequence[Lease] = ()) -> int:
         await self._call("free_stuck")
-        expired = [row for row in self.journal.owners if row.owner and row.expires_us < self.journal.now_us()]
-        owners = {row.owner for row in expired}
-        ended = {backend for backend in self.journal.locks.values() if backend.owner in owners and not backend.is_ended}
-        for backend in ended:
+        free = [row.owner for partition, row in enumerate(self.journal.owners) if self._is_free(partition, ended)]
+        owners = set(free) - {None, self.owner}
+        stuck = {backend for backend in self.journal.locks.values() if backend.owner in owners and not backend.is_ended}
+        for backend in stuck:
             backend.is_ended = True
-        return len(ended)
+        return len(stuck)
 
     async def release(self, leases: Iterable[Lease]) -> None:
         await self._call("release")
@@ -222,7 +243,7 @@ class MemoryStore:
         for lease in wanted:
             row = self.journal.owners[lease.partition]
             if row.owner == self.owner and row.epoch == lease.epoch:
-                row.owner, row.backend, row.expires_us = None, None, -(2**62)
+                row.owner, row.expires_us = None, -(2**62)
 
     async def raise_epochs(self, leases: Iterable[Lease]) -> list[Lease]:
         await self._call("raise_epochs")
@@ -233,7 +254,6 @@ class MemoryStore:
             row = self.journal.owners[lease.partition]
             if row.owner == self.owner and row.epoch >= lease.epoch:
                 row.epoch += 1
-                row.backend = self._backend
                 raised.append(Lease(lease.partition, row.epoch))
         if self._fault("raise_epochs.after"):
             raise StoreUnavailable("injected after the epochs were raised")
@@ -252,6 +272,7 @@ class MemoryStore:
     def kill(self) -> None:
         """The worker's process has died: nothing more reaches the server, and what is under way is rolled back."""
         self.is_dead = True
+        self.journal.connected.discard(self.owner)
         self._backend.is_ended = True
 
     def freeze(self) -> None:
@@ -261,6 +282,11 @@ class MemoryStore:
     def thaw(self) -> None:
         """It goes on."""
         self.gate.set()
+
+    def _is_free(self, partition: int, ended: Sequence[Lease]) -> bool:
+        row = self.journal.owners[partition]
+        is_ended = Lease(Partition(partition), row.epoch) in ended
+        return row.owner is None or row.expires_us < self.journal.now_us() or is_ended
 
     def _after(self, seconds: float) -> int:
         return self.journal.now_us() + int(seconds * 1e6)

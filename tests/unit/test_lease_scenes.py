@@ -178,3 +178,67 @@ def test_a_worker_that_takes_over_one_partition_after_the_other_finds_the_accoun
         assert [it.code(transfer) for transfer in transfers] == [None] * PARTITIONS
 
     play(scene())
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("clock_set_back_s", [0, 600])
+def test_partitions_of_a_killed_worker_are_served_long_before_its_leases_run_out(
+    workers: int, clock_set_back_s: int
+) -> None:
+    async def scene() -> None:
+        it = Scene()
+        await it.begin(workers=workers)
+        await it.until(lambda: len(it.owners()) == workers, "not shared")
+        _set_clock_back(it, clock_set_back_s)
+        gone = next(each for each in it.workers if each.name == it.journal.owners[0].owner)
+        it.workers.remove(gone)
+        gone.kill()
+        began_s = it.clock.monotonic_s()
+        if workers == 1:
+            it.start()
+        await it.until_done(MAKE.transfer(it.here, it.there, 1))
+        assert it.clock.monotonic_s() - began_s < 2.0 < TTL_S / 2
+
+    play(scene())
+
+
+@pytest.mark.parametrize("clock_set_back_s", [0, 600])
+def test_partitions_of_a_stopped_worker_are_served_after_a_lease_whatever_the_databases_clock_does(
+    clock_set_back_s: int,
+) -> None:
+    async def scene() -> None:
+        it = Scene()
+        await it.begin(workers=2)
+        await it.until(lambda: len(it.owners()) == 2, "not shared")
+        stopped, other = it.workers
+        stopped.freeze()
+        _set_clock_back(it, clock_set_back_s)
+        began_s = it.clock.monotonic_s()
+        await it.until(lambda: it.owners() == {other.name}, "never taken over")
+        assert it.clock.monotonic_s() - began_s < 2 * TTL_S
+        stopped.thaw()
+        await it.settled()
+
+    play(scene())
+
+
+def test_a_worker_that_reconnects_keeps_its_partitions() -> None:
+    async def scene() -> None:
+        it = Scene()
+        await it.begin(workers=2)
+        await it.until(lambda: len(it.owners()) == 2, "not shared")
+        await it.until(lambda: all(len(worker.loop.leases()) == 2 for worker in it.workers), "not shared evenly")
+        before = [(row.owner, row.epoch) for row in it.journal.owners]
+        for _ in range(5):
+            it.journal.connected.clear()
+            await asyncio.sleep(0.5)
+            it.journal.connected.update(worker.name for worker in it.workers)
+            await asyncio.sleep(0.5)
+        assert [(row.owner, row.epoch) for row in it.journal.owners] == before
+
+    play(scene())
+
+
+def _set_clock_back(it: Scene, seconds: int) -> None:
+    now_us = it.journal.now_us
+    it.journal.now_us = lambda: now_us() - seconds * 1_000_000

@@ -1,12 +1,15 @@
 """Acquires, renews and gives back leases, so that the live workers own equal shares of the partitions."""
 
 import asyncio
+import math
+from collections.abc import Sequence
 
 import structlog
 
 from services.ledger_worker import metrics
 from services.ledger_worker.engine.commit_loop import CommitLoop
 from services.ledger_worker.engine.intake import Inbox
+from services.ledger_worker.engine.lease_watch import LOOK_S, LeaseWatch
 from services.ledger_worker.ports import Clock, Lease, Store, StoreFault
 from shared.domain.ids import Partition
 
@@ -48,13 +51,14 @@ class LeaseKeeper:
         self._renew_s = renew_s
         self._valid_until_s: dict[Partition, float] = {}
         self._connected_s = clock.monotonic_s()
+        self._watch = LeaseWatch(clock, ttl_s)
         self.last_tick_s: float | None = None
 
     async def run(self) -> None:
         """Ticks until cancelled. A second task drops expired leases, even while the database does not answer."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._tick_for_ever(), name="lease ticks")
-            group.create_task(self._watch_for_ever(), name="lease watch")
+            group.create_task(self._drop_expired_for_ever(), name="expired leases")
 
     async def stop(self) -> None:
         """Gives everything back cleanly: finish, acknowledge, close, release, leave."""
@@ -67,15 +71,21 @@ class LeaseKeeper:
             log.warning("lease.leave_failed", fault=str(fault))
 
     async def _tick_for_ever(self) -> None:
+        """Ticks every `renew_s`, and at once when a look at the leases of the others shows that some have ended."""
+        due_s = -math.inf
         while True:
             try:
-                await self._tick()
-                self.last_tick_s = self._clock.monotonic_s()
+                ended = self._watch.ended(await self._store.foreign_leases())
+                if ended or self._clock.monotonic_s() >= due_s:
+                    due_s = self._clock.monotonic_s() + self._renew_s
+                    await self._tick(ended)
+                    self.last_tick_s = self._clock.monotonic_s()
             except StoreFault as fault:
+                due_s = -math.inf
                 log.warning("lease.tick_failed", fault=str(fault))
-            await self._clock.sleep(self._renew_s)
+            await self._clock.sleep(min(LOOK_S, self._renew_s))
 
-    async def _watch_for_ever(self) -> None:
+    async def _drop_expired_for_ever(self) -> None:
         while True:
             now = self._clock.monotonic_s()
             async with asyncio.TaskGroup() as group:
@@ -84,7 +94,7 @@ class LeaseKeeper:
                     group.create_task(self._lose(partition, "expired"), name=f"lose {partition}")
             await self._clock.sleep(self._renew_s / 4)
 
-    async def _tick(self) -> None:
+    async def _tick(self, ended: Sequence[Lease]) -> None:
         if not self._had_broker():
             await self._sit_out()
             return
@@ -96,10 +106,10 @@ class LeaseKeeper:
         for lease in held[share:]:
             await self._give_back(lease)
         for _ in range(share - len(held)):
-            if not await self._acquire():
+            if not await self._acquire(ended):
                 # A stopped worker may still hold the row lock of its expired lease, in the middle of a COPY, where
                 # no server time-out applies.
-                freed = await self._store.free_stuck()
+                freed = await self._store.free_stuck(ended)
                 if freed:
                     log.warning("lease.backends_ended", count=freed)
                 break
@@ -136,9 +146,9 @@ class LeaseKeeper:
             await self._give_back(lease)
         await self._store.leave()
 
-    async def _acquire(self) -> bool:
+    async def _acquire(self, ended: Sequence[Lease]) -> bool:
         began_s = self._clock.monotonic_s()
-        lease = await self._store.acquire(self._ttl_s)
+        lease = await self._store.acquire(self._ttl_s, ended)
         if lease is None:
             return False
         try:

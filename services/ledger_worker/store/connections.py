@@ -12,6 +12,8 @@ from shared.database import postgres
 Result = TypeVar("Result")
 
 APPLICATION: Final = "ledger_worker"
+# First key of the advisory locks by which workers are seen; the second is a hash of the worker's id.
+PRESENCE: Final = 7_430_612
 REPEAT_CONSTRAINT: Final = "operations_pkey"
 FENCED_STATE: Final = "TL002"
 STALE_STATE: Final = "TL003"
@@ -19,10 +21,13 @@ ROW_CLASSES: Final = ("22", "23", "TL")
 # Every statement of the worker finds its rows by key. Prepared plans live as long as the connection, and one made while
 # the tables were small would still use sequential scans after they have grown.
 BY_KEY: Final = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
+# Held by each connection until it ends, however it ends: whoever gets the exclusive lock knows that no connection of
+# this worker is left. Shared, so that the connections of one worker, or two ids of one hash, never wait for each other.
+BE_PRESENT = "SELECT pg_advisory_lock_shared($1, hashtext($2))"
 
 
 class Connections:
-    """The connections "write", "read" and "lease". `application_name` holds the worker's id, for FREE_STUCK."""
+    """The connections "write", "read" and "lease". Each shows other workers that this one is there."""
 
     def __init__(self, dsn: str, owner: str) -> None:
         self._dsn = dsn
@@ -44,6 +49,13 @@ class Connections:
                 connection = await postgres.connect(self._dsn, application=self._application, settings=BY_KEY)
             except (*postgres.CONNECTION_FAULTS, asyncpg.PostgresError) as error:
                 raise StoreUnavailable(repr(error)) from error
+            try:
+                await connection.execute(BE_PRESENT, PRESENCE, self._owner)
+            except BaseException as error:
+                connection.terminate()
+                if isinstance(error, (*postgres.CONNECTION_FAULTS, asyncpg.PostgresError)):
+                    raise StoreUnavailable(repr(error)) from error
+                raise
             self._connections[name] = connection
         return connection
 

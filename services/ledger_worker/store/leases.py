@@ -1,9 +1,9 @@
 """Leases, which expire by the database's clock, and the list of live workers."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from services.ledger_worker.ports import Lease
-from services.ledger_worker.store.connections import APPLICATION, Connections
+from services.ledger_worker.ports import ForeignLease, Lease
+from services.ledger_worker.store.connections import PRESENCE, Connections
 from shared.domain.ids import Partition
 
 HEARTBEAT = """
@@ -13,7 +13,15 @@ ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at
 
 FORGET_DEAD = "DELETE FROM ledger.workers WHERE seen_at < clock_timestamp() - interval '1 hour'"
 
-ALIVE = "SELECT id FROM ledger.workers WHERE seen_at > clock_timestamp() - make_interval(secs => $1) ORDER BY id"
+# Who gets the exclusive lock finds the worker absent; a worker's own locks never conflict with each other. A heartbeat
+# from the future was written before the clock was set back, and the living write another one soon.
+ALIVE = """
+SELECT id FROM ledger.workers
+ WHERE seen_at > clock_timestamp() - make_interval(secs => $1)
+   AND seen_at < clock_timestamp() + make_interval(secs => $1)
+   AND (id = $2 OR NOT pg_try_advisory_xact_lock($3, hashtext(id)))
+ ORDER BY id
+"""
 
 LEAVE = "DELETE FROM ledger.workers WHERE id = $1"
 
@@ -23,28 +31,41 @@ UPDATE ledger.partitions p SET lease_expires_at = clock_timestamp() + make_inter
  WHERE p.partition = n.partition AND p.owner = $1 AND p.epoch = n.epoch RETURNING p.partition
 """
 
+FOREIGN_LEASES = """
+SELECT partition, epoch, lease_expires_at::text AS renewal,
+       pg_try_advisory_xact_lock($2, hashtext(owner)) AS is_absent
+  FROM ledger.partitions WHERE owner <> $1 ORDER BY partition
+"""
+
 # Skips a row that the fence of a running commit has locked, so that a lease never changes hands during a commit.
 ACQUIRE = """
 UPDATE ledger.partitions
-   SET owner = $1, epoch = epoch + 1, lease_expires_at = clock_timestamp() + make_interval(secs => $2), backend_pid = $3
+   SET owner = $1, epoch = epoch + 1, lease_expires_at = clock_timestamp() + make_interval(secs => $2)
  WHERE partition = (
-      SELECT partition FROM ledger.partitions WHERE owner IS NULL OR lease_expires_at < clock_timestamp()
+      SELECT partition FROM ledger.partitions
+       WHERE owner IS NULL OR lease_expires_at < clock_timestamp()
+          OR (partition, epoch) IN (SELECT * FROM unnest($3::smallint[], $4::bigint[]))
        ORDER BY partition FOR UPDATE SKIP LOCKED LIMIT 1)
 RETURNING partition, epoch
 """
 
-# Checks role and application name, since the pid may belong to another process by now. Only a backend in a transaction
-# can hold the row lock; any other is harmless: ACQUIRE can take its lease, and the fence refuses its next commit.
+# The backends of a worker are those that hold its advisory lock. Only one in a transaction can hold the row lock; any
+# other is harmless: ACQUIRE can take its lease, and the fence refuses its next commit.
 FREE_STUCK = """
-SELECT count(pg_terminate_backend(s.pid))
-  FROM (SELECT DISTINCT owner, backend_pid FROM ledger.partitions WHERE lease_expires_at < clock_timestamp()) p
-  JOIN pg_stat_activity s ON s.pid = p.backend_pid AND s.usename = current_user
-   AND s.application_name = $1 || ' ' || p.owner
- WHERE s.pid <> pg_backend_pid() AND s.xact_start IS NOT NULL
+SELECT count(pg_terminate_backend(stuck.pid)) FROM (
+    SELECT DISTINCT s.pid
+      FROM ledger.partitions p
+      JOIN pg_locks l ON l.locktype = 'advisory' AND l.objsubid = 2 AND l.classid = $2::bigint::oid
+       AND l.objid = (hashtext(p.owner)::bigint & 4294967295)::oid
+       AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      JOIN pg_stat_activity s ON s.pid = l.pid
+     WHERE p.owner <> $1 AND s.xact_start IS NOT NULL
+       AND (p.lease_expires_at < clock_timestamp()
+            OR (p.partition, p.epoch) IN (SELECT * FROM unnest($3::smallint[], $4::bigint[])))) AS stuck
 """
 
 RELEASE = """
-UPDATE ledger.partitions p SET owner = NULL, backend_pid = NULL, lease_expires_at = '-infinity'
+UPDATE ledger.partitions p SET owner = NULL, lease_expires_at = '-infinity'
   FROM unnest($2::smallint[], $3::bigint[]) AS n (partition, epoch)
  WHERE p.partition = n.partition AND p.owner = $1 AND p.epoch = n.epoch
 """
@@ -52,7 +73,7 @@ UPDATE ledger.partitions p SET owner = NULL, backend_pid = NULL, lease_expires_a
 # `>=`, for a retry: owner ids are never reused, so a higher epoch under the same owner was raised by an earlier run of
 # this statement whose answer was lost.
 RAISE_EPOCHS = """
-UPDATE ledger.partitions p SET epoch = p.epoch + 1, backend_pid = $4
+UPDATE ledger.partitions p SET epoch = p.epoch + 1
   FROM unnest($2::smallint[], $3::bigint[]) AS n (partition, epoch)
  WHERE p.partition = n.partition AND p.owner = $1 AND p.epoch >= n.epoch RETURNING p.partition, p.epoch
 """
@@ -65,7 +86,7 @@ class Leases(Connections):
         """See ports.Store."""
         await self._run("lease", lambda connection: connection.execute(HEARTBEAT, self._owner))
         await self._run("lease", lambda connection: connection.execute(FORGET_DEAD))
-        rows = await self._run("lease", lambda connection: connection.fetch(ALIVE, alive_s))
+        rows = await self._run("lease", lambda connection: connection.fetch(ALIVE, alive_s, self._owner, PRESENCE))
         return [str(row["id"]) for row in rows]
 
     async def renew(self, leases: Iterable[Lease], ttl_s: float) -> set[Partition]:
@@ -74,16 +95,26 @@ class Leases(Connections):
         rows = await self._run("lease", lambda connection: connection.fetch(RENEW, self._owner, *places, ttl_s))
         return {Partition(row["partition"]) for row in rows}
 
-    async def acquire(self, ttl_s: float) -> Lease | None:
+    async def foreign_leases(self) -> list[ForeignLease]:
         """See ports.Store."""
-        async with self._locks["write"]:
-            pid = (await self._open("write")).get_server_pid()
-        row = await self._run("lease", lambda connection: connection.fetchrow(ACQUIRE, self._owner, ttl_s, pid))
+        rows = await self._run("lease", lambda connection: connection.fetch(FOREIGN_LEASES, self._owner, PRESENCE))
+        return [
+            ForeignLease(Lease(Partition(row["partition"]), int(row["epoch"])), str(row["renewal"]), row["is_absent"])
+            for row in rows
+        ]
+
+    async def acquire(self, ttl_s: float, ended: Sequence[Lease] = ()) -> Lease | None:
+        """See ports.Store."""
+        places = _places(ended)
+        row = await self._run("lease", lambda connection: connection.fetchrow(ACQUIRE, self._owner, ttl_s, *places))
         return None if row is None else Lease(Partition(row["partition"]), int(row["epoch"]))
 
-    async def free_stuck(self) -> int:
+    async def free_stuck(self, ended: Sequence[Lease] = ()) -> int:
         """See ports.Store."""
-        return int(await self._run("lease", lambda connection: connection.fetchval(FREE_STUCK, APPLICATION)))
+        places = _places(ended)
+        return int(
+            await self._run("lease", lambda connection: connection.fetchval(FREE_STUCK, self._owner, PRESENCE, *places))
+        )
 
     async def release(self, leases: Iterable[Lease]) -> None:
         """See ports.Store."""
@@ -93,9 +124,7 @@ class Leases(Connections):
     async def raise_epochs(self, leases: Iterable[Lease]) -> list[Lease]:
         """See ports.Store."""
         places = _places(leases)
-        async with self._locks["write"]:
-            pid = (await self._open("write")).get_server_pid()
-        rows = await self._run("lease", lambda connection: connection.fetch(RAISE_EPOCHS, self._owner, *places, pid))
+        rows = await self._run("lease", lambda connection: connection.fetch(RAISE_EPOCHS, self._owner, *places))
         return [Lease(Partition(row["partition"]), int(row["epoch"])) for row in rows]
 
     async def leave(self) -> None:
