@@ -2,30 +2,24 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from services.ledger_worker.core.accounts import LEDGER, Account, Hold, Status
 from services.ledger_worker.core.batch import SealedBatch
 from services.ledger_worker.core.outcomes import KnownOutcome
 from services.ledger_worker.core.state import read_cursors
-from services.ledger_worker.ports import (
-    CommitUnknown,
-    ForeignLease,
-    JournalHead,
-    Lease,
-    StoreUnavailable,
-    TransitRow,
-)
+from services.ledger_worker.ports import CommitUnknown, JournalHead, Lease, StoreUnavailable, TransitRow
 from shared.domain.ids import AccountId, AssetCode, CommandId, HoldId, Partition, Principal, transit_account
 from shared.domain.rejections import Rejection
 from tests.twins.faults import Delay, Fault, Faults
 from tests.twins.journal import Backend, Journal
+from tests.twins.leases import MemoryLeases
 
 LOCK_TIMEOUT_S = 2.0
 LOCK_POLL_S = 0.001
 
 
-class MemoryStore:
+class MemoryStore(MemoryLeases):
     """What one worker sees of the journal. `faults` is asked at each call; `script` goes before it."""
 
     def __init__(
@@ -186,83 +180,6 @@ class MemoryStore:
         except Exception:  # noqa: BLE001 - nobody hears what a server says to a lost connection
             return
 
-    async def heartbeat(self, alive_s: float) -> list[str]:
-        await self._call("heartbeat")
-        now = self.journal.now_us()
-        self.journal.workers[self.owner] = now
-        return sorted(
-            worker
-            for worker, seen in self.journal.workers.items()
-            if worker in self.journal.connected and abs(now - seen) < alive_s * 1e6
-        )
-
-    async def renew(self, leases: Iterable[Lease], ttl_s: float) -> set[Partition]:
-        await self._call("renew")
-        wanted = list(leases)
-        await self._unlocked([lease.partition for lease in wanted])
-        renewed: set[Partition] = set()
-        for lease in wanted:
-            row = self.journal.owners[lease.partition]
-            if row.owner == self.owner and row.epoch == lease.epoch:
-                row.expires_us = self._after(ttl_s)
-                renewed.add(lease.partition)
-        return renewed
-
-    async def foreign_leases(self) -> list[ForeignLease]:
-        await self._call("foreign_leases")
-        return [
-            ForeignLease(
-                Lease(Partition(partition), row.epoch), str(row.expires_us), row.owner not in self.journal.connected
-            )
-            for partition, row in enumerate(self.journal.owners)
-            if row.owner not in {None, self.owner}
-        ]
-
-    async def acquire(self, ttl_s: float, ended: Sequence[Lease] = ()) -> Lease | None:
-        await self._call("acquire")
-        for partition, row in enumerate(self.journal.owners):
-            if self._is_free(partition, ended) and partition not in self.journal.locks:
-                row.owner, row.epoch = self.owner, row.epoch + 1
-                row.expires_us = self._after(ttl_s)
-                return Lease(Partition(partition), row.epoch)
-        return None
-
-    async def free_stuck(self, ended: Sequence[Lease] = ()) -> int:
-        await self._call("free_stuck")
-        free = [row.owner for partition, row in enumerate(self.journal.owners) if self._is_free(partition, ended)]
-        owners = set(free) - {None, self.owner}
-        stuck = {backend for backend in self.journal.locks.values() if backend.owner in owners and not backend.is_ended}
-        for backend in stuck:
-            backend.is_ended = True
-        return len(stuck)
-
-    async def release(self, leases: Iterable[Lease]) -> None:
-        await self._call("release")
-        wanted = list(leases)
-        await self._unlocked([lease.partition for lease in wanted])
-        for lease in wanted:
-            row = self.journal.owners[lease.partition]
-            if row.owner == self.owner and row.epoch == lease.epoch:
-                row.owner, row.expires_us = None, -(2**62)
-
-    async def raise_epochs(self, leases: Iterable[Lease]) -> list[Lease]:
-        await self._call("raise_epochs")
-        wanted = list(leases)
-        await self._unlocked([lease.partition for lease in wanted])
-        raised: list[Lease] = []
-        for lease in wanted:
-            row = self.journal.owners[lease.partition]
-            if row.owner == self.owner and row.epoch >= lease.epoch:
-                row.epoch += 1
-                raised.append(Lease(lease.partition, row.epoch))
-        if self._fault("raise_epochs.after"):
-            raise StoreUnavailable("injected after the epochs were raised")
-        return raised
-
-    async def leave(self) -> None:
-        await self._call("leave")
-        self.journal.workers.pop(self.owner, None)
-
     # Seams.
 
     def fail_next(self, method: str, *faults: Fault) -> None:
@@ -282,14 +199,6 @@ class MemoryStore:
     def thaw(self) -> None:
         """It goes on."""
         self.gate.set()
-
-    def _is_free(self, partition: int, ended: Sequence[Lease]) -> bool:
-        row = self.journal.owners[partition]
-        is_ended = Lease(Partition(partition), row.epoch) in ended
-        return row.owner is None or row.expires_us < self.journal.now_us() or is_ended
-
-    def _after(self, seconds: float) -> int:
-        return self.journal.now_us() + int(seconds * 1e6)
 
     def _reconnect(self) -> None:
         self._backend = Backend(self.owner)

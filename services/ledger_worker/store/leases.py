@@ -49,19 +49,19 @@ UPDATE ledger.partitions
 RETURNING partition, epoch
 """
 
-# The backends of a worker are those that hold its advisory lock. Only one in a transaction can hold the row lock; any
-# other is harmless: ACQUIRE can take its lease, and the fence refuses its next commit.
+# The backends of a worker are those that hold its advisory lock; one may be left of this worker's own past. Only one in a
+# transaction can hold the row lock; any other is harmless: ACQUIRE takes its lease, and the fence refuses its next commit.
 FREE_STUCK = """
 SELECT count(pg_terminate_backend(stuck.pid)) FROM (
     SELECT DISTINCT s.pid
       FROM ledger.partitions p
-      JOIN pg_locks l ON l.locktype = 'advisory' AND l.objsubid = 2 AND l.classid = $2::bigint::oid
+      JOIN pg_locks l ON l.locktype = 'advisory' AND l.objsubid = 2 AND l.classid = $1::bigint::oid
        AND l.objid = (hashtext(p.owner)::bigint & 4294967295)::oid
        AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
       JOIN pg_stat_activity s ON s.pid = l.pid
-     WHERE p.owner <> $1 AND s.xact_start IS NOT NULL
+     WHERE s.pid <> pg_backend_pid() AND s.xact_start IS NOT NULL
        AND (p.lease_expires_at < clock_timestamp()
-            OR (p.partition, p.epoch) IN (SELECT * FROM unnest($3::smallint[], $4::bigint[])))) AS stuck
+            OR (p.partition, p.epoch) IN (SELECT * FROM unnest($2::smallint[], $3::bigint[])))) AS stuck
 """
 
 RELEASE = """
@@ -112,9 +112,7 @@ class Leases(Connections):
     async def free_stuck(self, ended: Sequence[Lease] = ()) -> int:
         """See ports.Store."""
         places = _places(ended)
-        return int(
-            await self._run("lease", lambda connection: connection.fetchval(FREE_STUCK, self._owner, PRESENCE, *places))
-        )
+        return int(await self._run("lease", lambda connection: connection.fetchval(FREE_STUCK, PRESENCE, *places)))
 
     async def release(self, leases: Iterable[Lease]) -> None:
         """See ports.Store."""
