@@ -49,8 +49,8 @@ UPDATE ledger.partitions
 RETURNING partition, epoch
 """
 
-# The backends of a worker are those that hold its advisory lock; one may be left of this worker's own past. Only one in a
-# transaction can hold the row lock; any other is harmless: ACQUIRE takes its lease, and the fence refuses its next commit.
+# The backends of a worker are those that hold its advisory lock; one may be left of this worker's own past. Only one in
+# a transaction can hold the row lock; any other is harmless: ACQUIRE takes its lease, and the fence refuses its commits.
 FREE_STUCK = """
 SELECT count(pg_terminate_backend(stuck.pid)) FROM (
     SELECT DISTINCT s.pid
