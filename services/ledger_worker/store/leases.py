@@ -50,7 +50,7 @@ RETURNING partition, epoch
 """
 
 # The backends of a worker are those that hold its advisory lock; one may be left of this worker's own past. Only one in
-# a transaction can hold the row lock; any other is harmless: ACQUIRE takes its lease, and the fence refuses its commits.
+# a transaction can hold the row lock. Any other is harmless: ACQUIRE takes its lease, and the fence its commits.
 FREE_STUCK = """
 SELECT count(pg_terminate_backend(stuck.pid)) FROM (
     SELECT DISTINCT s.pid
