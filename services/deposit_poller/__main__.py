@@ -20,13 +20,13 @@ APPLICATION: Final = "deposit_poller"
 
 def wire(settings: PollerSettings, pool: postgres.Pool, network: JobcoinNetwork, client: LedgerClient) -> MixerParts:
     """The parts of a poller."""
-    secret = settings.secret.get_secret_value()
-    ledger = MixerLedger(client, CommandIds(secret), pool)
+    secrets = settings.ledger_secrets()
+    ledger = MixerLedger(client, CommandIds(secrets.naming_key), pool)
     mixes, deposits = MixStore(pool), DepositStore(pool, network.instance)
     sweeper = Sweeper(network, ledger, deposits, settings)
     scanner = DepositScanner(network, mixes, deposits, settings, wake_sweeper=sweeper.wake)
     handler = OrderHandler(network, ledger, mixes, Address(settings.house_address), scanner.wake)
-    consumer = OrdersConsumer(settings.amqp_url.get_secret_value(), secret, APPLICATION, handler)
+    consumer = OrdersConsumer(settings.amqp_url.get_secret_value(), secrets.accepted, APPLICATION, handler)
     return MixerParts(
         connections=consumer.connections,
         loops=[sweeper],

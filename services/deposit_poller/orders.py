@@ -111,8 +111,8 @@ class OrderHandler:
 class OrdersConsumer:
     """Consumes the mixer's queue. An order is tried until it is decided, then the reply is sent, then it is acked."""
 
-    def __init__(self, url: str, secret: str, name: str, handler: OrderHandler) -> None:
-        self._mac_key = subkey(secret, "envelope")
+    def __init__(self, url: str, secrets: Sequence[str], name: str, handler: OrderHandler) -> None:
+        self._mac_keys = [subkey(secret, "envelope") for secret in secrets]
         self._handler = handler
         self._orders: asyncio.Queue[tuple[Channel, IncomingMessage]] = asyncio.Queue()
         self._publishing_channel: Channel | None = None
@@ -148,7 +148,7 @@ class OrdersConsumer:
 
     def _read(self, message: IncomingMessage) -> MixCreate | None:
         """The order, or None if the message is not signed by us or is no order."""
-        if not is_signed(self._mac_key, message.body, (message.header.properties.headers or {}).get(MAC_HEADER)):
+        if not is_signed(self._mac_keys, message.body, (message.header.properties.headers or {}).get(MAC_HEADER)):
             return None
         try:
             return MixMessage.model_validate_json(message.body).order

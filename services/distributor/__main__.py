@@ -22,7 +22,7 @@ def wire(
     settings: DistributorSettings, pool: postgres.Pool, network: JobcoinNetwork, client: LedgerClient
 ) -> MixerParts:
     """The parts of a distributor. The network is not part of its readiness: payouts wait while the network is away."""
-    ledger = MixerLedger(client, CommandIds(settings.secret.get_secret_value()), pool)
+    ledger = MixerLedger(client, CommandIds(settings.ledger_secrets().naming_key), pool)
     credits, payouts = CreditStore(pool), PayoutStore(pool)
     planner = Planner(ledger, credits, settings, random.SystemRandom().randint)
     reader = JournalReader(credits, settings.journal_read_s, wake_planner=planner.wake)

@@ -28,7 +28,7 @@ from services.gateway.http.request import ServerParts
 from services.gateway.http.server import Deadlines, GuardedServer
 from services.gateway.settings import GatewaySettings
 from services.gateway.store.database import Database
-from services.gateway.store.health import read_partitions
+from services.gateway.store.health import read_fingerprints, read_partitions
 from services.gateway.usecases.state import AppState
 from shared.database import postgres
 from shared.domain.ids import CommandIds
@@ -69,7 +69,7 @@ class Gateway:
 
 def assemble(settings: GatewaySettings, database: Database, ledger: LedgerClient) -> Gateway:
     """Makes the parts of a gateway."""
-    secret = settings.secret.get_secret_value()
+    secrets = settings.ledger_secrets()
     keys = Keychain(
         database,
         None if settings.admin_key is None else settings.admin_key.get_secret_value(),
@@ -78,9 +78,13 @@ def assemble(settings: GatewaySettings, database: Database, ledger: LedgerClient
         rate_burst_max=settings.rate_burst_max,
     )
     server = ServerParts(
-        keys, Cursors(secret), document_bytes(ROUTES), settings.body_timeout_s, settings.requests_in_flight_max
+        keys,
+        Cursors(*secrets.accepted),
+        document_bytes(ROUTES),
+        settings.body_timeout_s,
+        settings.requests_in_flight_max,
     )
-    return Gateway(settings, AppState(database, ledger, CommandIds(secret)), server)
+    return Gateway(settings, AppState(database, ledger, CommandIds(secrets.naming_key)), server)
 
 
 @contextlib.asynccontextmanager
@@ -106,7 +110,8 @@ async def serving(gateway: Gateway) -> AsyncGenerator[str]:
 
 
 async def run(settings: GatewaySettings, stop: asyncio.Event) -> None:
-    """Runs a gateway until `stop` is set. Raises LedgerMissing, DatabaseUnavailable, or the fault of a task."""
+    """Runs a gateway until `stop` is set. Raises LedgerMissing, SecretsRefused, DatabaseUnavailable, or a task's."""
+    secrets = settings.ledger_secrets()
     pool = await postgres.open_pool(
         settings.database_url.get_secret_value(),
         application=NAME,
@@ -117,10 +122,11 @@ async def run(settings: GatewaySettings, stop: asyncio.Event) -> None:
         partitions = await read_partitions(database)
         if partitions is None:
             raise LedgerMissing
+        secrets.check(*await read_fingerprints(database))
         client = LedgerClient(
             settings.amqp_url.get_secret_value(),
             partitions=partitions,
-            secret=settings.secret.get_secret_value(),
+            secret=secrets.secret,
             name=NAME,
         )
         gateway = assemble(settings, database, client)

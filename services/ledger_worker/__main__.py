@@ -30,13 +30,13 @@ class Worker:
     def __init__(self, settings: WorkerSettings, partitions: int) -> None:
         self._settings = settings
         self._clock = SystemClock()
-        url, secret = settings.amqp_url.get_secret_value(), settings.secret.get_secret_value()
+        url = settings.amqp_url.get_secret_value()
         self.store = PostgresStore(
             settings.database_url.get_secret_value(),
             settings.owner,
             copy_operations_min=settings.copy_operations_min,
         )
-        inbox = Inbox(partitions, secret, self._clock)
+        inbox = Inbox(partitions, settings.ledger_secrets().accepted, self._clock)
         self.consumer = RabbitConsumer(url, settings.owner, inbox)
         self.publisher = RabbitPublisher(url, settings.owner)
         self.loop = CommitLoop(
@@ -82,7 +82,8 @@ class Worker:
 async def serve(settings: WorkerSettings, stop: asyncio.Event) -> None:
     """Runs a worker until `stop`, then gives its partitions back."""
     dsn = settings.database_url.get_secret_value()
-    partitions = await read_ledger_constants(dsn, application=f"ledger_worker {settings.owner}")
+    application = f"ledger_worker {settings.owner}"
+    partitions = await read_ledger_constants(dsn, settings.ledger_secrets(), application=application)
     worker = Worker(settings, partitions)
     metrics.OLDEST_UNDECIDED_SECONDS.set_function(worker.loop.oldest_undecided_s)
     metrics.ACCOUNTS_CACHED.set_function(worker.loop.accounts_cached)

@@ -1,9 +1,11 @@
-"""Checks that a service makes before it uses a database: its schema is known, and its commits are durable."""
+"""Checks before a service uses a database: the schema is known, commits are durable, the secrets are the ledger's."""
 
 from typing import Final
 
 from shared.database import postgres
 from shared.database.migrate import READ_PARTITIONS, check_schema
+from shared.database.secret_fingerprints import check_secrets
+from shared.runtime.ledger_secrets import LedgerSecrets
 
 DURABILITY = """
 SELECT name, setting FROM pg_settings
@@ -22,14 +24,15 @@ async def unsafe_settings(connection: postgres.Connection) -> dict[str, str]:
     return {str(row["name"]): str(row["setting"]) for row in rows if row["setting"] == UNSAFE}
 
 
-async def read_ledger_constants(dsn: str, *, application: str) -> int:
-    """The number of partitions, after checking schema and durability.
+async def read_ledger_constants(dsn: str, secrets: LedgerSecrets, *, application: str) -> int:
+    """The number of partitions, after checking schema, secrets and durability.
 
-    Raises MigrationError, NotDurable, or what is in postgres.CONNECTION_FAULTS.
+    Raises MigrationError, SecretsRefused, NotDurable, or what is in postgres.CONNECTION_FAULTS.
     """
     connection = await postgres.connect(dsn, application=application)
     try:
         await check_schema(connection)
+        await check_secrets(connection, secrets)
         unsafe = await unsafe_settings(connection)
         if unsafe:
             raise NotDurable(f"refusing to serve: {unsafe}")

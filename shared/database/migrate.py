@@ -13,7 +13,9 @@ from typing import Final
 import structlog
 
 from shared.database import postgres
+from shared.database.secret_fingerprints import check_before_migration, write_fingerprints
 from shared.domain.values import value
+from shared.runtime.ledger_secrets import LedgerSecrets
 
 log = structlog.get_logger()
 
@@ -113,21 +115,29 @@ async def _partitions(connection: postgres.Connection) -> int | None:
     return None if held is None else int(held)
 
 
-async def migrate_database(dsn: str, *, partitions: int | None, passwords: Mapping[str, str]) -> int:
+async def migrate_database(
+    dsn: str, *, partitions: int | None, passwords: Mapping[str, str], secrets: LedgerSecrets
+) -> int:
     """Creates roles, schema and partitions; returns how many partitions. `partitions`: `asked` of `agreed_partitions`.
 
-    Raises MigrationError, or what is in postgres.CONNECTION_FAULTS; after PartitionsFixed nothing was changed.
+    A new ledger takes these secrets; an existing one must have them, or have `secrets.previous` and takes the new one.
+    Raises MigrationError, SecretsRefused, or what is in postgres.CONNECTION_FAULTS; after PartitionsFixed and
+    SecretsRefused nothing was changed.
     """
     connection = await postgres.connect(dsn, application="tellerline migrate", command_timeout_s=600.0)
     try:
         await connection.execute("SELECT pg_advisory_lock($1)", LOCK_KEY)
         await connection.execute("SET lock_timeout = '10s'")
-        agreed = agreed_partitions(await _partitions(connection), partitions)
+        held = await _partitions(connection)
+        agreed = agreed_partitions(held, partitions)
+        if held is not None:
+            await check_before_migration(connection, secrets)
         await _write_roles(connection, passwords)
         await connection.execute(CREATE_VERSIONS)
         await _apply(connection, known_migrations())
         await connection.execute(WRITE_CONSTANTS, agreed)
         await connection.execute(WRITE_PARTITIONS, agreed)
+        await write_fingerprints(connection, secrets)
         return agreed
     finally:
         await connection.close()

@@ -67,12 +67,13 @@ def subkey(secret: str, purpose: str) -> bytes:
 class CommandIds:
     """Issues and verifies command ids: UUIDv8 with 98 bits of content and a 24-bit MAC over content and owner (ADR 9).
 
-    Content of a keyed id and MAC are keyed BLAKE2b (RFC 7693 §2.9), which costs half of HMAC.
+    Both derive from the ledger's naming key, which never changes: with another one a repeated request would be a new
+    command. Content of a keyed id and MAC are keyed BLAKE2b (RFC 7693 §2.9), which costs half of HMAC.
     """
 
-    def __init__(self, secret: str) -> None:
-        self._name_key = subkey(secret, "command-name")
-        self._mac_key = subkey(secret, "command-mac")
+    def __init__(self, naming_key: str) -> None:
+        self._name_key = subkey(naming_key, "command-name")
+        self._mac_key = subkey(naming_key, "command-mac")
 
     def of_key(self, principal: Principal, key: str) -> CommandId:
         """The id of this principal's command with this idempotency key: the same at every gateway, at any time."""
@@ -85,7 +86,7 @@ class CommandIds:
         return self._sealed(principal.encode(), (time.time_ns() // 1_000_000).to_bytes(6) + os.urandom(7))
 
     def is_issued(self, text: str, principal: Principal) -> bool:
-        """Whether a gateway with this secret issued the id to this principal. A forged id passes once in 2^24."""
+        """Whether a gateway with this naming key issued the id to this principal. A forged id passes once in 2^24."""
         if not UUID_TEXT.fullmatch(text):
             return False
         raw = bytes.fromhex(text.replace("-", ""))

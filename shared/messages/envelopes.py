@@ -20,6 +20,6 @@ def sign(key: bytes, body: bytes) -> str:
     return hmac.digest(key, body, "sha256").hex()
 
 
-def is_signed(key: bytes, body: bytes, mac: object) -> bool:
-    """True when `mac`, the value of the header, is the signature of `body`."""
-    return isinstance(mac, str) and hmac.compare_digest(mac.encode(), sign(key, body).encode())
+def is_signed(keys: Sequence[bytes], body: bytes, mac: object) -> bool:
+    """True when `mac`, the value of the header, is the signature of `body` with one of these keys."""
+    return isinstance(mac, str) and any(hmac.compare_digest(mac.encode(), sign(key, body).encode()) for key in keys)

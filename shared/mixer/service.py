@@ -48,11 +48,12 @@ def run_mixer_service(application: str, settings: MixerSettings, wire: WireParts
 
 async def _serve(application: str, settings: MixerSettings, wire: WireParts, stop: asyncio.Event) -> None:
     dsn = settings.database_url.get_secret_value()
-    partitions = await read_ledger_constants(dsn, application=application)
+    secrets = settings.ledger_secrets()
+    partitions = await read_ledger_constants(dsn, secrets, application=application)
     client = LedgerClient(
         settings.amqp_url.get_secret_value(),
         partitions=partitions,
-        secret=settings.secret.get_secret_value(),
+        secret=secrets.secret,
         name=application,
     )
     opened = open_network(

@@ -13,6 +13,8 @@ import uvloop
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from shared.runtime.ledger_secrets import SecretsRefused
+
 log = structlog.get_logger()
 
 # After a signal to stop, the service is cancelled if it has not ended within this time.
@@ -31,13 +33,17 @@ Readiness = Callable[[], Awaitable[dict[str, str]]]
 def run_service(service: Service) -> None:
     """Runs `service(stop)` until it returns; SIGTERM and SIGINT set `stop`.
 
-    An exception that it raises is logged and ends the process with exit code 1.
+    An exception that it raises is logged and ends the process with exit code 1; SecretsRefused is one line, and 2.
     """
     gc.freeze()
     gc.set_threshold(*COLLECT_AFTER)
     try:
         uvloop.run(_until_stopped(service))
     except Exception as fault:
+        for leaf in _leaves(fault):
+            if isinstance(leaf, SecretsRefused):
+                sys.stderr.write(f"settings: {leaf}\n")
+                sys.exit(2)
         log.critical("service.failed", faults=[repr(leaf) for leaf in _leaves(fault)], exc_info=fault)
         sys.exit(1)
 

@@ -6,12 +6,15 @@ Instead of `NAME`, `NAME_FILE` may give the path of a file that holds the value.
 import os
 import sys
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from shared.runtime.ledger_secrets import LedgerSecrets
+
 PREFIX = "TELLERLINE_"
+SECRET_CHARACTERS_MIN: Final = 32
 
 
 class SettingsError(Exception):
@@ -56,12 +59,32 @@ def _complaints(error: ValidationError) -> list[str]:
     ]
 
 
-class LedgerSettings(ServiceSettings):
+Secret = Annotated[SecretStr, Field(min_length=SECRET_CHARACTERS_MIN)]
+# An empty value is none: a composed stack mounts a file for it in any case.
+OptionalSecret = Annotated[Secret | None, BeforeValidator(lambda given: given or None)]
+
+
+class SecretSettings(ServiceSettings):
+    """The secrets of a ledger: what they are for says LedgerSecrets."""
+
+    secret: Secret
+    naming_key: OptionalSecret = None
+    secret_previous: OptionalSecret = None
+
+    def ledger_secrets(self) -> LedgerSecrets:
+        """Without a naming key the secret is the naming key, as in ledgers that were made before there was one."""
+        return LedgerSecrets(
+            (self.naming_key or self.secret).get_secret_value(),
+            self.secret.get_secret_value(),
+            None if self.secret_previous is None else self.secret_previous.get_secret_value(),
+        )
+
+
+class LedgerSettings(SecretSettings):
     """The settings of a service that uses the database and the broker."""
 
     database_url: SecretStr
     amqp_url: SecretStr
-    secret: SecretStr = Field(min_length=32)
 
 
 def read_secret_files() -> None:

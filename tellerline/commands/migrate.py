@@ -14,8 +14,9 @@ from shared.broker.declare import declare_topology
 from shared.database import postgres
 from shared.database.migrate import ROLES, MigrationError, PartitionsFixed, migrate_database
 from shared.domain.ids import PARTITIONS_MAX
+from shared.runtime.ledger_secrets import SecretsRefused
 from shared.runtime.logs import configure_logs
-from shared.runtime.settings import ServiceSettings
+from shared.runtime.settings import SecretSettings
 from tellerline.addresses import DATABASE_URL
 from tellerline.local_stack.supervisor.data_dir import DataDir
 from tellerline.local_stack.supervisor.plan import migrate_environment
@@ -26,8 +27,8 @@ FAILED, REFUSED = 1, 2
 log = structlog.get_logger()
 
 
-class MigrateSettings(ServiceSettings):
-    """The owner's DSN, the broker, and the passwords of the login roles.
+class MigrateSettings(SecretSettings):
+    """The ledger's secrets, the owner's DSN, the broker, and the passwords of the login roles.
 
     `partitions`: of a new ledger; an existing one must have as many. None: what the ledger has, 1 for a new one.
     """
@@ -53,7 +54,7 @@ def command(*, data_dir: Path) -> None:
     """Bring schema and broker topology to this version.
 
     Uses TELLERLINE_DATABASE_URL (the owner's) and TELLERLINE_AMQP_URL, or else the stack that runs from the data dir.
-    Exit code 2 when the settings are wrong, or TELLERLINE_PARTITIONS is not what the ledger has.
+    Exit code 2 when the settings are wrong, or TELLERLINE_PARTITIONS or the secrets are not the ledger's.
     """
     if DATABASE_URL not in os.environ and f"{DATABASE_URL}_FILE" not in os.environ:
         stack = DataDir(data_dir)
@@ -65,7 +66,7 @@ def command(*, data_dir: Path) -> None:
     configure_logs("migrate", settings.log_format, settings.log_level)
     try:
         uvloop.run(migrate(settings))
-    except PartitionsFixed as refusal:
+    except (PartitionsFixed, SecretsRefused) as refusal:
         say(f"tellerline migrate: {refusal}")
         sys.exit(REFUSED)
     except (MigrationError, *postgres.CONNECTION_FAULTS, *BROKER_FAULTS) as fault:
@@ -74,9 +75,12 @@ def command(*, data_dir: Path) -> None:
 
 
 async def migrate(settings: MigrateSettings) -> None:
-    """Schema, then topology when a broker is given. Raises MigrationError and the faults of both servers."""
+    """Schema, then topology when a broker is given. Raises MigrationError, SecretsRefused, the servers' faults."""
     partitions = await migrate_database(
-        settings.database_url.get_secret_value(), partitions=settings.partitions, passwords=settings.passwords()
+        settings.database_url.get_secret_value(),
+        partitions=settings.partitions,
+        passwords=settings.passwords(),
+        secrets=settings.ledger_secrets(),
     )
     if settings.amqp_url is not None:
         await declare_topology(settings.amqp_url.get_secret_value(), partitions=partitions)

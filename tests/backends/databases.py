@@ -3,14 +3,16 @@
 import asyncio
 import itertools
 import os
-import secrets
+import secrets as random_secrets
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from shared.database.migrate import ROLES, migrate_database
 from shared.database.postgres import connect
+from shared.runtime.ledger_secrets import LedgerSecrets
 from tests.backends.servers import PostgresServer
+from tests.builders import SECRET
 
 STATEMENT_MAX_S = 30
 
@@ -34,7 +36,7 @@ class Databases:
     """Templates by number of partitions, and the clones made of them."""
 
     server: PostgresServer
-    password: str = field(default_factory=lambda: secrets.token_hex(16))
+    password: str = field(default_factory=lambda: random_secrets.token_hex(16))
     templates: dict[int, str] = field(default_factory=dict[int, str])
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
@@ -55,7 +57,9 @@ class Databases:
         name = f"tellerline_template_{os.getpid()}_p{partitions}"
         self.execute(f'CREATE DATABASE "{name}"')
         passwords: dict[str, str] = dict.fromkeys(ROLES, self.password)
-        asyncio.run(migrate_database(self.server.dsn(name), partitions=partitions, passwords=passwords))
+        secrets = LedgerSecrets(SECRET, SECRET)
+        migrated = migrate_database(self.server.dsn(name), partitions=partitions, passwords=passwords, secrets=secrets)
+        asyncio.run(migrated)
         self.templates[partitions] = name
         return name
 

@@ -151,17 +151,17 @@ class Stack:
     folder: Path
     processes: list[Process] = field(default_factory=list[Process])
 
-    def worker(self) -> Process:
-        """One more ledger worker."""
-        return self._start("ledger_worker", self.database.worker, {"TELLERLINE_LEASE_TTL_S": "3"})
+    def worker(self, **settings: str) -> Process:
+        """One more ledger worker; settings in lower case."""
+        own = {"lease_ttl_s": "3"} | settings
+        return self._start("ledger_worker", self.database.worker, variables(own))
 
     def gateway(self, *, ready: bool = True, **settings: str) -> Client:
         """One more gateway, once it listens (and is ready); settings in lower case."""
         process = self._start(
             "gateway",
             self.database.gateway,
-            {"TELLERLINE_ADMIN_KEY": ADMIN_KEY}
-            | {f"TELLERLINE_{name.upper()}": value for name, value in settings.items()},
+            {"TELLERLINE_ADMIN_KEY": ADMIN_KEY} | variables(settings),
         )
         client = Client(str(process.wait_for("gateway.listening")["url"]))
         if ready:
@@ -188,6 +188,11 @@ class Stack:
         process = start(service, self.folder, addresses | dict(environment))
         self.processes.append(process)
         return process
+
+
+def variables(settings: Mapping[str, str]) -> dict[str, str]:
+    """The environment variables of settings in lower case."""
+    return {f"TELLERLINE_{name.upper()}": value for name, value in settings.items()}
 
 
 def wait_until_ready(url: str) -> None:

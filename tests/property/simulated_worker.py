@@ -49,7 +49,7 @@ class SimulatedWorker:
         self.name = name
         self.store = MemoryStore(environment.journal, name, faults=environment.fault, delay=environment.delay)
         clock = WorkerClock(self.store.gate)
-        self.inbox = Inbox(partitions, SECRET, clock)
+        self.inbox = Inbox(partitions, [SECRET], clock)
         self.connection = MemoryConnection(
             environment.broker,
             self.inbox,

@@ -79,6 +79,7 @@ def test_a_number_of_partitions_that_cannot_be_is_one_clear_line_and_nothing_is_
 @pytest.mark.parametrize("partitions", ["0", "257", "many"])
 def test_migrate_with_such_a_number_is_one_clear_line(monkeypatch: pytest.MonkeyPatch, partitions: str) -> None:
     monkeypatch.setenv("TELLERLINE_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
+    monkeypatch.setenv("TELLERLINE_SECRET", "a secret of thirty-two characters")
     monkeypatch.setenv("TELLERLINE_PARTITIONS", partitions)
     code, _, told = run("migrate")
     assert (code, told.count("\n")) == (2, 1)

@@ -12,10 +12,10 @@ from tests.tree import ROOT
 READERS = ("state", "gateway", "worker", "poller", "distributor", "migrate", "operator", "postgres", "rabbitmq")
 
 
-def made(folder: Path, **environment: str) -> dict[str, dict[str, str]]:
+def made(folder: Path, *wishes: str, **environment: str) -> dict[str, dict[str, str]]:
     """Reader → file → content after a run."""
     script = ROOT / "deploy" / "make_secrets.py"
-    subprocess.run([sys.executable, "-I", script, folder], check=True, env=environment)
+    subprocess.run([sys.executable, "-I", script, folder, *wishes], check=True, env=environment)
     return {
         reader: {path.name: path.read_text(encoding="utf-8") for path in (folder / reader).iterdir()}
         for reader in READERS
@@ -41,7 +41,7 @@ def test_a_missing_file_comes_back_with_the_same_content(folder: Path) -> None:
 
 def test_each_reader_has_what_it_needs_and_no_other_role_s_password(folder: Path) -> None:
     files = made(folder)
-    ledger_service = {"database_url", "amqp_url", "secret"}
+    ledger_service = {"database_url", "amqp_url", "naming_key", "secret", "secret_previous"}
     assert set(files["gateway"]) == ledger_service | {"admin_key"}
     for reader in ("worker", "poller", "distributor"):
         assert set(files[reader]) == ledger_service
@@ -74,3 +74,23 @@ def test_secrets_are_readable_by_their_reader_alone(folder: Path) -> None:
             others = reader in {"postgres", "rabbitmq"}
             assert bool(path.stat().st_mode & 0o044) == others
             assert not path.stat().st_mode & 0o033
+
+
+def test_a_rotation_gives_every_service_a_new_secret_beside_the_previous_one_and_never_another_naming_key(
+    folder: Path,
+) -> None:
+    before = made(folder)
+    rotated = made(folder, "rotate")
+    assert made(folder) == rotated
+    for reader in ("gateway", "worker", "poller", "distributor", "migrate"):
+        assert rotated[reader]["secret_previous"] == before[reader]["secret"] != rotated[reader]["secret"]
+        assert rotated[reader]["naming_key"] == before[reader]["naming_key"]
+    ended = made(folder, "forget-previous")
+    assert ended["gateway"] == rotated["gateway"] | {"secret_previous": ""}
+
+
+def test_secrets_made_before_there_was_a_naming_key_keep_the_secret_as_such(folder: Path) -> None:
+    state = json.loads(made(folder)["state"]["state.json"])
+    del state["naming_key"], state["secret_previous"]
+    (folder / "state" / "state.json").write_text(json.dumps(state), encoding="utf-8")
+    assert made(folder, "rotate")["gateway"]["naming_key"] == state["secret"]

@@ -68,6 +68,13 @@ def test_any_text_is_a_cursor_or_foreign(text: str) -> None:
         CURSORS.decode(QUERY, text)
 
 
+def test_a_cursor_of_the_previous_secret_still_works() -> None:
+    cursor = CURSORS.encode(QUERY, [1])
+    rotated = Cursors("b" * 32, "a secret of thirty-two characters")
+    assert rotated.decode(QUERY, cursor) == [1]
+    assert rotated.encode(QUERY, [1]) == Cursors("b" * 32).encode(QUERY, [1]) != cursor
+
+
 def test_another_secret_makes_other_cursors() -> None:
     with pytest.raises(ForeignCursor):
         Cursors("b" * 32).decode(QUERY, CURSORS.encode(QUERY, [1]))

@@ -23,7 +23,7 @@ class FilledInbox:
     """An inbox of two open partitions."""
 
     def __init__(self) -> None:
-        self.inbox = Inbox(4, SECRET, LoopClock())
+        self.inbox = Inbox(4, [SECRET], LoopClock())
         self.tags = dict.fromkeys((HERE, THERE), 0)
         for partition in self.tags:
             self.inbox.open(partition)
@@ -183,6 +183,6 @@ async def test_every_news_wakes_the_loop_and_a_nudge_counts_only_where_there_are
     it.inbox.wake.clear()
     it.inbox.nudge()
     assert (it.inbox.wake.is_set(), it.inbox.is_nudged) == (True, True)
-    alone = Inbox(1, SECRET, LoopClock())
+    alone = Inbox(1, [SECRET], LoopClock())
     alone.nudge()
     assert not alone.is_nudged

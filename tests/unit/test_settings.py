@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.runtime.ledger_secrets import LedgerSecrets
 from shared.runtime.settings import LedgerSettings, SettingsError
 
 GOOD = {
@@ -44,6 +45,16 @@ def test_a_service_that_cannot_start_says_so_and_exits_with_2(
         LedgerSettings.load_or_exit()
     assert caught.value.code == 2
     assert capsys.readouterr().err == "settings: TELLERLINE_AMQP_URL: field required\n"
+
+
+def test_an_empty_previous_secret_or_naming_key_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TELLERLINE_SECRET_PREVIOUS", "")
+    monkeypatch.setenv("TELLERLINE_NAMING_KEY", "")
+    secret = GOOD["TELLERLINE_SECRET"]
+    assert LedgerSettings.load().ledger_secrets() == LedgerSecrets(naming_key=secret, secret=secret)
+    monkeypatch.setenv("TELLERLINE_SECRET_PREVIOUS", "canary-short")
+    with pytest.raises(SettingsError, match="TELLERLINE_SECRET_PREVIOUS: "):
+        LedgerSettings.load()
 
 
 def test_a_value_may_stand_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from tellerline.local_stack.supervisor.plan import (
     base_environment,
     migrate_environment,
     network_plan,
+    secrets_environment,
     service_plans,
 )
 from tellerline.local_stack.supervisor.run import standing_by
@@ -67,6 +68,22 @@ def test_secrets_are_made_once_and_nobody_else_may_read_them(data_dir: DataDir) 
     assert mode(data_dir.path) == 0o700
 
 
+def test_a_rotated_secret_leaves_the_naming_key_as_it_was(data_dir: DataDir) -> None:
+    before = secrets_environment(data_dir)
+    signing = data_dir.path / "secrets" / "signing"
+    signing.rename(signing.with_name("signing_previous"))
+    after = secrets_environment(data_dir)
+    assert after["TELLERLINE_NAMING_KEY"] == before["TELLERLINE_NAMING_KEY"]
+    assert after["TELLERLINE_SECRET_PREVIOUS"] == before["TELLERLINE_SECRET"] != after["TELLERLINE_SECRET"]
+    signing.with_name("signing_previous").unlink()
+    assert secrets_environment(data_dir) == before | {"TELLERLINE_SECRET": after["TELLERLINE_SECRET"]}
+
+
+def test_a_data_dir_from_before_there_was_a_naming_key_keeps_its_secret_as_such(data_dir: DataDir) -> None:
+    signing = data_dir.secret("signing")
+    assert secrets_environment(data_dir) == {"TELLERLINE_NAMING_KEY": signing, "TELLERLINE_SECRET": signing}
+
+
 def test_ports_stay_the_same_until_somebody_else_takes_them(tmp_path: Path) -> None:
     path = tmp_path / "ports.json"
     port = KeptPorts(path).port("postgres")
@@ -109,6 +126,7 @@ def test_each_service_is_told_what_it_needs_and_no_secret_more(
         values = set(plan.environment.values())
         assert (admin_key in values) == name.startswith("gateway")
         assert (signing in values) == (plan is not network)
+        assert (data_dir.naming_key() in values) == (plan is not network)
         assert owner not in values
         assert plan.environment["TELLERLINE_LOG_LEVEL"] == "debug"
         assert "SOME_TOKEN" not in plan.environment

@@ -20,15 +20,15 @@ class ForeignCursor(ValueError):
 
 
 class Cursors:
-    """Makes and reads cursors. Gateways with the same secret accept each other's cursors."""
+    """Makes cursors with the first of `secrets`, reads those made with any: gateways accept each other's cursors."""
 
-    def __init__(self, secret: str) -> None:
-        self._key = subkey(secret, "cursor")
+    def __init__(self, *secrets: str) -> None:
+        self._keys = [subkey(secret, "cursor") for secret in secrets]
 
     def encode(self, query: Mapping[str, str], position: Position) -> str:
         """The cursor of a position, valid for `query` only: the list, the caller and every filter, but no limit."""
         payload = json.dumps(list(position), separators=(",", ":")).encode()
-        return _text(self._mac(query, payload) + payload)
+        return _text(_mac(self._keys[0], query, payload) + payload)
 
     def decode(self, query: Mapping[str, str], cursor: str) -> Position:
         """The position that `encode` was given. Raises ForeignCursor for any text but the one that `encode` gave."""
@@ -42,13 +42,14 @@ class Cursors:
         if _text(raw) != cursor:
             raise ForeignCursor
         mac, payload = raw[:MAC_BYTES], raw[MAC_BYTES:]
-        if not hmac.compare_digest(mac, self._mac(query, payload)):
+        if not any(hmac.compare_digest(mac, _mac(key, query, payload)) for key in self._keys):
             raise ForeignCursor
         return cast("list[str | int]", json.loads(payload))
 
-    def _mac(self, query: Mapping[str, str], payload: bytes) -> bytes:
-        bound = json.dumps(sorted(query.items()), separators=(",", ":")).encode()
-        return hmac.digest(self._key, len(bound).to_bytes(4) + bound + payload, "sha256")[:MAC_BYTES]
+
+def _mac(key: bytes, query: Mapping[str, str], payload: bytes) -> bytes:
+    bound = json.dumps(sorted(query.items()), separators=(",", ":")).encode()
+    return hmac.digest(key, len(bound).to_bytes(4) + bound + payload, "sha256")[:MAC_BYTES]
 
 
 def _text(raw: bytes) -> str:

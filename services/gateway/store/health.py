@@ -1,8 +1,9 @@
-"""Reads the database's durability settings, its schema version, and the ledger's number of partitions."""
+"""Reads the database's durability settings, its schema version, and the constants of its ledger."""
 
 from services.gateway.store.database import Database
 from shared.database.durability import DURABILITY
 from shared.database.migrate import READ_VERSIONS, known_migrations
+from shared.database.secret_fingerprints import READ_FINGERPRINTS
 
 
 async def read_durability(database: Database) -> dict[str, str]:
@@ -17,6 +18,12 @@ async def read_partitions(database: Database) -> int | None:
     """The number of partitions; None if the ledger was not created yet. Raises DatabaseUnavailable."""
     row = await database.row(READ_PARTITIONS)
     return None if row is None else int(row["partitions"])
+
+
+async def read_fingerprints(database: Database) -> tuple[str | None, str | None]:
+    """Fingerprints of the naming key and of the secret; None if unknown. Raises DatabaseUnavailable."""
+    row = await database.row(READ_FINGERPRINTS)
+    return (None, None) if row is None else (row["naming_key"], row["secret"])
 
 
 async def missing_of_schema(database: Database) -> str | None:

@@ -43,14 +43,14 @@ class PendingDelivery:
 class Inbox:
     """Deliveries for the open partitions, in the order of their queues. `wake`: there may be work for the commit loop.
 
-    Deliveries come from the consumer by plain calls, which never wait.
+    An envelope may be signed with any of `secrets`. Deliveries come from the consumer by plain calls, which never wait.
     """
 
-    def __init__(self, partitions: int, secret: str, clock: Clock) -> None:
+    def __init__(self, partitions: int, secrets: Sequence[str], clock: Clock) -> None:
         self.wake = asyncio.Event()
         self.is_nudged = False  # transit rows of other partitions may wait
         self._partitions = partitions
-        self._mac_key = subkey(secret, "envelope")
+        self._mac_keys = [subkey(secret, "envelope") for secret in secrets]
         self._clock = clock
         self._waiting: dict[Partition, deque[PendingDelivery]] = {}
 
@@ -133,7 +133,7 @@ class Inbox:
         """The commands of an envelope, in order. Raises EnvelopeRefused."""
         if delivery.kind != ENVELOPE_KIND:
             raise EnvelopeRefused(f"unknown kind {delivery.kind!r}")
-        if not is_signed(self._mac_key, delivery.body, delivery.mac):
+        if not is_signed(self._mac_keys, delivery.body, delivery.mac):
             raise EnvelopeRefused("the signature does not verify")
         try:
             commands = CommandEnvelope.model_validate_json(delivery.body).commands

@@ -85,6 +85,20 @@ class DataDir:
         """One of the stack's secrets, made at the first start."""
         return kept_secret(self.path / "secrets" / name)
 
+    def naming_key(self) -> str:
+        """The key of the ledger's ids. A ledger that was made without one has the signing secret of that time."""
+        path = self.path / "secrets" / "naming"
+        signing = path.with_name("signing")
+        if not path.exists() and signing.exists():
+            write_private(path, signing.read_text(encoding="utf-8"))
+        return kept_secret(path)
+
+    def previous_secret(self) -> str | None:
+        """The signing secret before the last rotation, as long as its file is kept."""
+        with contextlib.suppress(FileNotFoundError):
+            return (self.path / "secrets" / "signing_previous").read_text(encoding="utf-8").strip() or None
+        return None
+
     def admin_key(self, given: str | None = None) -> str:
         """The first admin key; a given one replaces the kept one."""
         path = self.path / "admin_key"

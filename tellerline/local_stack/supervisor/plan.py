@@ -19,7 +19,7 @@ PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "P
 # The TELLERLINE_… settings that the supervisor itself gives to the services; all others of the caller are passed on.
 GIVEN_OUT = frozenset(
     {"DATABASE_URL", "AMQP_URL", "JOBCOIN_URL", "JOBCOIN_DIR", "SECRET", "ADMIN_KEY", "HOST", "PORT", "METRICS_PORT"}
-    | {"PARTITIONS"}
+    | {"PARTITIONS", "NAMING_KEY", "SECRET_PREVIOUS"}
 )
 
 # Clients of the worker stop first, so that what is in flight is still answered; the network and the servers last.
@@ -50,11 +50,20 @@ def base_environment(data_dir: DataDir) -> dict[str, str]:
     return environment | {MARK: str(data_dir.path), "PYTHONUNBUFFERED": "1"}
 
 
+def secrets_environment(data_dir: DataDir) -> dict[str, str]:
+    """The ledger's secrets. A secret that was rotated stands in the file of the previous one as long as it is there."""
+    naming_key = data_dir.naming_key()
+    environment = {"TELLERLINE_NAMING_KEY": naming_key, "TELLERLINE_SECRET": data_dir.secret("signing")}
+    if previous := data_dir.previous_secret():
+        environment["TELLERLINE_SECRET_PREVIOUS"] = previous
+    return environment
+
+
 def migrate_environment(data_dir: DataDir, owner_dsn: str, amqp_url: str) -> dict[str, str]:
     """What `tellerline migrate` sees."""
     passwords = {f"TELLERLINE_ROLE_PASSWORD_{role.upper()}": data_dir.secret(f"role_{role}") for role in ROLES}
     addresses = {"TELLERLINE_DATABASE_URL": owner_dsn, "TELLERLINE_AMQP_URL": amqp_url}
-    environment = base_environment(data_dir) | passwords | addresses
+    environment = base_environment(data_dir) | secrets_environment(data_dir) | passwords | addresses
     environment.pop(FAULT, None)
     return environment
 
@@ -105,11 +114,14 @@ def service_plans(
     options: Options, data_dir: DataDir, network: ServicePlan, postgres: PrivatePostgres, rabbit: PrivateRabbit
 ) -> Sequence[ServicePlan]:
     """Plans of all services that need the servers; these must be ready, since their addresses are in the plans."""
-    ledger = base_environment(data_dir) | {
-        "TELLERLINE_AMQP_URL": rabbit.url,
-        "TELLERLINE_SECRET": data_dir.secret("signing"),
-        "TELLERLINE_HOST": LOOPBACK,
-    }
+    ledger = (
+        base_environment(data_dir)
+        | secrets_environment(data_dir)
+        | {
+            "TELLERLINE_AMQP_URL": rabbit.url,
+            "TELLERLINE_HOST": LOOPBACK,
+        }
+    )
     jobcoin = {"TELLERLINE_JOBCOIN_URL": jobcoin_url(network)}
 
     def as_role(role: str) -> dict[str, str]:

@@ -133,6 +133,8 @@ class Supervisor:
             code = await child.ended()
         finally:
             await child.stop(signal.SIGTERM, STOP_GRACE_S)
+        if code == REFUSED:
+            raise StartFailed(log_tail(log).splitlines()[-1].strip(), exit_code=REFUSED)
         if code != 0:
             raise StartFailed(f"migrate {how_it_ended(code)}\n{log_tail(log)}")
         self.say(f"schema and topology are current ({asyncio.get_running_loop().time() - begun:.1f} s)")
