@@ -105,5 +105,5 @@ class _ClientCollector(Collector):
             "tellerline_gateway_outcomes_unmatched", "Outcomes nobody waited for", value=client.outcomes_unmatched
         )
         yield GaugeMetricFamily(
-            "tellerline_gateway_commands_pending", "Commands waited for", value=client.commands_pending
+            "tellerline_gateway_commands_pending", "Commands unsent or waited for", value=client.commands_pending
         )

@@ -92,7 +92,7 @@ class LedgerClient:
 
     @property
     def commands_pending(self) -> int:
-        """How many commands somebody waits for."""
+        """How many commands the client keeps: those that have not left, and those that somebody waits for."""
         return self._pending.count
 
     def send(self, command: Command, partition: Partition) -> PendingCommand:
@@ -122,7 +122,7 @@ class LedgerClient:
             await pending.wait(timeout_s)
         finally:
             if not pending.waiters:
-                self._pending.forget(pending)
+                self._pending.abandon(pending)
         if pending.fault is not None and pending.outcome is None:
             raise pending.fault.with_traceback(None)  # several may raise the same one
         return None if pending.outcome is None else CommandResult(pending.outcome, pending.settled)
@@ -194,12 +194,15 @@ class LedgerClient:
             for pending in commands:
                 self._fail(pending, fault)
             return False
+        for pending in commands:
+            self._pending.published(pending)
         fault_point(FaultPoint.GATEWAY_AFTER_CONFIRM)
         return True
 
     def _fail(self, pending: PendingCommand, fault: PublishFailed) -> None:
         pending.fault = fault
         pending.wake()
+        self._pending.published(pending)
         if pending.outcome is None:  # otherwise replies may still say that its credits settled
             self._pending.forget(pending)
 

@@ -1,4 +1,4 @@
-"""Pending commands: commands that are being sent or were sent, and whose outcome somebody waits for."""
+"""Pending commands: those that wait to be sent or are being sent, and those whose outcome somebody waits for."""
 
 import asyncio
 from collections import deque
@@ -29,9 +29,14 @@ class CommandResult:
 
 @dataclass(slots=True, eq=False)
 class PendingCommand:
-    """One command, sent once, and all tasks that wait for it. `fault`: why its publish failed; None if it did not."""
+    """One command, sent once, and all tasks that wait for it. `fault`: why its publish failed; None if it did not.
+
+    `is_published`: its publish has ended, in whatever way. `is_abandoned`: whoever waited for it has gone.
+    """
 
     command: Command | MixCreate
+    is_published: bool = False
+    is_abandoned: bool = False
     outcome: Outcome | None = None
     settled: tuple[Settled, ...] = ()
     fault: PublishFailed | None = None
@@ -66,7 +71,10 @@ class PendingCommand:
 
 
 class PendingCommands:
-    """All pending commands of a client. Commands with the same id and another fingerprint are different commands."""
+    """All pending commands of a client. Commands with the same id and another fingerprint are different commands.
+
+    A command is kept, and counted, until it has left and nobody waits for it: `count` bounds the memory of all of them.
+    """
 
     def __init__(self) -> None:
         self._by_id: dict[str, list[PendingCommand]] = {}
@@ -76,9 +84,10 @@ class PendingCommands:
         self.outcomes_unmatched = 0  # outcomes that nobody waited for
 
     def find(self, command: Command | MixCreate) -> PendingCommand | None:
-        """The same command, if it is pending and can still get its outcome."""
+        """The same command for somebody else to wait for, if it is pending and can still get its outcome."""
         for pending in self._by_id.get(command.id, ()):
             if pending.command.fingerprint == command.fingerprint and pending.fault is None and not pending.is_ended:
+                pending.is_abandoned = False
                 return pending
         return None
 
@@ -86,6 +95,18 @@ class PendingCommands:
         """Registers the command, so that replies reach it."""
         self._by_id.setdefault(pending.command.id, []).append(pending)
         self.count += 1
+
+    def abandon(self, pending: PendingCommand) -> None:
+        """Nobody waits for the command any more: it is forgotten, but not before it has left."""
+        pending.is_abandoned = True
+        if pending.is_published:
+            self.forget(pending)
+
+    def published(self, pending: PendingCommand) -> None:
+        """The command has left: it is forgotten unless somebody waits for it, or will."""
+        pending.is_published = True
+        if pending.is_abandoned:
+            self.forget(pending)
 
     def forget(self, pending: PendingCommand) -> None:
         """Removes the command: replies no longer reach it. Harmless when repeated."""
