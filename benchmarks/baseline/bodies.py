@@ -65,7 +65,10 @@ def _metadata(value: object) -> str | None:
         return None
     if not isinstance(value, dict):
         raise Refusal(400, "invalid_request", "metadata: an object is expected", field="metadata")
-    text = _CANONICAL.encode(value)
+    try:
+        text = _CANONICAL.encode(value)
+    except TypeError as error:
+        raise Refusal(400, "invalid_request", "metadata: send long numbers as strings", field="metadata") from error
     if len(text) > METADATA_CHARACTERS_MAX:
         raise Refusal(
             400, "invalid_request", f"metadata: at most {METADATA_CHARACTERS_MAX} characters", field="metadata"

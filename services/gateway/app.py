@@ -95,6 +95,7 @@ async def serving(gateway: Gateway) -> AsyncGenerator[str]:
     server = GuardedServer(
         dispatcher.serve,
         serve_unreadable=dispatcher.serve_unreadable,
+        refuse_connection=dispatcher.refuse_connection,
         deadlines=Deadlines(settings.header_timeout_s, settings.idle_timeout_s, settings.write_timeout_s),
         connections_max=settings.connections_max,
     )

@@ -1,10 +1,12 @@
 """Strict JSON (RFC 8259): refuses whatever parsers interpret differently, so that a body has only one meaning."""
 
 import json
-import math
 import re
 from collections.abc import Sequence
+from decimal import Decimal, InvalidOperation
 from typing import Final, cast
+
+from shared.domain.values import value
 
 DEPTH_MAX: Final = 32
 # A megabyte of commas and brackets would hold the event loop for half a second (measured), and no route needs it.
@@ -13,12 +15,27 @@ VALUES_MAX: Final = 20_000
 SUSPICIOUS: Final = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 
 
+# Every integer of so many characters, and no number of more than the second, is one that a double holds.
+EXACT_CHARACTERS: Final = 15
+NUMBER_CHARACTERS_MAX: Final = 400
+
+
+@value
+class InexactNumber:
+    """A number of a body that programs which read numbers as doubles would change, such as 9007199254740993."""
+
+    text: str
+
+
 class NotStrictJson(ValueError):
     """The bytes are not one JSON value with exactly one meaning. The message says why, without the value."""
 
 
 def parse(body: bytes) -> object:
-    """The parsed value. Raises NotStrictJson: not UTF-8, not JSON, a duplicate key, NaN, infinity, too deep or big."""
+    """The parsed value. A number that a double does not hold is an InexactNumber.
+
+    Raises NotStrictJson: not UTF-8, not JSON, a duplicate key, NaN, infinity, too deep or too many values.
+    """
     if len(body) > VALUES_MAX and sum(map(body.count, (b"{", b"[", b":", b","))) > VALUES_MAX:
         raise NotStrictJson("the body holds too many values")
     try:
@@ -33,9 +50,6 @@ def parse(body: bytes) -> object:
         raise NotStrictJson(f"the body is not JSON: {error.msg} at character {error.pos}") from error
     except RecursionError as error:
         raise NotStrictJson(TOO_DEEP) from error
-    except ValueError as error:
-        detail = str(error) if isinstance(error, NotStrictJson) else "a number has too many digits"
-        raise NotStrictJson(detail) from error
     return value
 
 
@@ -78,15 +92,28 @@ def _unique(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
     return mapping
 
 
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise NotStrictJson("a number is beyond the range of a double")
-    return number
+def _integer(text: str) -> int | InexactNumber:
+    if len(text) <= EXACT_CHARACTERS:
+        return int(text)
+    return int(text) if _is_held_by_a_double(text) else InexactNumber(text)
+
+
+def _fraction(text: str) -> float | InexactNumber:
+    return float(text) if _is_held_by_a_double(text) else InexactNumber(text)
+
+
+def _is_held_by_a_double(text: str) -> bool:
+    """Whether the shortest text of the nearest double stands for the same number."""
+    try:
+        return len(text) <= NUMBER_CHARACTERS_MAX and Decimal(repr(float(text))) == Decimal(text)
+    except InvalidOperation:  # the exponent is beyond all bounds
+        return False
 
 
 def _no_constant(name: str) -> object:
     raise NotStrictJson(f"{name} is not JSON")
 
 
-_DECODER: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_float=_finite, parse_constant=_no_constant)
+_DECODER: Final = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_int=_integer, parse_float=_fraction, parse_constant=_no_constant
+)

@@ -13,7 +13,7 @@ from shared.runtime.strict_json import DEPTH_MAX, NotStrictJson, parse
 VALUES = st.recursive(
     st.none()
     | st.booleans()
-    | st.integers()
+    | st.integers(-(2**53), 2**53)
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",))),
     lambda inner: (
@@ -36,7 +36,7 @@ def test_any_bytes_are_read_or_refused(body: bytes) -> None:
         value = parse(body)
     except NotStrictJson:
         return
-    json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    json.dumps(value, ensure_ascii=False, allow_nan=False, default=lambda number: number.text).encode()
 
 
 @pytest.mark.parametrize("depth", [DEPTH_MAX, DEPTH_MAX + 1])
@@ -65,9 +65,6 @@ def test_brackets_in_texts_and_side_by_side_do_not_count_as_depth() -> None:
         b'[{"b":{"a":1,"a":2}}]',
         b"NaN",
         b"[-Infinity]",
-        b"1e400",
-        b"-1e400",
-        b"1" * 5_000,
         b"\xef\xbb\xbf{}",
         b"\xff",
         b'"\\ud800"',

@@ -32,8 +32,12 @@ ReferenceText = Annotated[str, StringConstraints(min_length=1, max_length=REFERE
 
 
 def check_metadata(metadata: dict[str, object]) -> dict[str, object]:
-    """The metadata itself. Raises ValueError when its canonical text would be too long."""
-    if len(canonical_json(metadata)) > METADATA_CHARACTERS_MAX:
+    """The metadata itself. Raises ValueError for a number that a double does not hold, or a text that is too long."""
+    try:
+        text = canonical_json(metadata)
+    except TypeError as error:
+        raise ValueError("a number in it is one that a double does not hold: send it as a string") from error
+    if len(text) > METADATA_CHARACTERS_MAX:
         raise ValueError(f"metadata has at most {METADATA_CHARACTERS_MAX} characters")
     return metadata
 

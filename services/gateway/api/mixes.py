@@ -1,9 +1,8 @@
 """/v1/mixes."""
 
-import re
 from typing import Annotated, Final, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import Field, StringConstraints
 from typing_extensions import TypedDict
 
 from services.gateway.api.writes import answer_write, begin_write
@@ -17,13 +16,12 @@ from services.gateway.store.mixes import MixFacts, list_mixes
 from services.gateway.store.transaction_lists import END_OF_TIME
 from services.gateway.usecases.mixes import ASSET, mix, order_mix
 from shared.domain.api_keys import Scope
-from shared.domain.money import format_amount
+from shared.domain.money import format_amount, parse_amount
 from shared.messages.mixer import (
     DELAY_MS_MAX,
     DELAY_MS_MAX_DEFAULT,
     DELAY_MS_MIN_DEFAULT,
     DESTINATIONS_MAX,
-    FEE_PPM_MAX,
     Destination,
     MixCreate,
     deposit_address,
@@ -32,35 +30,21 @@ from shared.messages.mixer import (
 
 ROUTES: Final = RouteTable()
 
-PERCENT: Final = re.compile(r"([0-9]{1,3})(?:\.([0-9]{1,4}))?", re.ASCII)
-FRACTION_DIGITS: Final = 4
+PERCENT_PATTERN: Final = r"^[0-9]{1,2}(\.[0-9]{1,4})?$"
+FRACTION_DIGITS: Final = 4  # one percent is 10,000 parts per million
 DELAY_S_MAX: Final = DELAY_MS_MAX // 1_000
 # A position newer than every mix: created_at in microseconds since 1970, id.
 START: Final = (microseconds_of(END_OF_TIME), "ffffffff-ffff-ffff-ffff-ffffffffffff")
 
 
-def ppm_of(text: str) -> int:
-    """Parts per million of a percentage such as "2.5". Raises ValueError."""
-    match = PERCENT.fullmatch(text)
-    ppm = int(match[1] + (match[2] or "").ljust(FRACTION_DIGITS, "0")) if match else FEE_PPM_MAX + 1
-    if ppm > FEE_PPM_MAX:
-        raise ValueError('a percentage of 0 to 100 with at most four fraction digits is expected, such as "2.5"')
-    return ppm
+Percent = Annotated[str, StringConstraints(pattern=PERCENT_PATTERN), Field(examples=["2.5"])]
 
 
-def read_percent(percent: object) -> object:
-    """The text of a percentage, given as text or whole number. Raises ValueError for a text that is no percentage."""
-    text = str(percent) if isinstance(percent, int) and not isinstance(percent, bool) else percent
-    if isinstance(text, str):
-        ppm_of(text)
-    return text
+def ppm_of(percent: str) -> int:
+    """Parts per million of a percentage that matches PERCENT_PATTERN, such as "2.5"."""
+    return parse_amount(percent, FRACTION_DIGITS) if percent.strip("0.") else 0
 
 
-Percent = Annotated[
-    str,
-    BeforeValidator(read_percent),
-    WithJsonSchema({"type": "string", "pattern": f"^{PERCENT.pattern}$", "examples": ["2.5"]}),
-]
 Seconds = Annotated[float, Field(ge=0, le=DELAY_S_MAX)]
 
 

@@ -70,6 +70,7 @@ async def cancel(context: RequestContext) -> HttpResponse:
 
 
 async def _body(context: RequestContext, recorded: RecordedOperation | None) -> OperationBody:
+    """The operation as clients see it; to a key without `read` only whether it was posted or why it was rejected."""
     path = f"/v1/operations/{context.path['id']}"
     if recorded is None:
         links = {"self": path, "cancel": f"{path}/cancel"}
@@ -82,6 +83,10 @@ async def _body(context: RequestContext, recorded: RecordedOperation | None) -> 
         "recorded_at": instant_text(recorded.recorded_at_us),
         "links": {"self": path},
     }
+    if not context.caller.may(Scope.READ):
+        if recorded.code is not None:
+            body["code"] = recorded.code
+        return body
     if recorded.outcome != "posted":
         await _add_rejection(context, recorded, body)
     elif recorded.postings is not None:

@@ -14,6 +14,7 @@ from services.gateway.usecases.transactions import (
     check_names,
     post_transaction,
     posted_transaction,
+    scales_of,
     world_account,
 )
 from shared.domain.api_keys import Scope
@@ -85,6 +86,7 @@ async def _post(
     submission = await post_transaction(write, order)
 
     async def show() -> TransactionBody:
-        return transaction_body(await posted_transaction(write, submission), {body.asset: submission.scale})
+        facts = await posted_transaction(write, submission)
+        return transaction_body(facts, await scales_of(write.state, [facts]))
 
     return await answer_write(submission, 201, show)

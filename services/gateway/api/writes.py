@@ -10,6 +10,7 @@ from services.gateway.http.problems import Problem, RequestFault, invalid_field
 from services.gateway.http.request import RequestContext
 from services.gateway.http.response import HttpResponse
 from services.gateway.store.database import DatabaseUnavailable
+from services.gateway.usecases.faults import NotFound
 from services.gateway.usecases.submit import Submission, SubmissionStatus, Write, begin, fingerprint, kind_of
 from shared.domain.money import format_amount
 from shared.domain.rejections import Rejection
@@ -40,26 +41,27 @@ def begin_write(context: RequestContext, *content: str | int | Sequence[str] | N
     if keys is not None and (len(keys) > 1 or not KEY.fullmatch(keys[0])):
         raise invalid_field("Idempotency-Key", "one key of 1 to 255 printable ASCII characters")
     preferences = headers.getall("Prefer", None)
-    return begin(
+    write = begin(
         context.state,
         context.caller,
         None if keys is None else keys[0],
         fingerprint(f"{context.request.method} {context.route_path}", *content),
-        WAIT_S_DEFAULT if preferences is None else _wait_s(preferences),
+        WAIT_S_DEFAULT if preferences is None else preferred_wait_s(preferences),
     )
+    context.operation = write.id
+    return write
 
 
-def _wait_s(preferences: Sequence[str]) -> float:
-    """Seconds to wait, by the Prefer headers (RFC 7240): 0 with `respond-async`, else the first `wait`."""
-    wanted: float | None = None
-    for preference in ",".join(preferences).split(","):
-        choice = preference.split(";")[0].strip().lower()
-        if choice == "respond-async":
-            return 0.0
-        match = WAIT.fullmatch(choice)
-        if match and wanted is None:
-            wanted = float(min(int(match[1]), WAIT_S_MAX))
-    return WAIT_S_DEFAULT if wanted is None else wanted
+def preferred_wait_s(preferences: Sequence[str]) -> float:
+    """Seconds to wait, by the Prefer headers (RFC 7240): the first `wait`, else 0 with `respond-async`.
+
+    `respond-async, wait=10` asks for an answer within 10 s, and for 202 after that.
+    """
+    choices = [preference.split(";")[0].strip().lower() for preference in ",".join(preferences).split(",")]
+    for choice in choices:
+        if match := WAIT.fullmatch(choice):
+            return float(min(int(match[1]), WAIT_S_MAX))
+    return 0.0 if "respond-async" in choices else WAIT_S_DEFAULT
 
 
 async def answer_write(
@@ -79,8 +81,8 @@ async def answer_write(
         case SubmissionStatus.POSTED:
             try:
                 body = b"" if show is None else compact_json(await show())
-            except DatabaseUnavailable:
-                return _accepted(submission)  # a 503 would say that the command had no effect
+            except (DatabaseUnavailable, NotFound):
+                return _accepted(submission)  # a 503 or 404 would say that the command had no effect
             return HttpResponse(status, body, _headers(submission))
 
 

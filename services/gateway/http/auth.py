@@ -137,7 +137,7 @@ class Keychain:
 
 def require_scope(caller: Caller, scopes: Sequence[Scope]) -> None:
     """Raises Problem unless the caller's key has one of the scopes."""
-    if not caller.admin and caller.scopes.isdisjoint(scopes):
+    if not caller.may(*scopes):
         lacking = " or ".join(f"`{scope}`" for scope in scopes)
         raise Problem(RequestFault.FORBIDDEN, f"the API key lacks the scope {lacking}")
 

@@ -15,7 +15,7 @@ from aiohttp import HttpVersion10, HttpVersion11, web
 from services.gateway.http.auth import require_scope
 from services.gateway.http.problems import Problem, RequestFault, invalid_field, problem_code
 from services.gateway.http.request import RequestContext, ServerParts, refuse_body
-from services.gateway.http.response import PROBLEM_JSON, HttpResponse, ResponseWriter
+from services.gateway.http.response import JSON, PROBLEM_JSON, HttpResponse, ResponseWriter
 from services.gateway.http.routing import Route
 from services.gateway.metrics import DURATION_BUCKETS_S, RouteMetrics
 from services.gateway.store.database import DatabaseUnavailable
@@ -63,7 +63,7 @@ class Router:
         return route, parameters
 
     def _match(self, path: str) -> tuple[dict[str, Route], Mapping[str, str]]:
-        if len(path) <= PATH_CHARACTERS_MAX:
+        if len(path) <= PATH_CHARACTERS_MAX and path.isascii():
             for pattern, methods in self.patterns:
                 if match := pattern.fullmatch(path):
                     return methods, {name: _unquoted(value) for name, value in match.groupdict().items()}
@@ -91,6 +91,7 @@ class Dispatcher:
         request_id = self._request_id(request)
         path, _, query = request.raw_path.partition("?")
         counts = self._no_route
+        context: RequestContext | None = None
         self._in_flight += 1
         try:
             route, parameters = self._router.find(request.method, path)
@@ -103,7 +104,11 @@ class Dispatcher:
             response = self._problem(_problem_of(fault), request.method, path, request_id)
         except Exception:
             log.exception("request.failed", method=request.method, path=path[:200], request_id=request_id)
-            response = self._problem(Problem(RequestFault.SERVER_ERROR), request.method, path, request_id)
+            # Its command may have been sent: the client can ask for the outcome.
+            headers = {} if context is None or context.operation is None else {"Operation-Id": context.operation}
+            response = self._problem(
+                Problem(RequestFault.SERVER_ERROR, headers=headers), request.method, path, request_id
+            )
         finally:
             self._in_flight -= 1
         _note(counts, response.status, time.perf_counter() - began_s)
@@ -120,6 +125,14 @@ class Dispatcher:
         _note(self._no_route, response.status, 0.0)
         return ResponseWriter(response, request_id)
 
+    def refuse_connection(self) -> bytes:
+        """The whole answer to a connection that is one too many."""
+        problem = Problem(RequestFault.OVERLOADED, "too many connections are open", headers=RETRY)
+        request_id = self._new_request_id()
+        writer = ResponseWriter(self._problem(problem, NO_ROUTE, "", request_id), request_id)
+        writer.force_close()
+        return writer.encoded()
+
     async def _handle(self, context: RequestContext, route: Route) -> HttpResponse:
         request = context.request
         if request.version not in {HttpVersion11, HttpVersion10}:
@@ -129,7 +142,7 @@ class Dispatcher:
         if route.scopes:
             context.caller = await self._server.keys.authenticate(request.headers.getall("Authorization", []))
             require_scope(context.caller, route.scopes)
-            if not _takes_json(request.headers.get("Accept", "*/*")):
+            if not takes_json(request.headers.get("Accept", "*/*")):
                 raise Problem(RequestFault.NOT_ACCEPTABLE)
         if route.body is None:
             await refuse_body(request, timeout_s=self._server.body_timeout_s)
@@ -155,6 +168,9 @@ class Dispatcher:
         given = request.headers.get("X-Request-Id")
         if given is not None and SANE_REQUEST_ID.fullmatch(given):
             return given
+        return self._new_request_id()
+
+    def _new_request_id(self) -> str:
         return f"{self._prefix}-{next(self._numbers):x}"
 
 
@@ -188,18 +204,23 @@ def _note(counts: RouteMetrics, status: int, duration_s: float) -> None:
 
 
 def _unquoted(segment: str) -> str:
+    """The parameter that a segment of a path stands for. Raises Problem for what no name may hold: NUL, bad UTF-8."""
     try:
-        return unquote(segment, errors="strict")
-    except UnicodeDecodeError as error:
-        raise Problem(RequestFault.NOT_FOUND, "there is no such route") from error
+        text = unquote(segment, errors="strict")
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise Problem(RequestFault.NOT_FOUND, "there is no such route")
+    return text
 
 
-def _takes_json(accept: str) -> bool:
-    """Whether an Accept header allows JSON. `q=0` excludes a wildcard, but not `application/json` itself."""
-    if accept == "*/*" or "application/json" in accept:
+def takes_json(accept: str) -> bool:
+    """Whether an Accept header (RFC 9110) allows JSON: of the ranges that cover it, the most specific one decides."""
+    if accept in {"*/*", JSON, ""}:
         return True
+    ranges: dict[str, bool] = {}
     for media_range in accept.split(","):
         kind, *parameters = (part.strip().lower() for part in media_range.split(";"))
-        if kind in {"*/*", "application/*", "", PROBLEM_JSON} and "q=0" not in parameters:
-            return True
-    return False
+        is_refused = any(each.startswith("q=") and not each[2:].strip("0.") for each in parameters)
+        ranges[kind] = ranges.get(kind, False) or not is_refused
+    return next((ranges[kind] for kind in (JSON, "application/*", "*/*", PROBLEM_JSON) if kind in ranges), False)

@@ -12,7 +12,7 @@ from services.gateway.http.problems import Problem, RequestFault
 PARAMETERS_MAX: Final = 20
 LIST_LIMIT_MAX: Final = 500
 INSTANT: Final = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2})",
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})",
     re.ASCII,
 )
 DIGITS: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
@@ -24,11 +24,11 @@ def parse_digits(text: object) -> object:
 
 
 def parse_instant(text: object) -> object:
-    """A UTC instant from RFC 3339 with at most microseconds. Raises ValueError."""
+    """A UTC instant from RFC 3339; digits of its fraction beyond the sixth are cut off. Raises ValueError."""
     if not isinstance(text, str) or not INSTANT.fullmatch(text):
         raise ValueError("an RFC 3339 instant is expected, such as 2026-01-31T12:00:00.000000Z")
     try:
-        return datetime.fromisoformat(text).astimezone(UTC)
+        return datetime.fromisoformat(text.upper()).astimezone(UTC)
     except OverflowError as error:
         raise ValueError("the instant is out of range") from error
 
@@ -58,6 +58,8 @@ def parse_parameters(text: str) -> dict[str, str]:
     """The parameters by name. Raises Problem when one occurs twice, holds NUL or is not percent-encoded UTF-8."""
     if not text:
         return {}
+    if not text.isascii():
+        raise Problem(RequestFault.INVALID_REQUEST, "the query is not valid")
     try:
         pairs = parse_qsl(
             text, keep_blank_values=True, strict_parsing=True, errors="strict", max_num_fields=PARAMETERS_MAX

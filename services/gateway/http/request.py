@@ -14,7 +14,7 @@ from services.gateway.http.problems import FieldError, Problem, RequestFault
 from services.gateway.http.queries import Query, parse_parameters
 from services.gateway.usecases.caller import Caller
 from services.gateway.usecases.state import AppState
-from shared.domain.ids import Principal
+from shared.domain.ids import CommandId, Principal
 from shared.runtime import strict_json
 
 BODY_BYTES_MAX: Final = 1024 * 1024
@@ -45,7 +45,10 @@ class ServerParts:
 
 @dataclass(slots=True, eq=False)
 class RequestContext:
-    """One request on its way through a handler. `path` holds the parameters of the path, `query_text` the query."""
+    """One request on its way through a handler. `path` holds the parameters of the path, `query_text` the query.
+
+    `operation`: the id of the command that the request may have become; None for one that has not got so far.
+    """
 
     state: AppState
     server: ServerParts
@@ -55,6 +58,7 @@ class RequestContext:
     path: Mapping[str, str]
     query_text: str
     caller: Caller = NOBODY
+    operation: CommandId | None = None
 
     async def body(self, model: type[Model]) -> Model:
         """The checked body. Raises Problem: invalid_request, too_large, unsupported_media_type, request_timeout."""

@@ -65,11 +65,14 @@ class ResponseWriter:
     async def prepare(self, request: web.BaseRequest) -> None:
         """Writes head and body at once; waits while the send buffer is full because the client does not read."""
         self._keep_alive = self._keep_alive and request.keep_alive
-        written = self._head(request.version == HttpVersion11).encode()
-        if self._response.body and request.method != "HEAD":
-            written += self._response.body
+        written = self.encoded(is_http_1_1=request.version == HttpVersion11, has_body=request.method != "HEAD")
         await request.writer.write(written)
         await request.writer.drain()
+
+    def encoded(self, *, is_http_1_1: bool = True, has_body: bool = True) -> bytes:
+        """Head and body as they are sent."""
+        head = self._head(is_http_1_1).encode()
+        return head + self._response.body if has_body else head
 
     async def write_eof(self) -> None:
         """Does nothing: `prepare` has written the whole response."""

@@ -6,7 +6,7 @@ first request; `write_s` to go on reading an answer. Whoever reads a body keeps 
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, cast
+from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
@@ -17,12 +17,6 @@ from shared.domain.values import value
 # Answers what aiohttp refused. Takes the request as far as it was parsed, the status, and the exception, if any.
 ServeUnreadable = Callable[[web.BaseRequest, int, BaseException | None], ResponseWriter]
 Serve = Callable[[web.BaseRequest], Awaitable[ResponseWriter]]
-
-FULL_BODY: Final = b'{"type":"/problems/overloaded","title":"Too much is under way","status":503,"code":"overloaded"}'
-FULL: Final = (
-    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\nRetry-After: 1\r\n"
-    b"Connection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(FULL_BODY), FULL_BODY)
-)
 
 
 @value
@@ -35,10 +29,19 @@ class Deadlines:
 
 
 class GuardedServer(web.Server):
-    """Makes a guarded connection handler for each connection, up to `connections_max`."""
+    """Makes a guarded connection handler for each connection, up to `connections_max`.
+
+    `refuse_connection`: makes the answer to a connection beyond that.
+    """
 
     def __init__(
-        self, serve: Serve, *, serve_unreadable: ServeUnreadable, deadlines: Deadlines, connections_max: int
+        self,
+        serve: Serve,
+        *,
+        serve_unreadable: ServeUnreadable,
+        refuse_connection: Callable[[], bytes],
+        deadlines: Deadlines,
+        connections_max: int,
     ) -> None:
         super().__init__(
             cast("Any", serve),  # aiohttp asks less of a response than its type says
@@ -48,6 +51,7 @@ class GuardedServer(web.Server):
             lingering_time=2.0,
         )
         self.serve_unreadable = serve_unreadable
+        self.refuse_connection = refuse_connection
         self.deadlines = deadlines
         self.connections_max = connections_max
 
@@ -76,7 +80,7 @@ class GuardedHandler(RequestHandler):
         """Answers 503 and closes if there are too many connections; else starts the timer for the first head."""
         super().connection_made(transport)
         if self._guarded.is_full and self.transport is not None:
-            self.transport.write(FULL)
+            self.transport.write(self._guarded.refuse_connection())
             self.force_close()
             return
         self._expect_head()

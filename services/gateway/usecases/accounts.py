@@ -115,7 +115,7 @@ async def account_after(state: AppState, submission: Submission) -> AccountState
 
 async def visible_account(state: AppState, caller: Caller, account: str) -> AccountState:
     """The account as it is, if the caller may see it. Raises NotFound or DatabaseUnavailable."""
-    found = await read_account(state.database, account) if "\0" not in account else None
+    found = await read_account(state.database, account)
     if found is None or not caller.may_see(found.owner):
         raise NotFound("account")
     return found

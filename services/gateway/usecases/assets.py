@@ -21,7 +21,7 @@ async def create_asset(write: Write, facts: AssetFacts) -> Submission:
 
 async def asset(state: AppState, code: str) -> AssetFacts:
     """The asset. Raises NotFound or DatabaseUnavailable."""
-    found = await state.assets.find(code) if "\0" not in code else None
+    found = await state.assets.find(code)
     if found is None:
         raise NotFound("asset")
     return found

@@ -19,6 +19,10 @@ class Caller:
     scopes: frozenset[Scope]
     admin: bool
 
+    def may(self, *scopes: Scope) -> bool:
+        """Whether the key has one of these scopes."""
+        return self.admin or not self.scopes.isdisjoint(scopes)
+
     def may_see(self, owner: str) -> bool:
         """Whether the caller may see what belongs to this owner."""
         return self.admin or owner == self.principal

@@ -19,17 +19,11 @@ from shared.messages import FieldFault, OperationRefuse, RefusedKind
 async def refuse(write: Write, kind: RefusedKind, rejected: RejectedOutcome) -> Submission:
     """Rejects a request for a command of `kind` that cannot be built, such as one for an unknown asset.
 
-    With an idempotency key the ledger records the rejection, so that a repeat gets it even when the reason is gone;
-    without one nothing is sent. Returns rejected, pending or unknown. Raises CommandNotSent or TooManyCommands.
+    The ledger records the rejection, so that a repeat with the same key gets it even when the reason is gone. If the
+    same request was posted meanwhile, the submission is posted. Raises CommandNotSent or TooManyCommands.
     """
     command = OperationRefuse(**write.header(), of=kind, code=rejected.code, errors=tuple(rejected.errors))
-    if not write.has_key:
-        return Submission(command, SubmissionStatus.REJECTED, rejected=rejected, is_command=False)
-    submission = await submit(write, command)
-    if submission.status is SubmissionStatus.POSTED:
-        # The same request was posted meanwhile, the reason being gone. The client finds its outcome in the operation.
-        return Submission(command, SubmissionStatus.PENDING)
-    return submission
+    return await submit(write, command)
 
 
 async def refuse_amount(write: Write, kind: RefusedKind, fault: UnknownAsset | AmountError, field: str) -> Submission:
@@ -39,11 +33,10 @@ async def refuse_amount(write: Write, kind: RefusedKind, fault: UnknownAsset | A
     key and content, which is then repeated.
     """
     if isinstance(fault, UnknownAsset):
-        return await refuse(write, kind, RejectedOutcome(Rejection.UNKNOWN_ASSET, detail=str(fault)))
+        return await refuse(write, kind, RejectedOutcome(Rejection.UNKNOWN_ASSET))
     if fault.code == Rejection.LIMIT_EXCEEDED:
         errors = (FieldFault(field=field, message=fault.detail),)
-        exceeded = RejectedOutcome(Rejection.LIMIT_EXCEEDED, errors=errors, detail=f"{field}: {fault.detail}")
-        return await refuse(write, kind, exceeded)
+        return await refuse(write, kind, RejectedOutcome(Rejection.LIMIT_EXCEEDED, errors=errors))
     recorded = await read_operation(write.state.database, write.id) if write.has_key else None
     if recorded is None or recorded.outcome != "rejected" or not recorded.has_content(write.content):
         raise InvalidField(fault.code, field, fault.detail)
