@@ -14,7 +14,7 @@ from shared.domain.api_keys import Scope, new_key
 from shared.runtime.settings import SettingsError
 from tellerline.addresses import database_option, database_url
 from tellerline.stack_options import data_dir_option, json_option, say
-from tellerline.verification.store import DATABASE_FAULTS
+from tellerline.verification.store.snapshot import DATABASE_FAULTS
 
 REFUSED, NOT_RUN = 1, 2
 PRINCIPAL: Final = re.compile(r"(?!tellerline:)[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}", re.ASCII)

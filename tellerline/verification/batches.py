@@ -72,6 +72,16 @@ class BatchProof:
         self._entries = [EntryLine(*line.split("\t")) for line in batch.lines("entries")]
         self._transit = BatchTransit(self._partition, self._key)
 
+    @property
+    def set_aside(self) -> Mapping[str, str]:
+        """Entries on suspense of whole transit rows: key → why. Known after `check`."""
+        return self._transit.set_aside
+
+    @property
+    def unreadable(self) -> Sequence[str]:
+        """The keys of this batch's transit rows that cannot be read. Known after `check`."""
+        return self._transit.unreadable
+
     def check(self) -> None:
         """Raises Violated at the first row that disagrees."""
         moved, held = self._read_entries()
@@ -215,6 +225,17 @@ class BatchProof:
 
     def _posted(self, *kinds: str) -> Iterator[OperationLine]:
         return (row for row in self._operations.values() if row.kind in kinds and row.outcome == "posted")
+
+
+def carried_to(destination: int, operations: Iterable[str], partitions: int) -> Counter[str]:
+    """Asset → minor units that a batch with these lines of operations sends to another partition. Raises Violated."""
+    carried = Counter[str]()
+    for operation in (OperationLine(*line.split("\t")) for line in operations):
+        if operation.outcome == "posted" and operation.postings != NULL:
+            for posting in _postings(operation.id, text_of(operation.postings)):
+                if partition_of(AccountId(posting.destination), partitions) == destination:
+                    carried[posting.asset] += posting.amount
+    return carried
 
 
 def _postings(operation: str, text: str) -> list[PostedMove]:

@@ -79,9 +79,22 @@ class Chain:
                 raise Violated("batches", row.key, rule, f"0 … {self.partitions - 1}", source)
         return cursors
 
-    def advance(self, row: BatchRow, lines_of: Mapping[str, Sequence[str]], cursors: dict[int, int]) -> None:
-        """Checks both hashes and moves to the row. `lines_of`: table → lines without newline. Raises Violated."""
+    def advance(
+        self,
+        row: BatchRow,
+        lines_of: Mapping[str, Sequence[str]],
+        cursors: dict[int, int],
+        *,
+        unreadable: Sequence[str] = (),
+    ) -> None:
+        """Checks both hashes and moves to the row. Raises Violated.
+
+        `lines_of`: table → lines without newline. `unreadable`: keys of transit rows that only the hash can vouch for.
+        """
         content = content_hash({table: [f"{line}\n" for line in lines] for table, lines in lines_of.items()})
+        if unreadable:
+            rule = "what cannot be read is as it was written: the hash of its batch covers it"
+            expect("transit", unreadable[0], rule, content.hex(), row.content_hash.hex())
         rule = "content_hash is that of the rows that the batch wrote"
         expect("batches", row.key, rule, content.hex(), row.content_hash.hex())
         expect("batches", row.key, "hash is that of the row", row.recomputed().hex(), row.hash.hex())

@@ -1,4 +1,4 @@
-"""What is wrong with a row: a value for the report, and the exception that carries it out of a check."""
+"""What a proof reports: a row that breaks a rule, and an amount that waits for an operator by design."""
 
 from dataclasses import dataclass
 
@@ -29,3 +29,18 @@ def expect(table: str, key: object, rule: str, expected: object, found: object) 
     """Raises Violated unless what is found equals what is expected."""
     if expected != found:
         raise Violated(table, key, rule, expected, found)
+
+
+@dataclass(frozen=True, slots=True)
+class SuspenseFinding:
+    """An amount that the ledger put on suspense, as it must when a credit can land nowhere else: no broken rule.
+
+    `key`: the entry, as `account/seq`, or the transit row that waits to be set aside. `amount`: minor units.
+    `acknowledged_by`: the operation with which an operator resolved it; None while it is open.
+    """
+
+    key: str
+    amount: int
+    asset: str
+    cause: str
+    acknowledged_by: str | None = None

@@ -6,12 +6,23 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from shared.journal.rows import HASHED_COLUMNS
-from tellerline.verification import store
 from tellerline.verification.accounts import AccountProof, check_totals
 from tellerline.verification.batches import BatchProof
 from tellerline.verification.chain import Chain
-from tellerline.verification.findings import Violated, Violation, expect
-from tellerline.verification.transit import TransitBalances
+from tellerline.verification.findings import SuspenseFinding, Violated, Violation, expect
+from tellerline.verification.store.accounts import read_accounts, read_changed_account
+from tellerline.verification.store.batches import open_merged, read_batches, read_carried
+from tellerline.verification.store.ledger import (
+    read_assets,
+    read_epochs,
+    read_foreign_batch,
+    read_orphan,
+    read_partitions,
+    read_waiting,
+)
+from tellerline.verification.store.snapshot import Connection
+from tellerline.verification.suspense import read_findings
+from tellerline.verification.transit import TransitBalances, read_credits, totals
 
 # The assets that a ledger is created with; every other one has an operation.
 BORN_WITH: Mapping[str, tuple[int, str]] = {
@@ -19,6 +30,10 @@ BORN_WITH: Mapping[str, tuple[int, str]] = {
     "RUB": (2, "Rouble"), "BTC": (8, "Bitcoin"), "ETC": (18, "Ethereum Classic"), "ETH": (18, "Ether"),
     "MATIC": (18, "Polygon"), "JOB": (18, "Jobcoin"),
 }  # fmt: skip
+
+
+FINDINGS_MAX = 1_000
+Counted = dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +54,8 @@ class Proof:
     checks: list[Check] = field(default_factory=list[Check])
     heads: dict[int, tuple[int, str]] = field(default_factory=dict[int, tuple[int, str]])
     first_violation: Violation | None = None
+    # The first FINDINGS_MAX open ones, and as many that an operator acknowledged; all of them are counted.
+    findings: list[SuspenseFinding] = field(default_factory=list[SuspenseFinding])
     seconds: float = 0.0
 
     @property
@@ -46,13 +63,24 @@ class Proof:
         """Everything that was counted."""
         return {name: count for check in self.checks for name, count in check.counted.items()}
 
+    @property
+    def open_findings(self) -> int:
+        """How many findings no operator has acknowledged yet."""
+        return self.checked.get("open", 0)
+
+    def find(self, finding: SuspenseFinding, counted: Counted) -> None:
+        """Counts a finding, and keeps it if it is among the first of its kind."""
+        kind = "open" if finding.acknowledged_by is None else "acknowledged"
+        counted[kind] = counted.get(kind, 0) + 1
+        if counted[kind] <= FINDINGS_MAX:
+            self.findings.append(finding)
+
 
 OnCheck = Callable[[Check], None]
-Counted = dict[str, int]
 
 
-async def prove(connection: store.Connection, on_check: OnCheck) -> Proof:
-    """Runs every check; `on_check` gets each as it ends. Raises what is in store.DATABASE_FAULTS."""
+async def prove(connection: Connection, on_check: OnCheck) -> Proof:
+    """Runs every check; `on_check` gets each as it ends. Raises what is in DATABASE_FAULTS."""
     began = time.monotonic()
     proof = Proof()
     run = _Run(connection, proof)
@@ -70,6 +98,7 @@ async def prove(connection: store.Connection, on_check: OnCheck) -> Proof:
             "what left one partition and not reached the other is not settled; all balances sum to zero",
             run.check_transit,
         ),
+        ("suspense", "what no account could take lies in suspense, and an operator knows of it", run.check_suspense),
     )
     for name, proves, step in steps:
         started = time.monotonic()
@@ -90,7 +119,7 @@ async def prove(connection: store.Connection, on_check: OnCheck) -> Proof:
 class _Run:
     """The checks of one proof, in the order of `prove`, and the results that later checks need of earlier ones."""
 
-    def __init__(self, connection: store.Connection, proof: Proof) -> None:
+    def __init__(self, connection: Connection, proof: Proof) -> None:
         self._connection = connection
         self._proof = proof
         self._partitions = 0
@@ -99,17 +128,19 @@ class _Run:
         self._totals: Mapping[str, int] = {}
         self._cursors: dict[int, Mapping[int, int]] = {}
         self._epochs: Mapping[int, int] = {}
+        self._causes: dict[str, str] = {}  # key of an entry on suspense → why it is there
+        self._unreadable: list[SuspenseFinding] = []  # transit rows that wait to be set aside
 
     async def check_ledger(self, counted: Counted) -> None:
         """The number of partitions, their rows, and the assets."""
-        self._partitions = counted["partitions"] = await store.read_partitions(self._connection)
-        self._epochs = await store.read_epochs(self._connection)
+        self._partitions = counted["partitions"] = await read_partitions(self._connection)
+        self._epochs = await read_epochs(self._connection)
         expected, found = list(range(self._partitions)), sorted(self._epochs)
         expect("partitions", "all", "there is one row for each partition", expected, found)
-        if (foreign := await store.read_foreign_batch(self._connection, self._partitions)) is not None:
+        if (foreign := await read_foreign_batch(self._connection, self._partitions)) is not None:
             rule = "partition is one of the ledger's"
             raise Violated("batches", foreign, rule, f"0 … {self._partitions - 1}", foreign)
-        rows = await store.read_assets(self._connection)
+        rows = await read_assets(self._connection)
         counted["assets"] = len(rows)
         for row in rows:
             _check_asset(*row)
@@ -121,12 +152,12 @@ class _Run:
         """Every account from its first entry to its last."""
         proof = AccountProof(self._partitions, frozenset(self._assets))
         try:
-            await store.read_accounts(self._connection, proof.feed)
+            await read_accounts(self._connection, proof.feed)
             proof.finish()
         finally:
             counted.update(accounts=proof.accounts, entries=proof.entries)
         self._transit_balances, self._totals = proof.transit_balances, proof.totals
-        if (changed := await store.read_changed_account(self._connection)) is not None:
+        if (changed := await read_changed_account(self._connection)) is not None:
             account, expected, found = changed
             raise Violated("accounts", account, "metadata is that of its last operation", expected, found)
 
@@ -134,16 +165,19 @@ class _Run:
         """Every batch of every partition, in order."""
         tables = [table for table in HASHED_COLUMNS if table not in {"accounts", "entries"}]
         counted.update(dict.fromkeys(("batches", *tables), 0))
-        merged = await store.open_merged(self._connection)
+        merged = await open_merged(self._connection)
         for partition in range(self._partitions):
             chain = Chain(partition, self._partitions)
-            async for batch in store.read_batches(self._connection, merged, partition):
+            async for batch in read_batches(self._connection, merged, partition):
                 counted["batches"] += 1
                 for table in tables:
                     counted[table] += len(batch.lines(table))
                 chain.check_place(batch.row)
-                BatchProof(batch, self._partitions, self._assets).check()
-                chain.advance(batch.row, batch.lines_of, chain.check_cursors(batch.row, batch.settled_batches()))
+                check = BatchProof(batch, self._partitions, self._assets)
+                check.check()
+                cursors = chain.check_cursors(batch.row, batch.settled_batches())
+                chain.advance(batch.row, batch.lines_of, cursors, unreadable=check.unreadable)
+                self._causes.update(check.set_aside)
             if chain.last.epoch > self._epochs[partition]:
                 rule = "epoch is not below that of the last batch"
                 raise Violated("partitions", partition, rule, f">= {chain.last.epoch}", self._epochs[partition])
@@ -154,15 +188,32 @@ class _Run:
         """What is on its way between any two partitions, and what all accounts hold together."""
         check_totals(self._totals)
         transit = TransitBalances(self._cursors)
-        async for row in store.read_waiting(self._connection):
-            transit.wait(*row)
+        counted["unsettled"] = 0
+        async for source, batch, destination, text in read_waiting(self._connection):
+            credits = read_credits(text)
+            if credits is None:
+                carried = await read_carried(self._connection, source, batch, destination)
+                key = f"transit {source}/{batch}/{destination}"
+                self._unreadable += [
+                    SuspenseFinding(key, carried[asset], asset, "it cannot be read") for asset in carried
+                ]
+            else:
+                carried = totals(credits)
+                counted["unsettled"] += len(credits)
+            transit.wait(source, batch, destination, carried)
         counted["pairs"] = transit.finish(self._transit_balances)
-        counted["unsettled"] = transit.waiting_credits
+
+    async def check_suspense(self, counted: Counted) -> None:
+        """What lies in suspense by design: findings, each open until an operator has resolved it."""
+        for finding in self._unreadable:
+            self._proof.find(finding, counted)
+        async for finding in read_findings(self._connection, self._causes):
+            self._proof.find(finding, counted)
 
     async def check_places(self, counted: Counted) -> None:
         """No row names a batch that does not exist: the other checks, which read by batch, would not see it."""
         for table in HASHED_COLUMNS:
-            orphan = await store.read_orphan(self._connection, table)
+            orphan = await read_orphan(self._connection, table)
             counted["tables"] = counted.get("tables", 0) + 1
             if orphan is not None:
                 raise Violated(table, orphan, "it stands in a batch", "a row of batches", "none")

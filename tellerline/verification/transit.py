@@ -15,11 +15,16 @@ Moves = defaultdict[tuple[str, str, str], int]
 
 
 class SettledRow(NamedTuple):
-    """A settlement with the transit row that it settles; `credits` None when there is no such row."""
+    """A settlement with the transit row that it settles.
+
+    `credits` None: they cannot be read. Then `carried` is what they must be: asset → minor units, as the operations of
+    the source's batch say.
+    """
 
     source: int
     source_batch: int
-    credits: str | None
+    credits: Sequence[TransitCredit] | None
+    carried: Mapping[str, int] = {}
 
 
 class PostedMove(NamedTuple):
@@ -38,9 +43,12 @@ class BatchTransit:
     partition: Partition
     key: str
     returned: dict[str, PostedMove] = field(default_factory=dict[str, PostedMove])  # operation → its posting
+    unreadable: list[str] = field(default_factory=list[str])  # keys of transit rows that it sent
     _sent: dict[int, Moves] = field(default_factory=dict[int, Moves])
+    set_aside: dict[str, str] = field(default_factory=dict[str, str])  # key of an entry on suspense → why it is there
     _nets: Counter[str] = field(default_factory=Counter[str])  # transit account → entries minus credits in rows
-    _set_aside: Counter[str] = field(default_factory=Counter[str])  # suspense account → not yet assigned to a row
+    # Entries on suspense, (account, minor units) → keys, that are not yet known to be of a row.
+    _suspended: dict[tuple[str, int], list[str]] = field(default_factory=dict[tuple[str, int], list[str]])
 
     def enter(self, entry: EntryLine, delta: int) -> None:
         """Notes an entry without an operation: the net of a transit account, or a row set aside. Raises Violated."""
@@ -49,7 +57,7 @@ class BatchTransit:
         if is_transit(entry.account_id):
             self._nets[entry.account_id] += delta
         elif entry.account_id.startswith("suspense:"):
-            self._set_aside[entry.account_id] += delta
+            self._suspended.setdefault((entry.account_id, delta), []).append(f"{entry.account_id}/{entry.seq}")
         else:
             raise entry.breaks("only transit and suspense have entries without an operation", "an operation", "none")
 
@@ -61,33 +69,51 @@ class BatchTransit:
     def take_in(self, rows: Iterable[SettledRow], expected: Moves, found: Moves) -> None:
         """Adds to `expected` what the settled rows must have entered. `found`: what entries did. Raises Violated."""
         for row in rows:
-            key = f"{row.source}/{row.source_batch}/{self.partition}"
+            carried = row.carried if row.credits is None else totals(row.credits)
+            for asset, amount in carried.items():
+                peer = Partition(row.source)
+                self._nets[transit_account(AssetCode(asset), peer, "in", self.partition)] += amount
             if row.credits is None:
-                raise Violated("settlements", key, "it settles a transit row", "a row of transit", "none")
-            credits = read_credits(row.credits, key)
-            for credit in credits:
-                self._nets[transit_account(credit.asset, Partition(row.source), "in", self.partition)] += credit.amount
-            if not self._was_set_aside(credits, found):
-                for credit in credits:
+                if not self._was_set_aside(row, carried, "cannot be read"):
+                    key = f"{row.source}/{row.source_batch}/{self.partition}"
+                    raise Violated("transit", key, "a row that cannot be read is set aside", carried, "no such entries")
+            elif any(_place(credit) in found for credit in row.credits) or not self._was_set_aside(
+                row, carried, "could not be taken in"
+            ):
+                for credit in row.credits:
                     self._land(credit, expected, found)
-        for account, left in self._set_aside.items():
-            key = f"{account} in batch {self.key}"
-            expect("entries", key, "what is set aside is a whole transit row", 0, left)
+        for (account, amount), left in self._suspended.items():
+            if left:
+                raise Violated(
+                    "entries", left[0], f"what is set aside on {account} is a whole transit row", "one", amount
+                )
         if self.returned:
             rule = "a return is of a credit that was taken in here"
             raise Violated("operations", min(self.returned), rule, "one", "none")
 
     def check_sent(self, lines: Iterable[str]) -> None:
-        """Each credit that the batch's operations send is in a transit row, and no other is. Raises Violated."""
+        """Each credit that the batch's operations send is in a transit row, and no other is. Raises Violated.
+
+        A row that cannot be read is believed to hold the credits: its hash says whether it is as it was written.
+        """
         for line in lines:
             source, batch, destination, text = line.split("\t")
             key = f"{source}/{batch}/{destination}"
             peer = Partition(int(destination))
-            found = Moves(int)
-            for credit in read_credits(text_of(text), key):
-                found[_place(credit)] += credit.amount
-                self._nets[transit_account(credit.asset, peer, "out", self.partition)] -= credit.amount
-            _compare(key, self._sent.pop(peer, Moves(int)), found)
+            sent = self._sent.pop(peer, Moves(int))
+            credits = read_credits(text_of(text))
+            if credits is None:
+                if not sent:
+                    raise Violated("transit", key, "credits can be read", "JSON of version 1", text[:200])
+                self.unreadable.append(key)
+                found = sent
+            else:
+                found = Moves(int)
+                for credit in credits:
+                    found[_place(credit)] += credit.amount
+            for (_, _, asset), amount in found.items():
+                self._nets[transit_account(AssetCode(asset), peer, "out", self.partition)] -= amount
+            _compare(key, sent, found)
         for destination, unsent in sorted(self._sent.items()):
             rule = f"its credit is on its way to partition {destination}"
             raise Violated("operations", min(unsent)[0], rule, "a row of transit", "none")
@@ -101,16 +127,17 @@ class BatchTransit:
                 rule = "the net entry is the sum of the credits in transit"
                 raise Violated("entries", f"{account}/{seq}", rule, found - left, found)
 
-    def _was_set_aside(self, credits: Sequence[TransitCredit], found: Moves) -> bool:
-        """Whether the worker could not take in this row and put all of it on suspense. If so, deducts it there."""
-        if not self._set_aside or any(_place(credit) in found for credit in credits):
+    def _was_set_aside(self, row: SettledRow, carried: Mapping[str, int], why: str) -> bool:
+        """Whether the worker put all of this row on suspense, one entry for each asset. If so, notes these entries."""
+        places = [
+            (system_account("suspense", AssetCode(asset), self.partition), amount) for asset, amount in carried.items()
+        ]
+        if not places or not all(self._suspended.get(place) for place in places):
             return False
-        totals = Counter[str]()
-        for credit in credits:
-            totals[system_account("suspense", credit.asset, self.partition)] += credit.amount
-        if any(self._set_aside[account] < total for account, total in totals.items()):
-            return False
-        self._set_aside.subtract(totals)
+        for place in places:
+            self.set_aside[self._suspended[place].pop(0)] = (
+                f"transit row {row.source}/{row.source_batch}/{self.partition} {why}"
+            )
         return True
 
     def _land(self, credit: TransitCredit, expected: Moves, found: Moves) -> None:
@@ -135,20 +162,21 @@ class TransitBalances:
     """
 
     cursors: Mapping[int, Mapping[int, int]]
-    waiting_credits: int = 0
     _waiting: Counter[str] = field(default_factory=Counter[str])  # account at the source → minor units
 
-    def wait(self, source: int, batch: int, destination: int, text: str) -> None:
-        """Adds a transit row without a settlement. Raises Violated when the destination's cursor is past it."""
-        key = f"{source}/{batch}/{destination}"
+    def wait(self, source: int, batch: int, destination: int, carried: Mapping[str, int]) -> None:
+        """Adds a transit row without a settlement. `carried`: asset → minor units.
+
+        Raises Violated when the destination's cursor is past it.
+        """
         cursor = self.cursors.get(destination, {}).get(source, 0)
         if batch <= cursor:
             rule = "a row behind the cursor is settled"
+            key = f"{source}/{batch}/{destination}"
             raise Violated("transit", key, rule, "a row of settlements", f"cursor {cursor}")
-        for credit in read_credits(text, key):
-            self.waiting_credits += 1
-            out = transit_account(credit.asset, Partition(destination), "out", Partition(source))
-            self._waiting[out] += credit.amount
+        for asset, amount in carried.items():
+            out = transit_account(AssetCode(asset), Partition(destination), "out", Partition(source))
+            self._waiting[out] += amount
 
     def finish(self, balances: Mapping[str, int]) -> int:
         """Compares with the balances of all transit accounts. Returns the number of pairs. Raises Violated."""
@@ -162,12 +190,20 @@ class TransitBalances:
         return len(pairs)
 
 
-def read_credits(text: str, key: str) -> list[TransitCredit]:
-    """The credits of a transit row. Raises Violated when it is not one."""
+def read_credits(text: str) -> Sequence[TransitCredit] | None:
+    """The credits of a transit row; None when they cannot be read."""
     try:
         return decode_credits(text)
     except TransitRowError:
-        raise Violated("transit", key, "credits can be read", "JSON of version 1", text[:200]) from None
+        return None
+
+
+def totals(credits: Iterable[TransitCredit]) -> Counter[str]:
+    """Asset → minor units that these credits carry."""
+    carried = Counter[str]()
+    for credit in credits:
+        carried[credit.asset] += credit.amount
+    return carried
 
 
 def _place(credit: TransitCredit) -> tuple[str, str, str]:

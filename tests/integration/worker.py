@@ -24,7 +24,7 @@ from shared.ledger_client.pending import CommandResult, PendingCommand
 from shared.messages import Command, topology
 from shared.messages.envelopes import ENVELOPE_KIND, MAC_HEADER, sign
 from tellerline.verification.proof import prove
-from tellerline.verification.store import snapshot
+from tellerline.verification.store.snapshot import snapshot
 from tests.backends.databases import Database
 from tests.builders import SECRET, envelope
 from tests.contract.conditions import eventually, eventually_async

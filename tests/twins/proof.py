@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from tellerline.verification.accounts import ACCOUNT, ENTRY, OPEN_HOLDS, AccountProof, check_totals
-from tellerline.verification.batches import Batch, BatchProof, EndedHold
+from tellerline.verification.batches import Batch, BatchProof, EndedHold, carried_to
 from tellerline.verification.chain import Chain
-from tellerline.verification.transit import SettledRow, TransitBalances
+from tellerline.verification.transit import SettledRow, TransitBalances, read_credits, totals
 from tests.twins.journal import Journal
 
 
@@ -26,11 +26,21 @@ def prove(journal: Journal) -> int:
             chain.advance(row, batch.lines_of, chain.check_cursors(row, batch.settled_batches()))
         cursors[partition] = chain.cursors
     transit = TransitBalances(cursors)
+    waiting = 0
     for place, credits in sorted(journal.transit.items()):
         if place not in journal.settlements:
-            transit.wait(*place, credits)
+            sent = read_credits(credits) or []
+            waiting += len(sent)
+            transit.wait(*place, totals(sent))
     transit.finish(accounts.transit_balances)
-    return transit.waiting_credits
+    return waiting
+
+
+def _settled_row(journal: Journal, place: tuple[int, int, int]) -> SettledRow:
+    source, number, destination = place
+    credits = read_credits(journal.transit[place])
+    operations = [line.removesuffix("\n") for line in journal.lines[source, number]["operations"]]
+    return SettledRow(source, number, credits, carried_to(destination, operations, journal.partitions))
 
 
 def _account_lines(journal: Journal) -> Iterator[str]:
@@ -73,7 +83,7 @@ def _batch(journal: Journal, partition: int, number: int) -> Batch:
     batch = Batch(row, {table: rows for table, rows in lines.items() if rows})
     for source, source_batch, _, _ in (line.split("\t") for line in lines["settlements"]):
         place = int(source), int(source_batch), partition
-        batch.settled.append(SettledRow(*place[:2], journal.transit.get(place)))
+        batch.settled.append(_settled_row(journal, place))
     for hold, ended, operation, _, _ in (line.split("\t") for line in lines["hold_ends"]):
         row_of = journal.holds.get(hold)
         held = (

@@ -1,0 +1,48 @@
+"""Amounts that the ledger itself put on a suspense account, and how an operator's decision about one is recorded.
+
+A credit that can land nowhere else is entered on `suspense:<asset>:<partition>`: a whole transit row that could not be
+taken in (its entry has no operation), or one return. The entry's key names the item. It is resolved by a posted
+operation that debits exactly its amount from that account and names the item as its reference.
+"""
+
+from typing import Final
+
+from shared.domain.ids import CommandId, derived_id
+
+# Items after a key, by key: account, seq, asset, amount in minor units as text, operation, partition, batch,
+# recorded_at, resolved_by (an operation). Parameters: account and seq of the last item before, whether resolved items
+# are wanted, how many at most. Each account is read by its key, whatever the planner thinks of its size (OFFSET 0).
+READ_SUSPENSE: Final = """
+SELECT e.account_id, e.seq, e.asset, e.delta::text AS amount, e.operation_id::text, e.partition, e.batch,
+       b.recorded_at, r.id::text AS resolved_by
+  FROM ledger.assets s
+ CROSS JOIN generate_series(0, (SELECT partitions - 1 FROM ledger.constants)) AS p
+ CROSS JOIN LATERAL (
+       SELECT account_id COLLATE "C" AS account_id, seq, asset, delta::numeric, operation_id, partition, batch
+         FROM ledger.entries
+        WHERE account_id = 'suspense:' || s.code || ':' || p AND delta > 0 ORDER BY seq OFFSET 0) AS e
+  LEFT JOIN ledger.batches b ON b.partition = e.partition AND b.batch = e.batch
+  LEFT JOIN ledger.operations o ON o.id = e.operation_id
+  LEFT JOIN LATERAL (
+       SELECT id FROM ledger.operations
+        WHERE reference = e.account_id || '/' || e.seq AND outcome = 'posted'
+          AND starts_with(postings, '[["' || e.account_id || '","')
+          AND right(postings, length(e.delta || e.asset) + 9) = '","' || e.delta || '","' || e.asset || '"]]'
+        LIMIT 1) AS r ON true
+ WHERE (e.operation_id IS NULL OR o.kind = 'return.v1')
+   AND (e.account_id, e.seq) > ($1::text COLLATE "C", $2::bigint) AND ($3::boolean OR r.id IS NULL)
+ ORDER BY e.account_id, e.seq LIMIT $4
+"""
+
+
+def item_key(account: str, seq: int) -> str:
+    """The name of an item, and the reference of the operation that resolves it."""
+    return f"{account}/{seq}"
+
+
+def resolution_id(item: str, attempt: int) -> CommandId:
+    """The id of the command that resolves an item, so that two operators cannot both move its amount.
+
+    `attempt`: how many such commands were rejected before.
+    """
+    return CommandId(derived_id(CommandId(item), f"resolution:{attempt}"))

@@ -1,0 +1,69 @@
+"""Small tables, and what is asked of the ledger as a whole."""
+
+from collections.abc import AsyncIterable, Sequence
+from typing import Final
+
+import asyncpg
+
+from shared.database.migrate import READ_PARTITIONS
+from shared.journal.rows import HASHED_COLUMNS, LINE_ORDER, PLACE
+from tellerline.verification.store.snapshot import CURSOR_ROWS, Connection
+
+READ_OWNERS: Final = "SELECT partition, epoch FROM ledger.partitions ORDER BY partition"
+READ_FOREIGN_BATCH: Final = """
+SELECT partition, batch FROM ledger.batches WHERE partition < 0 OR partition >= $1 ORDER BY partition, batch LIMIT 1
+"""
+
+
+async def read_partitions(connection: Connection) -> int:
+    """The ledger's number of partitions."""
+    return int(await connection.fetchval(READ_PARTITIONS))
+
+
+async def read_epochs(connection: Connection) -> dict[int, int]:
+    """Partition → epoch of its owner."""
+    return {int(row["partition"]): int(row["epoch"]) for row in await connection.fetch(READ_OWNERS)}
+
+
+async def read_foreign_batch(connection: Connection, partitions: int) -> str | None:
+    """The key of a batch whose partition the ledger does not have; None if there is none."""
+    row = await connection.fetchrow(READ_FOREIGN_BATCH, partitions)
+    return None if row is None else f"{row['partition']}/{row['batch']}"
+
+
+READ_ASSETS: Final = """
+SELECT a.code, a.scale, a.name, a.operation_id::text, o.subject, o.metadata
+  FROM ledger.assets a LEFT JOIN ledger.operations o
+    ON o.id = a.operation_id AND o.kind = 'asset.create.v1' AND o.outcome = 'posted'
+ ORDER BY a.code
+"""
+
+
+async def read_assets(connection: Connection) -> Sequence[asyncpg.Record]:
+    """Every asset: code, scale, name, operation_id, and subject and metadata of the operation that made it."""
+    return await connection.fetch(READ_ASSETS)
+
+
+READ_WAITING: Final = """
+SELECT t.source, t.batch, t.destination, t.credits FROM ledger.transit t
+ WHERE NOT EXISTS (SELECT FROM ledger.settlements s
+                    WHERE s.source = t.source AND s.source_batch = t.batch AND s.destination = t.destination)
+ ORDER BY t.destination, t.source, t.batch
+"""
+
+
+def read_waiting(connection: Connection) -> AsyncIterable[asyncpg.Record]:
+    """Transit rows that no settlement names: source, batch, destination, credits."""
+    return connection.cursor(READ_WAITING, prefetch=CURSOR_ROWS)
+
+
+async def read_orphan(connection: Connection, table: str) -> str | None:
+    """The key and place of a row whose batch does not exist; None if there is none."""
+    where, batch = PLACE[table]
+    key = LINE_ORDER[table] if table not in {"operations", "entries"} else HASHED_COLUMNS[table][:2]
+    columns = ", ".join(f"t.{column}::text" for column in key)
+    row = await connection.fetchrow(
+        f"SELECT t.{where}, t.{batch}, {columns} FROM ledger.{table} t WHERE NOT EXISTS ("  # noqa: S608 - as above
+        f"SELECT FROM ledger.batches b WHERE b.partition = t.{where} AND b.batch = t.{batch}) LIMIT 1"
+    )
+    return None if row is None else f"{'/'.join(str(value) for value in tuple(row)[2:])} in batch {row[0]}/{row[1]}"
