@@ -10,6 +10,7 @@ from shared.messages.base import (
     Account,
     Amount,
     Asset,
+    Fingerprint,
     Hold,
     Id,
     Limit,
@@ -21,12 +22,12 @@ from shared.messages.replies import FieldFault
 
 
 class _Command(Message):
-    """What every command carries. `fingerprint`: 32 hex digits over what the client sent."""
+    """What every command carries. `fingerprint`: over what the client sent."""
 
     id: Id
     principal: Owner
     admin: bool = False
-    fingerprint: Annotated[str, Field(min_length=32, max_length=32)]
+    fingerprint: Fingerprint
     reference: Text | None = None
     metadata: Text | None = None
     # The sender has reason to think that the id was seen before: look it up before deciding.

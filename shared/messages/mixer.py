@@ -5,7 +5,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from shared.domain.ids import CommandId, derived_id
-from shared.messages.base import Id, Message, Owner
+from shared.messages.base import Fingerprint, Id, Message, Owner
 
 DESTINATIONS_MAX: Final = 20
 ADDRESS_LENGTH_MAX: Final = 256
@@ -27,13 +27,13 @@ class MixCreate(Message):
     """A mix for `principal`: what arrives at its deposit address is paid on to `destinations`, less the fee.
 
     The mix's id and its deposit address are functions of `id`: see `mix_id` and `deposit_address`. `fingerprint` is
-    32 hex digits over what the client sent.
+    over what the client sent.
     """
 
     kind: Literal["mix.create.v1"] = "mix.create.v1"
     id: Id
     principal: Owner
-    fingerprint: Annotated[str, Field(min_length=32, max_length=32)]
+    fingerprint: Fingerprint
     destinations: Annotated[tuple[Destination, ...], Field(min_length=1, max_length=DESTINATIONS_MAX)]
     fee_ppm: Annotated[int, Field(ge=0, le=FEE_PPM_MAX)] = FEE_PPM_DEFAULT
     delay_ms_min: DelayMs = DELAY_MS_MIN_DEFAULT

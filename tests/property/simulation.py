@@ -106,8 +106,8 @@ class Simulation:
                 [partition for partition, state in worker.loop.owned.states.items() if state.is_draining],
                 worker.loop._committing,
                 len(worker.loop._open.decisions),
-                worker.loop._poison.limit,
-                worker.loop._transit_in.is_alone,
+                worker.loop._room(),
+                worker.loop._transit_in.has_suspected,
                 worker.inbox.is_nudged,
                 worker.keeper.last_tick_s,
             )

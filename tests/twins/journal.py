@@ -37,7 +37,10 @@ class Backend:
 
 @dataclass(slots=True)
 class Journal:
-    """All tables. `append` is one transaction: it happens whole or raises."""
+    """All tables. `append` is one transaction: it happens whole or raises.
+
+    `unwritable`: ids of operations whose row is refused, whatever it says.
+    """
 
     partitions: int
     now_us: Callable[[], int]
@@ -57,6 +60,7 @@ class Journal:
     workers: dict[str, int] = field(default_factory=dict[str, int])
     connected: set[str] = field(default_factory=set[str])  # workers
     locks: dict[int, Backend] = field(default_factory=dict[int, Backend])
+    unwritable: set[str] = field(default_factory=set[str])
 
     def __post_init__(self) -> None:
         self.assets.update({code: (scale, code, None) for code, scale in BORN_WITH.items()})
@@ -88,6 +92,7 @@ class Journal:
         }
         assets = [copy_fields(line) for batch in batches for line in batch.assets]
         self._check_keys(rows, assets)
+        _refuse_unless(self.unwritable.isdisjoint(str(row["id"]) for row in rows["operations"]), "injected")
         _check_values(rows)
         for batch in batches:
             if batch.batch != len(self.batches[batch.partition]) + 1:

@@ -11,7 +11,6 @@ from services.ledger_worker.core.state import PartitionState
 from services.ledger_worker.ports import Lease
 from shared.domain.ids import AccountId, AssetCode, Partition
 from tests.builders import Commands, account_in
-from tests.property.random_commands import REFUSED
 from tests.twins.faults import Fault
 from tests.unit.ledger_scene import MAKE, Scene, play
 
@@ -143,26 +142,5 @@ def test_an_asset_is_known_to_those_behind_it_before_it_is_committed(monkeypatch
         monkeypatch.setattr(worker.store, "commit", committed)
         await it.until_done(MAKE.asset_create("GOLD", 3))
         assert it.code(opening) is None
-
-    play(scene())
-
-
-@pytest.mark.parametrize("commands", [1, 30])
-def test_after_poison_was_found_groups_grow_as_large_again_as_they_were(commands: int) -> None:
-    async def scene() -> None:
-        it = Scene()
-        await it.begin()
-        [worker] = it.workers
-        poison, limit = worker.loop._poison, worker.loop._poison.limit
-        envelope = [MAKE.withdrawal(it.here, 1) for _ in range(commands)]
-        envelope[commands // 2] = envelope[commands // 2].model_copy(update={"reference": REFUSED})
-        it.publish(*envelope)
-        await it.settled()
-        assert it.code(envelope[commands // 2]) == "internal_error"
-        for _ in range(10):
-            await it.until_done(MAKE.withdrawal(it.here, 1))
-        assert (poison.limit, poison.is_searching, poison.is_active) == (limit, False, False)
-        assert poison.reason(envelope[commands // 2]) is None
-        assert it.balance(it.here) == 990 - commands + 1
 
     play(scene())

@@ -41,8 +41,14 @@ class FilledInbox:
         tag = self.tags[partition]
         self.inbox.deliver(Delivery(partition, body, signature, "sender", False, CHANNEL, tag, kind))
 
-    def take(self, commands_max: int = 1_000, *, split: bool = False) -> list[PendingDelivery]:
-        return self.inbox.take([HERE, THERE], commands_max, split=split)
+    def take(self, commands_max: int = 1_000) -> list[PendingDelivery]:
+        return self.inbox.take([HERE, THERE], commands_max)
+
+    def suspect_all(self) -> None:
+        """All that waits has failed."""
+        taken = self.take()
+        self.inbox.put_back(taken)
+        self.inbox.suspect(taken, 2)
 
     def refusals(self) -> list[str | None]:
         return [pending.refused for pending in self.take()]
@@ -134,7 +140,8 @@ async def test_as_many_commands_are_taken_as_there_is_room_for_and_never_less_th
 async def test_a_search_takes_envelopes_in_parts_of_which_the_last_is_acknowledged() -> None:
     it = FilledInbox()
     it.deliver(HERE, 5)
-    parts = [it.take(2, split=True) for _ in range(3)]
+    it.suspect_all()
+    parts = [it.take(2) for _ in range(3)]
     assert [[len(part.commands) for part in taken] for taken in parts] == [[2], [2], [1]]
     assert [part.is_last_part for [part] in parts] == [False, False, True]
 
@@ -143,13 +150,38 @@ async def test_what_is_put_back_is_taken_again_in_the_same_order_before_what_cam
     it = FilledInbox()
     it.deliver(HERE, 4, 1)
     it.deliver(THERE, 1, 1)
-    taken = [*it.take(2, split=True), *it.take(100, split=True)]
+    it.suspect_all()
+    taken = [*it.take(2), *it.take(100)]
     it.deliver(HERE, 1)
     it.deliver(THERE, 1)
     it.inbox.put_back(taken)
-    again = it.take()
+    again = sorted([*it.take(), *it.take()], key=lambda pending: pending.delivery.partition)
     assert places(again) == [(0, 1), (0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3)]
     assert [part.is_last_part for part in again] == [False, True, True, True, True, True, True]
+
+
+async def test_while_suspect_deliveries_wait_only_they_are_taken() -> None:
+    it = FilledInbox()
+    it.deliver(HERE, 1)
+    it.deliver(THERE, 3)
+    it.suspect_all()
+    it.deliver(HERE, 1)
+    it.deliver(THERE, 1)
+    assert [it.inbox.suspected_max([HERE, THERE]), places(it.take(2)), places(it.take(2))] == [
+        2,
+        [(0, 1), (1, 1)],
+        [(1, 1)],
+    ]
+    assert it.inbox.suspected_max([HERE, THERE]) is None
+    assert places(it.take()) == [(0, 2), (1, 2)]
+
+
+async def test_a_partition_with_a_backlog_keeps_no_other_waiting() -> None:
+    it = FilledInbox()
+    it.deliver(HERE, *[10] * 5)
+    assert places(it.take(10)) == [(0, 1)]
+    it.deliver(THERE, 10)
+    assert [places(it.take(10)), places(it.take(10))] == [[(1, 1)], [(0, 2)]]
 
 
 async def test_of_a_partition_that_was_closed_nothing_is_kept_taken_in_or_put_back() -> None:
@@ -173,7 +205,7 @@ async def test_what_waits_is_dropped_with_its_channel_and_no_other_partitions() 
     it.inbox.channel_lost(HERE)
     it.deliver(HERE, 1)
     it.inbox.put_back(taken)
-    assert places(it.take()) == [(0, 1), (0, 3), (1, 1)]
+    assert places(it.take()) == [(1, 1), (0, 1), (0, 3)]
 
 
 async def test_every_news_wakes_the_loop_and_a_nudge_counts_only_where_there_are_other_partitions() -> None:

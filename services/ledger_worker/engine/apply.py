@@ -160,20 +160,15 @@ class Apply:
         reply_to = pending.delivery.reply_to
         context = CommandContext(reply_to, self._clock.now_ns() // 1_000)
         for command in pending.commands:
-            if self._poison.is_active and self._is_poison(partition, command):
-                decision = self._reject(partition, command, pending, group)
+            reason = self._poison.reason(command) if self._poison.is_active else None
+            decision: Decision | None
+            if reason is not None and command.id not in partition.ledger.recent:
+                group.poisoned.append((pending, command.id, reason))
+                decision = self._poison.reject(partition, command)
             else:
                 decision = self._decide(partition, command, context)
-            group.decisions.append((partition.partition, reply_to, decision))
-
-    def _is_poison(self, partition: PartitionState, command: Command) -> bool:
-        return self._poison.reason(command) is not None and command.id not in partition.ledger.recent
-
-    def _reject(
-        self, partition: PartitionState, command: Command, pending: PendingDelivery, group: CommitGroup
-    ) -> Decision:
-        group.poisoned.append((pending, self._poison.reason(command) or ""))
-        return self._poison.reject(partition, command)
+            if decision is not None:
+                group.decisions.append((partition.partition, reply_to, decision))
 
     def _decide(self, partition: PartitionState, command: Command, context: CommandContext) -> Decision:
         try:

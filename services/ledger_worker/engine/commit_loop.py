@@ -24,7 +24,6 @@ from services.ledger_worker.ports import Clock, Consumer, DecideAgain, Lease, Pu
 from shared.domain.ids import Partition
 
 # How many outcomes of commands, and facts of other partitions' accounts, a worker keeps in memory.
-# How many outcomes of commands, and facts of other partitions' accounts, a worker keeps in memory.
 RECENT_MAX: Final = 200_000
 FACTS_MAX: Final = 500_000
 
@@ -50,22 +49,16 @@ class CommitLoop:
         self._consumer = consumer
         self._publisher = publisher
         self._clock = clock
+        self._commands_max = commands_max
         self._accounts_max = accounts_max
         self.owned = OwnedPartitions(LedgerState(partitions))
-        self._poison = PoisonIsolation(commands_max)
+        self._poison = PoisonIsolation()
         self._prefetch = Prefetch(store, self.owned, clock)
         self._apply = Apply(self.owned, self._poison, clock)
         self._transit_in = TransitIn(store, inbox, self.owned, self._prefetch)
         self._post_commit = PostCommit(self.owned, inbox, consumer, publisher, clock)
         self._recovery = Recovery(
-            store,
-            clock,
-            inbox,
-            self.owned,
-            self._prefetch,
-            self._transit_in,
-            self._poison,
-            lease_ttl_s=lease_ttl_s,
+            store, clock, inbox, self.owned, self._prefetch, self._transit_in, self._poison, lease_ttl_s=lease_ttl_s
         )
         self._open = CommitGroup()
         self._is_sealing = False
@@ -140,9 +133,9 @@ class CommitLoop:
                 await self._recover(fault)
 
     async def _wait_for_work(self) -> None:
-        has_room = len(self._open.decisions) < self._poison.limit and not self._transit_in.is_alone
-        takes_in = self._committing is None and self._inbox.is_nudged and bool(self.owned.states)
-        if (has_room and self._inbox.has_work(self._takeable())) or self.owned.is_stale or takes_in:
+        rows_wait = self._inbox.is_nudged or self._transit_in.has_suspected
+        takes_in = self._committing is None and rows_wait and bool(self.owned.states)
+        if (self._room() > 0 and self._inbox.has_work(self._takeable())) or self.owned.is_stale or takes_in:
             return
         self._inbox.wake.clear()
         if self._committing is None or not self._committing.done():
@@ -151,11 +144,10 @@ class CommitLoop:
     async def _decide(self) -> None:
         """Decides what has come in, on top of what was decided before, into the open group."""
         self._check_fresh()
-        group = self._open
-        room = self._poison.limit - len(group.decisions)
-        if room <= 0 or self._transit_in.is_alone:
+        group, room = self._open, self._room()
+        if room <= 0:
             return
-        taken = self._inbox.take(self._takeable(), room, split=self._poison.is_searching)
+        taken = self._inbox.take(self._takeable(), room)
         if not taken:
             return
         # In the open group before anything can fail, so that recovery puts them back.
@@ -221,7 +213,7 @@ class CommitLoop:
         group, self._committing = self._committing_group, None
         self._committing_group = CommitGroup()
         if self._recovery.is_active:
-            self._recovery.ease(decision.id for _, _, decision in group.decisions)
+            self._recovery.ease(group.decided())
         for batch in group.sealed:
             partition = self.owned.states.get(batch.partition)
             if partition is not None:
@@ -261,6 +253,15 @@ class CommitLoop:
             # If not equal, the partition was taken again meanwhile, under a newer lease.
             if self.owned.leases.get(lease.partition) == lease:
                 await self.abandon(lease.partition)
+
+    def _room(self) -> int:
+        """How many commands more fit into the open group. What is suspect shares a group with nothing else."""
+        if self._transit_in.has_suspected:
+            return 0
+        suspected_max = self._inbox.suspected_max(self._takeable())
+        if (suspected_max is not None) != self._open.is_suspect and self._open.deliveries:
+            return 0
+        return (self._commands_max if suspected_max is None else suspected_max) - len(self._open.decisions)
 
     def _check_fresh(self) -> None:
         if self.owned.is_stale:

@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
 
@@ -23,7 +23,8 @@ class EnvelopeRefused(Exception):
 class PendingDelivery:
     """A delivery and those of its commands that are still to be decided. `refused`: why it cannot be read.
 
-    While a poison command is searched for, an envelope is taken in parts; only its last part is acknowledged.
+    `is_suspect`: one of these commands, or of others that are suspect as well, made a commit fail. They are then taken
+    in parts; only an envelope's last part is acknowledged.
     """
 
     delivery: Delivery
@@ -31,12 +32,13 @@ class PendingDelivery:
     since_s: float  # monotonic
     refused: str | None = None
     is_last_part: bool = True
+    is_suspect: bool = False
 
     def split(self, count: int) -> tuple["PendingDelivery", "PendingDelivery"]:
         """The first `count` commands, and the rest."""
         return (
-            PendingDelivery(self.delivery, self.commands[:count], self.since_s, is_last_part=False),
-            PendingDelivery(self.delivery, self.commands[count:], self.since_s, self.refused, self.is_last_part),
+            replace(self, commands=self.commands[:count], refused=None, is_last_part=False),
+            replace(self, commands=self.commands[count:]),
         )
 
 
@@ -52,7 +54,9 @@ class Inbox:
         self._partitions = partitions
         self._mac_keys = [subkey(secret, "envelope") for secret in secrets]
         self._clock = clock
+        # Those that were served last come last.
         self._waiting: dict[Partition, deque[PendingDelivery]] = {}
+        self._suspected_max: int | None = None
 
     def open(self, partition: Partition) -> None:
         """From now on deliveries of this partition are taken in."""
@@ -97,23 +101,48 @@ class Inbox:
         """Whether anything waits for one of these partitions."""
         return any(self._waiting.get(partition) for partition in partitions)
 
-    def take(self, partitions: Iterable[Partition], commands_max: int, *, split: bool) -> list[PendingDelivery]:
+    def take(self, partitions: Iterable[Partition], commands_max: int) -> list[PendingDelivery]:
         """What waits for these partitions, in order: up to `commands_max` commands, or one envelope if that is larger.
 
-        With `split`, an envelope beyond the bound is divided, so that it is never exceeded.
+        While suspect deliveries wait, only these are taken, and an envelope beyond the bound is divided. A partition
+        that was served comes last the next time, so that none waits for the end of another's backlog.
         """
+        wanted = set(partitions)
+        split = self.suspected_max(wanted) is not None
         taken: list[PendingDelivery] = []
         room = commands_max
-        for partition in partitions:
-            waiting = self._waiting.get(partition)
-            while waiting and room > 0 and (len(waiting[0].commands) <= room or not taken or split):
+        for partition in [partition for partition in self._waiting if partition in wanted]:
+            waiting = self._waiting[partition]
+            while waiting and room > 0 and (waiting[0].is_suspect if split else _fits(waiting[0], room, taken)):
                 pending = waiting.popleft()
                 if split and len(pending.commands) > room:
                     pending, rest = pending.split(room)
                     waiting.appendleft(rest)
                 taken.append(pending)
                 room -= max(1, len(pending.commands))
+        for partition in {pending.delivery.partition: None for pending in taken}:
+            self._waiting[partition] = self._waiting.pop(partition)
         return taken
+
+    def suspect(self, failed: Sequence[PendingDelivery], commands_max: int) -> None:
+        """Until these were taken again, `take` gives nothing else. They must have been put back.
+
+        `commands_max`: how many of their commands the next groups may hold.
+        """
+        for waiting in self._waiting.values():
+            for pending in waiting:
+                pending.is_suspect = False
+        for pending in failed:
+            pending.is_suspect = True
+        self._suspected_max = commands_max if failed else None
+
+    def suspected_max(self, partitions: Iterable[Partition]) -> int | None:
+        """How many commands a group may hold while suspect ones of these partitions wait; None when none waits."""
+        if self._suspected_max is None:
+            return None
+        if not any(waiting and waiting[0].is_suspect for waiting in map(self._waiting.get, partitions)):
+            self._suspected_max = None
+        return self._suspected_max
 
     def put_back(self, taken: Iterable[PendingDelivery]) -> None:
         """Puts deliveries back to where they were taken from, in the order in which they were taken.
@@ -145,3 +174,7 @@ class Inbox:
             if account is not None and partition_of(account, self._partitions) != delivery.partition:
                 raise EnvelopeRefused(f"command {command.id} belongs to another partition than its queue")
         return commands
+
+
+def _fits(pending: PendingDelivery, room: int, taken: Sequence[PendingDelivery]) -> bool:
+    return len(pending.commands) <= room or not taken

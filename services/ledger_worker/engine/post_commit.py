@@ -49,7 +49,7 @@ class PostCommit:
         for pending in group.deliveries:
             if pending.refused is not None:
                 await self._dead_letter(pending, pending.refused, "unreadable")
-        for pending, reason in group.poisoned:
+        for pending, _, reason in group.poisoned:
             await self._dead_letter(pending, reason, "poison", is_only_copy=True)
         for pending in group.deliveries:
             # If the partition was given up since, the delivery comes again, and its next owner acknowledges it.

@@ -1,6 +1,7 @@
 """Recovery from faults of the store: finds out whose fault it is, reacts to it, and reads the journal again."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 import structlog
 
@@ -18,18 +19,27 @@ from services.ledger_worker.ports import (
     Fenced,
     Lease,
     RepeatFound,
+    RowRefused,
+    StaleRead,
     Store,
     StoreFault,
+    TransitRow,
 )
+from shared.messages import Command
 from shared.runtime.retry import backoff_s
 
 log = structlog.get_logger()
+
+# If StaleRead persists after this many fresh reads of the journal, a command asks for a key that is taken.
+STALE_READS_MAX: Final = 3
+# Into how many parts a group that was refused is divided.
+SEARCH_PARTS: Final = 4
 
 
 class Recovery:
     """Runs only while no command is being decided and no commit is in flight.
 
-    `is_active`: something has failed, and limits that were lowered because of it are not back to normal yet.
+    `is_active`: something has failed since the last commit, or a command is accused and its rejection is not committed.
     """
 
     def __init__(
@@ -54,18 +64,19 @@ class Recovery:
         self._poison = poison
         self._lease_ttl_s = lease_ttl_s
         self._attempt = 0
+        self._stale_reads = 0
 
     def ease(self, decided: Iterable[str]) -> None:
-        """A group with these command ids was committed: raises the limits again that a fault had lowered."""
-        self._attempt = 0
-        self._transit_in.ease()
+        """A group with these command ids was committed."""
+        self._attempt = self._stale_reads = 0
         self._poison.ease(decided)
-        self.is_active = self._poison.is_active or self._transit_in.is_alone
+        self.is_active = self._poison.is_active
 
     async def treat(self, fault: StoreFault, failed: CommitGroup) -> list[Lease]:
         """Reacts to a fault according to its type. Returns the leases that are lost to another worker.
 
-        `failed`: the group whose commit raised the fault; empty when something else raised it.
+        `failed`: the group whose commit raised the fault; empty when something else raised it. Its deliveries were put
+        back into the inbox.
         """
         self.is_active = True
         if isinstance(fault, DecideAgain):
@@ -81,8 +92,8 @@ class Recovery:
         if isinstance(fault, Fenced):
             metrics.FENCED.inc()
             return await self._lost()
-        if self._poison.is_commands_fault(fault) and (failed.sealed or failed.deliveries):
-            self._narrow(fault, failed)
+        if isinstance(fault, StaleRead | RowRefused) and (failed.transit_rows or failed.commands()):
+            self._search(fault, failed)
         elif not isinstance(fault, CommitUnknown | RepeatFound):
             await self._pause()
         return []
@@ -104,13 +115,32 @@ class Recovery:
             else:
                 return lost
 
-    def _narrow(self, fault: StoreFault, failed: CommitGroup) -> None:
-        commands = [command for pending in failed.deliveries for command in pending.commands]
-        if failed.transit_rows:
-            # A transit row may be at fault instead of a command: commit the rows alone to find out.
-            self._transit_in.suspect(failed.transit_rows, had_commands=bool(commands))
-        elif commands:
-            self._poison.narrow(fault, commands)
+    def _search(self, fault: StoreFault, failed: CommitGroup) -> None:
+        """Has what was refused tried again before and apart from everything else, in parts, until one stands alone.
+
+        Nothing else is committed until each part was written or has failed in turn, so the search ends whatever comes
+        in meanwhile: what failed gets smaller each time. Rows and commands are tried apart, rows first. A stale read
+        may be nobody's fault: the same is tried again before it is divided.
+        """
+        rows, commands = failed.transit_rows, failed.commands()
+        self._stale_reads += isinstance(fault, StaleRead)
+        is_stale = isinstance(fault, StaleRead) and self._stale_reads <= STALE_READS_MAX
+        if not is_stale:
+            self._stale_reads = 0  # a part of it, too, is blamed only after so many
+        if len(rows) + len(commands) == 1 and not is_stale:
+            self._blame(fault, rows, commands)
+            return
+        parts = 1 if is_stale or (rows and commands) else SEARCH_PARTS
+        self._transit_in.suspect(rows, max(1, len(rows) // parts))
+        self._inbox.suspect(failed.deliveries if commands else (), max(1, len(commands) // parts))
+
+    def _blame(self, fault: StoreFault, rows: Sequence[TransitRow], commands: Sequence[Command]) -> None:
+        self._transit_in.suspect((), 1)
+        self._inbox.suspect((), 1)
+        for row in rows:
+            self._transit_in.set_aside(row)
+        for command in commands:
+            self._poison.accuse(command, f"the database refused it: {fault}")
 
     async def _lost(self) -> list[Lease]:
         leases = list(self._owned.leases.values())

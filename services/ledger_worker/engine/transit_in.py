@@ -31,8 +31,7 @@ CREDITS_PER_COMMIT_MAX: Final = 4_000
 class TransitIn:
     """Reads rows after a nudge, and takes them into the open batches just before these are sealed.
 
-    `is_alone`: a commit with transit rows was refused, so rows are committed without commands, and fewer at a time,
-    until the limit on rows is back to normal or no row waits.
+    While rows are suspect in the search for what made a commit fail, these alone are taken in, without commands.
     """
 
     def __init__(self, store: Store, inbox: Inbox, owned: OwnedPartitions, prefetch: Prefetch) -> None:
@@ -40,33 +39,34 @@ class TransitIn:
         self._inbox = inbox
         self._owned = owned
         self._prefetch = prefetch
-        self._rows_max = ROWS_PER_COMMIT_MAX
+        self._suspected: Sequence[TransitRow] = ()
+        self._suspected_max = ROWS_PER_COMMIT_MAX
         # Rows that made the core raise or the database refuse the commit: their totals go to suspense.
         self._set_aside: set[TransitRow] = set()
-        self.is_alone = False
 
-    def suspect(self, rows: Sequence[TransitRow], *, had_commands: bool) -> None:
-        """A commit with these rows was refused. If it had no commands, narrows the search for the row at fault."""
-        self.is_alone = True
-        if not had_commands and len(rows) == 1:
-            self._set_aside.add(rows[0])
-        elif not had_commands:
-            self._rows_max = max(1, len(rows) // 4)
+    @property
+    def has_suspected(self) -> bool:
+        """Whether rows are to be committed alone before anything else is decided."""
+        return bool(self._suspected)
 
-    def ease(self) -> None:
-        """A group was committed: raises the limit on rows again."""
-        self._rows_max = min(ROWS_PER_COMMIT_MAX, self._rows_max * 2)
-        self.is_alone = self._rows_max < ROWS_PER_COMMIT_MAX
+    def suspect(self, rows: Sequence[TransitRow], rows_max: int) -> None:
+        """One of these rows may have made a commit fail: they are committed alone, at most `rows_max` at a time."""
+        self._suspected, self._suspected_max = rows, rows_max
+
+    def set_aside(self, row: TransitRow) -> None:
+        """The database refuses what this row leads to: its total goes to suspense."""
+        self._set_aside.add(row)
 
     async def take_in(self, group: CommitGroup) -> None:
         """Takes waiting rows into the open batches, and loads the transit accounts that these batches will change.
 
         No commit may be in flight: every row that this worker wrote before must be in the journal.
         """
-        if self._inbox.is_nudged and self._owned.states:
+        if self._suspected:
+            for row in self._next_suspected():
+                await self._take_in_row(group, row)
+        elif self._inbox.is_nudged and self._owned.states and not group.is_suspect:
             await self._take_in_waiting(group)
-        if not group.transit_rows:
-            self.is_alone = False
         for partition in list(self._owned.states.values()):
             await self._prefetch.accounts(partition, transit_accounts(partition))
 
@@ -80,15 +80,25 @@ class TransitIn:
             for source in range(self._owned.ledger.partitions)
             if source != partition.partition
         ]
-        rows = await self._store.pending_transit(cursors, self._rows_max)
+        rows = await self._store.pending_transit(cursors, ROWS_PER_COMMIT_MAX)
         credits = 0
         for row in rows:
             if credits >= CREDITS_PER_COMMIT_MAX:
                 self._inbox.is_nudged = True
                 break
             credits += await self._take_in_row(group, row)
-        if len(rows) >= self._rows_max:
+        if len(rows) >= ROWS_PER_COMMIT_MAX:
             self._inbox.is_nudged = True
+
+    def _next_suspected(self) -> Sequence[TransitRow]:
+        """The next rows to try, but for those that were taken in after all or are no longer this worker's."""
+        waiting: list[TransitRow] = []
+        for row in self._suspected:
+            partition = self._owned.states.get(row.destination)
+            if partition is not None and not partition.is_draining and row.batch > partition.cursors.get(row.source, 0):
+                waiting.append(row)
+        self._suspected = waiting[self._suspected_max :]
+        return waiting[: self._suspected_max]
 
     async def _take_in_row(self, group: CommitGroup, row: TransitRow) -> int:
         """Returns how many credits were taken in; a row that goes to suspense counts as one."""
