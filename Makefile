@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev rabbitmq up down test check fmt bench
+.PHONY: help setup setup-dev rabbitmq up down test soak check fmt bench
 SHELL := /bin/sh
 
 BIN := .venv/bin
@@ -26,6 +26,9 @@ down: ## stop a stack that runs detached
 
 test: setup-dev ## every test, in two processes, each with servers of its own
 	@$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder $(ARGS)
+
+soak: setup-dev ## what takes too long for every run: statements on tables of five million rows
+	@LARGE_TABLE_ROWS=5000000 $(BIN)/python -m pytest tests/integration/test_statements_at_scale.py $(ARGS)
 
 check: .venv/.has-dev ## lint, format, types, import contracts, dependencies, house rules
 	@$(BIN)/ruff check .

@@ -64,7 +64,7 @@ class JournalWriter:
             for source in self.partitions
             if source != state.partition
         ]
-        rows = await self.store.pending_transit(cursors, 10_000)
+        rows = (await self.store.pending_transit(cursors, 10_000, 2**40)).rows
         for row in rows:
             state = self.partitions[row.destination]
             if aside:

@@ -19,7 +19,7 @@ MESSAGES: Final[Mapping[str, type[Message]]] = MappingProxyType({
     "command_envelope.v1.json": CommandEnvelope,
     "event.v1.json": EventMessage,
     "mix.v1.json": MixMessage,
-    "nudge.v1.json": Nudge,
+    "nudge.v2.json": Nudge,
     "reply.v1.json": Reply,
 })  # fmt: skip
 

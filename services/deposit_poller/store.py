@@ -89,6 +89,7 @@ class DepositStore(IntentStore[Deposit]):
     lifecycle = DEPOSIT_LIFECYCLE
     table = "mixer.deposits"
     has_next_step = "state IN ('seen', 'sweeping', 'swept')"
+    is_open = "state <> 'credited'"
     step_columns = "credit_operation_id = coalesce($7, credit_operation_id)"
     intents = "mixer.sweeps"
     row_id = "deposit_id"

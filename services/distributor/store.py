@@ -68,6 +68,7 @@ class CreditStore(ClaimStore[MixCredit]):
     lifecycle = CREDIT_LIFECYCLE
     table = "payouts.credits"
     has_next_step = "state = 'new'"
+    is_open = "state <> 'planned'"
     step_columns = "fee = coalesce($7, fee)"
 
     @override
@@ -138,6 +139,7 @@ class PayoutStore(IntentStore[Payout]):
     lifecycle = PAYOUT_LIFECYCLE
     table = "payouts.payouts"
     has_next_step = "state NOT IN ('paid', 'stuck')"
+    is_open = "state <> 'paid'"
     step_columns = (
         "hold_id = coalesce($7, hold_id), address = coalesce($8, address),"
         " paid_at = CASE WHEN $4 = 'sent' THEN clock_timestamp() ELSE paid_at END"

@@ -65,6 +65,14 @@ class TransitRow:
 
 
 @value
+class PendingTransit:
+    """Transit rows that wait, in order for each pair of partitions. `is_more`: others may wait as well."""
+
+    rows: Sequence[TransitRow]
+    is_more: bool
+
+
+@value
 class Lease:
     """A partition that this worker owns under this epoch."""
 
@@ -111,8 +119,13 @@ class Store(Protocol):
         self,
         cursors: Sequence[tuple[Partition, Partition, int]],
         rows_max: int,
-    ) -> list[TransitRow]:
-        """Transit rows past the cursors (destination, source, batch), in order for each pair; at most `rows_max`."""
+        size_max: int,
+    ) -> PendingTransit:
+        """Transit rows past the cursors (destination, source, batch), of which there is at least one.
+
+        At most `rows_max`, or one for each cursor, and only the first if its credits are longer than `size_max` bytes:
+        else rows until their credits reach that together, taken from the pairs by turns.
+        """
         ...
 
     async def transit_totals(self, row: TransitRow) -> list[tuple[AssetCode, int]]:
@@ -219,8 +232,8 @@ class Publisher(Protocol):
         """Sends outcomes to a reply queue. A loss is harmless: they stand in the journal."""
         ...
 
-    async def nudge(self, source: Partition, destination: Partition) -> None:
-        """Tells the destination's owner that a transit row waits. A loss is harmless: the owner also polls."""
+    async def nudge(self, source: Partition, destination: Partition, batch: int) -> None:
+        """Tells the destination's owner that the transit row of that batch waits. A loss is harmless: it also polls."""
         ...
 
     async def dead_letter(self, delivery: Delivery, reason: str) -> None:

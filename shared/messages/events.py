@@ -1,10 +1,12 @@
 """Events and nudges, which a worker publishes after a commit. A consumer that misses one reads the journal."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
 from shared.messages.base import Message
+
+NUDGE_KIND: Final = "nudge.v2"
 
 
 class EventOutcome(Message):
@@ -34,8 +36,9 @@ class EventMessage(Message):
 
 
 class Nudge(Message):
-    """Tells a partition's owner that transit rows of `source` wait; the routing key is `nudge.p00` and so on."""
+    """Tells a partition's owner that the transit row of a batch waits; the routing key is `nudge.p00` and so on."""
 
-    v: Literal[1] = 1
-    source: int
-    destination: int
+    v: Literal[2] = 2
+    source: Annotated[int, Field(ge=0, lt=256)]
+    destination: Annotated[int, Field(ge=0, lt=256)]
+    batch: Annotated[int, Field(ge=1)]

@@ -24,7 +24,9 @@ from shared.runtime.retry import backoff_s
 
 log = structlog.get_logger()
 
-ROWS: Final = Gauge("mixer_rows", "Deposits, credits or payouts, by kind and state", ["kind", "state"])
+ROWS: Final = Gauge(
+    "mixer_rows", "Deposits, credits or payouts that are not finished, by kind and state", ["kind", "state"]
+)
 INTERRUPTED: Final = Counter("mixer_interrupted", "Rows whose work ended with a fault and is taken up later", ["kind"])
 TICK_S: Final = 0.5
 ROWS_MAX: Final = 16
@@ -100,8 +102,9 @@ class StepLoop(ABC, Generic[R]):
     async def set_gauges(self) -> None:
         """Raises what is in postgres.TRANSIENT_FAULTS."""
         counts = await self._store.counts()
-        for state in type(self.stuck):
-            ROWS.labels(self._kind, state.value).set(counts.get(state.value, 0))
+        for state, following in self._store.lifecycle.next_states.items():
+            if following:
+                ROWS.labels(self._kind, state.value).set(counts.get(state.value, 0))
 
     async def wait(self, row: R) -> None:
         """Releases the row for a time that grows with its attempts."""

@@ -40,7 +40,7 @@ UPDATE {of.table} SET claimed_until = '-infinity', next_at = clock_timestamp() +
 NEXT_ATTEMPT = """
 UPDATE {of.table} SET {command}_attempt = {command}_attempt + 1 WHERE id = $1 AND claim = $2 RETURNING id
 """
-COUNT_ROWS = "SELECT state, count(*) AS rows FROM {of.table} GROUP BY state"
+COUNT_ROWS = "SELECT state, count(*) AS rows FROM {of.table} WHERE {of.is_open} GROUP BY state"
 
 OPEN_INTENT = """
 INSERT INTO {of.intents} (id, {of.row_id}, leg, attempt, source, destination, amount_units, settles_at)
@@ -62,13 +62,14 @@ class EqualTransferOpen(Exception):
 class ClaimStore(ABC, Generic[R]):
     """A table of claimed rows. Every method raises what is in postgres.TRANSIENT_FAULTS; changes raise ClaimLost.
 
-    `has_next_step` is a condition, as in the table's index of due rows. `step_columns` are assignments to the columns
-    that only this table has; their values are $7 and on.
+    `has_next_step` and `is_open` are conditions, as in the table's indexes of rows that are due or not finished.
+    `step_columns` are assignments to the columns that only this table has; their values are $7 and on.
     """
 
     lifecycle: ClassVar[Lifecycle[StrEnum]]
     table: ClassVar[str]
     has_next_step: ClassVar[str]
+    is_open: ClassVar[str]
     step_columns: ClassVar[str]
 
     def __init__(self, pool: postgres.Pool) -> None:
@@ -117,7 +118,7 @@ class ClaimStore(ABC, Generic[R]):
             raise ClaimLost(row.id)
 
     async def counts(self) -> dict[str, int]:
-        """The number of rows by state."""
+        """The number of rows by state, of those that are not finished."""
         return {str(row["state"]): int(row["rows"]) for row in await self._pool.fetch(self.sql(COUNT_ROWS))}
 
 

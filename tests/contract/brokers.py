@@ -31,7 +31,7 @@ class ConnectedWorker:
     consumer: RabbitConsumer | MemoryConnection = field(init=False)
     publisher: RabbitPublisher | MemoryConnection = field(init=False)
     deliveries: list[Delivery] = field(default_factory=list[Delivery])
-    nudges: int = 0
+    nudges: list[tuple[Partition, Partition, int]] = field(default_factory=list[tuple[Partition, Partition, int]])
     channels_lost: list[Partition] = field(default_factory=list[Partition])
 
     # DeliverySink.
@@ -39,8 +39,8 @@ class ConnectedWorker:
     def deliver(self, delivery: Delivery) -> None:
         self.deliveries.append(delivery)
 
-    def nudge(self) -> None:
-        self.nudges += 1
+    def nudge(self, source: Partition, destination: Partition, batch: int) -> None:
+        self.nudges.append((source, destination, batch))
 
     def channel_lost(self, partition: Partition) -> None:
         self.channels_lost.append(partition)

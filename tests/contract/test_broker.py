@@ -240,11 +240,11 @@ async def test_a_nudge_reaches_the_worker_that_consumes_the_destination(server: 
     await eventually(lambda: one.consumer.is_consuming(P0) and two.consumer.is_consuming(P1))
 
     async def nudged() -> bool:
-        await one.publisher.nudge(P0, P1)
-        return two.nudges > 0
+        await one.publisher.nudge(P0, P1, 17)
+        return bool(two.nudges)
 
     assert await eventually_async(nudged)
-    assert one.nudges == 0
+    assert (one.nudges, two.nudges[0]) == ([], (P0, P1, 17))
 
 
 async def test_a_dead_letter_is_a_copy_with_its_reason(server: Server) -> None:

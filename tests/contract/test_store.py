@@ -172,7 +172,9 @@ async def test_transit_rows_come_in_order_past_the_cursors_and_bounded(store: St
     for _ in range(3):
         await scribe.write(MAKE.transfer(alice, carol, 1), MAKE.transfer(dave, carol, 2), MAKE.transfer(alice, dave, 3))
     wanted = [(Partition(1), Partition(0), 2), (Partition(1), Partition(2), 0), (Partition(1), Partition(3), 0)]
-    rows = await store.pending_transit(wanted, 100)
+    pending = await store.pending_transit(wanted, 100, 10_000)
+    assert not pending.is_more
+    rows = pending.rows
     assert [(row.source, row.batch, row.destination) for row in rows] == [
         (0, 3, 1),
         (0, 4, 1),
@@ -180,7 +182,11 @@ async def test_transit_rows_come_in_order_past_the_cursors_and_bounded(store: St
         (2, 3, 1),
         (2, 4, 1),
     ]
-    assert [row.batch for row in await store.pending_transit(wanted, 2)] == [3, 4]
+    by_turns = await store.pending_transit(wanted, 2, 10_000)
+    assert ([(row.source, row.batch) for row in by_turns.rows], by_turns.is_more) == ([(0, 3), (2, 2)], True)
+    for size_max, batches in ((1, [(0, 3)]), (len(rows[0].credits) + 1, [(0, 3), (2, 2)])):
+        sized = await store.pending_transit(wanted, 100, size_max)
+        assert ([(row.source, row.batch) for row in sized.rows], sized.is_more) == (batches, True)
     assert await store.transit_totals(rows[0]) == [("USD", 1)]
     assert await store.transit_totals(TransitRow(Partition(0), 2, Partition(2), "")) == [("USD", 3)]
 

@@ -45,7 +45,7 @@ def _core_that_breaks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(commit_loop, "FACTS_MAX", 2)
     # A backlog of transit takes several commits.
     monkeypatch.setattr(transit_in, "ROWS_PER_COMMIT_MAX", 2)
-    monkeypatch.setattr(transit_in, "CREDITS_PER_COMMIT_MAX", 3)
+    monkeypatch.setattr(transit_in, "SIZE_PER_COMMIT_MAX", 300)
     yield
     structlog.reset_defaults()
 

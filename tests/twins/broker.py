@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 
 from services.ledger_worker.broker.consumer import DeliverySink
@@ -189,12 +190,12 @@ class MemoryConnection:
             body = reply.model_dump_json(exclude_defaults=True)
             self.broker.on_reply(reply_to, Reply.model_validate_json(body))
 
-    async def nudge(self, source: Partition, destination: Partition) -> None:
+    async def nudge(self, source: Partition, destination: Partition, batch: int) -> None:
         if self.is_dead or self._is_nudge_lost():
             return
         for connection in self.broker.connections:
             if connection.is_consuming(destination):
-                connection._later(connection._sink.nudge)
+                connection._later(partial(connection._sink.nudge, source, destination, batch))
 
     async def dead_letter(self, delivery: Delivery, reason: str) -> None:
         await asyncio.sleep(self._delay())

@@ -8,12 +8,20 @@ from services.ledger_worker.core.accounts import LEDGER, Account, Hold, Status
 from services.ledger_worker.core.batch import SealedBatch
 from services.ledger_worker.core.outcomes import KnownOutcome
 from services.ledger_worker.core.state import read_cursors
-from services.ledger_worker.ports import CommitUnknown, JournalHead, Lease, StoreUnavailable, TransitRow
+from services.ledger_worker.ports import (
+    CommitUnknown,
+    JournalHead,
+    Lease,
+    PendingTransit,
+    StoreUnavailable,
+    TransitRow,
+)
 from shared.domain.ids import AccountId, AssetCode, CommandId, HoldId, Partition, Principal, transit_account
 from shared.domain.rejections import Rejection
 from tests.twins.faults import Delay, Fault, Faults
 from tests.twins.journal import Backend, Journal
 from tests.twins.leases import MemoryLeases
+from tests.twins.transit import waiting_rows
 
 LOCK_TIMEOUT_S = 2.0
 LOCK_POLL_S = 0.001
@@ -106,15 +114,10 @@ class MemoryStore(MemoryLeases):
         self,
         cursors: Sequence[tuple[Partition, Partition, int]],
         rows_max: int,
-    ) -> list[TransitRow]:
+        size_max: int,
+    ) -> PendingTransit:
         await self._call("pending_transit")
-        after = {(destination, source): batch for destination, source, batch in cursors}
-        rows = [
-            TransitRow(Partition(source), batch, Partition(destination), credits)
-            for (source, batch, destination), credits in self.journal.transit.items()
-            if (destination, source) in after and batch > after[Partition(destination), Partition(source)]
-        ]
-        return sorted(rows, key=lambda row: (row.destination, row.source, row.batch))[:rows_max]
+        return waiting_rows(self.journal.transit, cursors, -(-rows_max // len(cursors)), size_max)
 
     async def transit_totals(self, row: TransitRow) -> list[tuple[AssetCode, int]]:
         await self._call("transit_totals")

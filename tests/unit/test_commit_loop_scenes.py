@@ -40,7 +40,7 @@ def test_a_group_is_replied_to_and_acknowledged_even_when_the_next_cannot_be_sea
         command = MAKE.transfer(it.here, it.there, 1)
         worker.store.fail_next("pending_transit", *[Fault.UNAVAILABLE] * 3)
         it.publish(command)
-        worker.inbox.nudge()
+        worker.inbox.nudge_all()
         await it.settled()
         assert it.is_replied(command)
 

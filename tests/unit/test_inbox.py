@@ -213,8 +213,20 @@ async def test_every_news_wakes_the_loop_and_a_nudge_counts_only_where_there_are
     it.deliver(HERE, 1)
     assert it.inbox.wake.is_set()
     it.inbox.wake.clear()
-    it.inbox.nudge()
+    it.inbox.nudge_all()
     assert (it.inbox.wake.is_set(), it.inbox.is_nudged) == (True, True)
     alone = Inbox(1, [SECRET], LoopClock())
-    alone.nudge()
+    alone.nudge_all()
     assert not alone.is_nudged
+
+
+async def test_nudges_are_taken_once_with_the_last_batch_of_each_pair_unless_any_pair_may_have_rows() -> None:
+    inbox = Inbox(4, [SECRET], LoopClock())
+    for source, batch in ((HERE, 3), (HERE, 2), (THERE, 1)):
+        inbox.nudge(source, Partition(2), batch)
+    assert inbox.is_nudged
+    assert inbox.take_nudges() == {(HERE, 2): 3, (THERE, 2): 1}
+    assert (inbox.is_nudged, inbox.take_nudges()) == (False, {})
+    inbox.nudge(HERE, Partition(2), 3)
+    inbox.nudge_all()
+    assert (inbox.take_nudges(), inbox.is_nudged) == (None, False)

@@ -8,9 +8,10 @@ import pytest
 
 from services.ledger_worker.core.batch import SealedBatch
 from services.ledger_worker.engine import transit_in
-from services.ledger_worker.ports import RowRefused
+from services.ledger_worker.ports import PendingTransit, RowRefused
 from shared.domain.ids import AccountId, Partition
 from tests.property.simulated_worker import RENEW_S
+from tests.twins.faults import Fault
 from tests.twins.proof import prove
 from tests.unit.ledger_scene import MAKE, Scene, play
 
@@ -113,7 +114,7 @@ def test_of_transit_rows_only_the_one_that_is_refused_goes_to_suspense(
             it.publish(command)
             await it.until(partial(it.is_replied, command), "not decided")
         worker.loop.owned.states[Partition(1)].is_draining = False
-        worker.inbox.nudge()
+        worker.inbox.nudge_all()
         await it.settled()
         assert (it.balance(it.there), it.balance(AccountId("suspense:USD:1"))) == (1_006, 666)
         assert not worker.loop._transit_in.has_suspected
@@ -122,27 +123,59 @@ def test_of_transit_rows_only_the_one_that_is_refused_goes_to_suspense(
     play(scene())
 
 
-def test_so_many_credits_are_taken_in_with_one_commit_and_the_rest_with_the_next(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_backlog_is_read_once_and_taken_in_by_bounded_commits(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scene() -> None:
         it = Scene()
         await it.begin()
         [worker] = it.workers
-        monkeypatch.setattr(transit_in, "CREDITS_PER_COMMIT_MAX", 3)
-        worker.loop.owned.states[Partition(1)].is_draining = True  # so that each batch leaves a row that waits
-        for _ in range(6):
-            commands = [MAKE.transfer(it.here, it.there, 1) for _ in range(2)]
-            it.publish(*commands)
-            await it.until(partial(it.is_replied, commands[1]), "not decided")
-        worker.store.commits.clear()
+        await leave_rows(it, 40)
+        rows = [(batch, len(credits)) for (_, batch, _), credits in sorted(it.journal.transit.items())]
+        monkeypatch.setattr(transit_in, "SIZE_PER_COMMIT_MAX", 3 * rows[0][1])
+        worker.loop._transit_in._size_max = transit_in.SIZE_PER_COMMIT_MAX
+        read, pending_transit = list[int](), worker.store.pending_transit
+
+        async def counted(cursors: Sequence[tuple[Partition, Partition, int]], rows: int, size: int) -> PendingTransit:
+            pending = await pending_transit(cursors, rows, size)
+            read.extend(row.batch for row in pending.rows)
+            return pending
+
+        monkeypatch.setattr(worker.store, "pending_transit", counted)
         worker.loop.owned.states[Partition(1)].is_draining = False
-        worker.inbox.nudge()
+        worker.inbox.nudge_all()
         await it.settled()
+        assert read == [batch for batch, _ in rows]
         taken_in = [sum(len(batch.lines["settlements"]) for batch in batches) for batches in worker.store.commits]
-        assert taken_in == [2, 2, 2]
+        assert [count for count in taken_in if count] == [3] * 13 + [1]
 
     play(scene())
+
+
+def test_a_reading_that_fails_is_repeated_with_fewer_rows_and_later_with_as_many_as_before() -> None:
+    async def scene() -> None:
+        it = Scene()
+        await it.begin()
+        [worker] = it.workers
+        transit = worker.loop._transit_in
+        await leave_rows(it, 3)
+        worker.store.fail_next("pending_transit", *[Fault.UNAVAILABLE] * 5)
+        worker.loop.owned.states[Partition(1)].is_draining = False
+        worker.inbox.nudge_all()
+        await it.settled()
+        assert transit._size_max < transit_in.SIZE_PER_COMMIT_MAX / 500
+        for _ in range(60):
+            await it.until_done(MAKE.transfer(it.here, it.there, 1))
+        assert transit._size_max == transit_in.SIZE_PER_COMMIT_MAX
+
+    play(scene())
+
+
+async def leave_rows(it: Scene, rows: int) -> None:
+    """So many batches that each leave a transit row, which waits until partition 1 is no longer draining."""
+    it.workers[0].loop.owned.states[Partition(1)].is_draining = True
+    for _ in range(rows):
+        command = MAKE.transfer(it.here, it.there, 1)
+        it.publish(command)
+        await it.until(partial(it.is_replied, command), "not decided")
 
 
 def test_a_transfer_to_an_account_that_another_worker_has_closed_is_refused() -> None:

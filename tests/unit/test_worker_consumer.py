@@ -41,8 +41,8 @@ class Sink:
     def deliver(self, delivery: Delivery) -> None:
         raise AssertionError(delivery)
 
-    def nudge(self) -> None:
-        raise AssertionError
+    def nudge(self, source: Partition, destination: Partition, batch: int) -> None:
+        raise AssertionError(source, destination, batch)
 
     def channel_lost(self, partition: Partition) -> None:
         raise AssertionError(partition)

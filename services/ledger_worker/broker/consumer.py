@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 import structlog
+from pydantic import ValidationError
 
 from services.ledger_worker.ports import Delivery
 from shared.broker.channels import (
@@ -25,7 +26,7 @@ from shared.broker.channels import (
 )
 from shared.broker.connection import ManagedConnection
 from shared.domain.ids import Partition
-from shared.messages import topology
+from shared.messages import Nudge, topology
 from shared.messages.envelopes import MAC_HEADER
 from shared.runtime.retry import backoff_s
 
@@ -47,8 +48,8 @@ class DeliverySink(Protocol):
         """Takes one delivery of an open partition."""
         ...
 
-    def nudge(self) -> None:
-        """Says that transit rows from other partitions may wait."""
+    def nudge(self, source: Partition, destination: Partition, batch: int) -> None:
+        """Says that the transit row of that batch of the source waits."""
         ...
 
     def channel_lost(self, partition: Partition) -> None:
@@ -209,9 +210,17 @@ class RabbitConsumer:
                 await change(queue, exchange=topology.EVENTS, routing_key=topology.NUDGE_KEYS[partition])
 
     async def _opened(self, connection: Connection) -> Sequence[Channel]:
-        self._nudges = await consume_exclusive_queue(connection, lambda _: self._sink.nudge())
+        self._nudges = await consume_exclusive_queue(connection, self._nudged)
         self._is_channel_missing.set()
         return [self._nudges[0]]
+
+    def _nudged(self, body: bytes) -> None:
+        try:
+            nudge = Nudge.model_validate_json(body)
+        except ValidationError as error:
+            log.info("nudge.unreadable", faults=error.errors(include_input=False, include_url=False)[:3])
+        else:
+            self._sink.nudge(Partition(nudge.source), Partition(nudge.destination), nudge.batch)
 
     def _lost(self) -> None:
         self._nudges = None

@@ -24,11 +24,11 @@ from shared.broker.connection import ManagedConnection
 from shared.broker.dead_letters import dead_letter
 from shared.domain.ids import Partition
 from shared.messages import BatchEvent, EventMessage, Nudge, Reply, topology
+from shared.messages.events import NUDGE_KIND
 from shared.messages.replies import REPLY_KIND
 
 log = structlog.get_logger()
 
-NUDGE_KIND: Final = "nudge.v1"
 EVENT_KIND: Final = "event.v1"
 # Events only tell readers to look into the journal, so they need not be prompt: each partition publishes one message
 # at most this often (a message costs 0.3 ms of CPU).
@@ -62,9 +62,9 @@ class RabbitPublisher:
         body = reply.model_dump_json(exclude_defaults=True).encode()
         await self._publish_unconfirmed(OutgoingMessage("", reply_to, body, REPLY_KIND, persistent=False))
 
-    async def nudge(self, source: Partition, destination: Partition) -> None:
+    async def nudge(self, source: Partition, destination: Partition, batch: int) -> None:
         """See ports.Publisher."""
-        body = Nudge(source=source, destination=destination).model_dump_json().encode()
+        body = Nudge(source=source, destination=destination, batch=batch).model_dump_json().encode()
         key = topology.NUDGE_KEYS[destination]
         await self._publish_unconfirmed(OutgoingMessage(topology.EVENTS, key, body, NUDGE_KIND, persistent=False))
 

@@ -77,7 +77,7 @@ class CommitLoop:
         self.owned.leases[lease.partition] = lease
         self.owned.begin(lease.partition, head)
         self._inbox.open(lease.partition)
-        self._inbox.nudge()
+        self._inbox.nudge_all()
         await self._consumer.open(lease.partition)
 
     async def give_back(self, partition: Partition) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
@@ -50,7 +50,9 @@ class Inbox:
 
     def __init__(self, partitions: int, secrets: Sequence[str], clock: Clock) -> None:
         self.wake = asyncio.Event()
-        self.is_nudged = False  # transit rows of other partitions may wait
+        # Source and destination → the last batch whose transit row is said to wait; `_all_nudged`: of any source.
+        self._nudges: dict[tuple[Partition, Partition], int] = {}
+        self._all_nudged = False
         self._partitions = partitions
         self._mac_keys = [subkey(secret, "envelope") for secret in secrets]
         self._clock = clock
@@ -85,9 +87,9 @@ class Inbox:
         waiting.append(PendingDelivery(delivery, commands, self._clock.monotonic_s(), refused))
         self.wake.set()
 
-    def nudge(self) -> None:
-        """Notes that transit rows from other partitions may wait."""
-        self.is_nudged = self._partitions > 1
+    def nudge(self, source: Partition, destination: Partition, batch: int) -> None:
+        """Notes that the transit row of that batch waits."""
+        self._nudges[source, destination] = max(batch, self._nudges.get((source, destination), 0))
         self.wake.set()
 
     def channel_lost(self, partition: Partition) -> None:
@@ -95,7 +97,23 @@ class Inbox:
         if partition in self._waiting:
             self._waiting[partition].clear()
 
-    # What the commit loop calls.
+    # What the engine calls.
+
+    def nudge_all(self) -> None:
+        """Notes that transit rows of any other partition may wait."""
+        self._all_nudged = self._partitions > 1
+        self.wake.set()
+
+    @property
+    def is_nudged(self) -> bool:
+        """Whether a transit row may wait."""
+        return self._all_nudged or bool(self._nudges)
+
+    def take_nudges(self) -> Mapping[tuple[Partition, Partition], int] | None:
+        """Forgets all nudges. Returns source and destination → last batch; None if rows of any pair may wait."""
+        taken = None if self._all_nudged else self._nudges
+        self._nudges, self._all_nudged = {}, False
+        return taken
 
     def has_work(self, partitions: Iterable[Partition]) -> bool:
         """Whether anything waits for one of these partitions."""

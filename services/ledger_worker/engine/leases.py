@@ -115,7 +115,7 @@ class LeaseKeeper:
                 break
         if len(self._loop.leases()) < self._partitions:
             # Another worker's nudge may have been lost.
-            self._inbox.nudge()
+            self._inbox.nudge_all()
         metrics.PARTITIONS_OWNED.set(len(self._loop.leases()))
 
     async def _renew(self) -> None:

@@ -58,9 +58,9 @@ class PostCommit:
         for batch in group.sealed:
             for destination in batch.transit_to:
                 if destination in self._owned.states:
-                    self._inbox.nudge()
+                    self._inbox.nudge(batch.partition, destination, batch.batch)
                 else:
-                    await self._publisher.nudge(batch.partition, destination)
+                    await self._publisher.nudge(batch.partition, destination, batch.batch)
             event = _event(batch.batch, recorded_at_us[batch.partition], batch.operations)
             self._publisher.announce(batch.partition, event)
         _count(group)

@@ -172,7 +172,7 @@ class Recovery:
         heads = await self._store.heads(list(seen))
         await self._prefetch.assets()
         self._owned.restart(heads, seen)
-        self._inbox.nudge()
+        self._inbox.nudge_all()
 
     async def _pause(self) -> None:
         self.is_active = True

@@ -17,7 +17,7 @@ from services.ledger_worker.engine.apply import Prefetch
 from services.ledger_worker.engine.group import CommitGroup
 from services.ledger_worker.engine.intake import Inbox
 from services.ledger_worker.engine.ownership import OwnedPartitions
-from services.ledger_worker.ports import DecideAgain, Store, TransitRow
+from services.ledger_worker.ports import DecideAgain, PendingTransit, Store, StoreUnavailable, TransitRow
 from shared.domain.ids import Partition, system_account
 from shared.domain.lifecycle import InvariantBroken
 from shared.journal.transit import TransitCredit, TransitRowError, decode_credits
@@ -25,12 +25,15 @@ from shared.journal.transit import TransitCredit, TransitRowError, decode_credit
 log = structlog.get_logger()
 
 ROWS_PER_COMMIT_MAX: Final = 500
-CREDITS_PER_COMMIT_MAX: Final = 4_000
+# The size of the rows' credits in bytes, of which each has 100 to 200. A single row may be larger.
+SIZE_PER_COMMIT_MAX: Final = 600_000
+LAST_BATCH_UNKNOWN: Final = 2**63 - 1
 
 
 class TransitIn:
     """Reads rows after a nudge, and takes them into the open batches just before these are sealed.
 
+    All rows that are read are taken in with the next commit, so none is read twice, however long the backlog is.
     While rows are suspect in the search for what made a commit fail, these alone are taken in, without commands.
     """
 
@@ -41,6 +44,8 @@ class TransitIn:
         self._prefetch = prefetch
         self._suspected: Sequence[TransitRow] = ()
         self._suspected_max = ROWS_PER_COMMIT_MAX
+        # Shrinks when a reading fails, which may be because it takes too long, and grows again with each that succeeds.
+        self._size_max = SIZE_PER_COMMIT_MAX
         # Rows that made the core raise or the database refuse the commit: their totals go to suspense.
         self._set_aside: set[TransitRow] = set()
 
@@ -71,24 +76,42 @@ class TransitIn:
             await self._prefetch.accounts(partition, transit_accounts(partition))
 
     async def _take_in_waiting(self, group: CommitGroup) -> None:
-        self._inbox.is_nudged = False
-        # A draining partition takes no more rows in: its next owner will.
-        cursors = [
-            (partition.partition, Partition(source), partition.cursors.get(Partition(source), 0))
-            for partition in self._owned.states.values()
-            if not partition.is_draining
-            for source in range(self._owned.ledger.partitions)
-            if source != partition.partition
+        cursors = self._cursors_behind()
+        if not cursors:
+            return
+        pending = await self._read(cursors)
+        for row in pending.rows:
+            await self._take_in_row(group, row)
+        if pending.is_more:
+            for destination, source, _ in cursors:
+                self._inbox.nudge(source, destination, LAST_BATCH_UNKNOWN)
+
+    def _cursors_behind(self) -> list[tuple[Partition, Partition, int]]:
+        """The cursors (destination, source, batch) past which a row waits, as far as nudges say."""
+        nudges, states = self._inbox.take_nudges(), self._owned.states
+        if nudges is None:
+            sources = [Partition(source) for source in range(self._owned.ledger.partitions)]
+            pairs = [(source, partition) for partition in states for source in sources if source != partition]
+        else:
+            pairs = list(nudges)
+        return [
+            (destination, source, states[destination].cursors.get(source, 0))
+            for source, destination in pairs
+            # A draining partition takes no more rows in: its next owner will.
+            if destination in states
+            and not states[destination].is_draining
+            and (nudges is None or nudges[source, destination] > states[destination].cursors.get(source, 0))
         ]
-        rows = await self._store.pending_transit(cursors, ROWS_PER_COMMIT_MAX)
-        credits = 0
-        for row in rows:
-            if credits >= CREDITS_PER_COMMIT_MAX:
-                self._inbox.is_nudged = True
-                break
-            credits += await self._take_in_row(group, row)
-        if len(rows) >= ROWS_PER_COMMIT_MAX:
-            self._inbox.is_nudged = True
+
+    async def _read(self, cursors: Sequence[tuple[Partition, Partition, int]]) -> PendingTransit:
+        rows_max = max(1, ROWS_PER_COMMIT_MAX * self._size_max // SIZE_PER_COMMIT_MAX)
+        try:
+            pending = await self._store.pending_transit(cursors, rows_max, self._size_max)
+        except StoreUnavailable:
+            self._size_max = max(1, self._size_max // 4)
+            raise
+        self._size_max = min(SIZE_PER_COMMIT_MAX, self._size_max * 5 // 4 + 1)
+        return pending
 
     def _next_suspected(self) -> Sequence[TransitRow]:
         """The next rows to try, but for those that were taken in after all or are no longer this worker's."""
@@ -100,11 +123,10 @@ class TransitIn:
         self._suspected = waiting[self._suspected_max :]
         return waiting[: self._suspected_max]
 
-    async def _take_in_row(self, group: CommitGroup, row: TransitRow) -> int:
-        """Returns how many credits were taken in; a row that goes to suspense counts as one."""
+    async def _take_in_row(self, group: CommitGroup, row: TransitRow) -> None:
         partition = self._owned.states.get(row.destination)
         if partition is None:
-            return 0
+            return
         group.transit_rows.append(row)
         try:
             if row in self._set_aside:
@@ -115,7 +137,7 @@ class TransitIn:
             _check(partition, credits)
         except (TransitRowError, InvariantBroken) as error:
             await self._take_in_to_suspense(partition, row, error)
-            return 1
+            return
         try:
             landed = take_in(partition, row.source, row.batch, credits)
         except InvariantBroken:
@@ -128,7 +150,6 @@ class TransitIn:
         group.landed += [(partition.partition, each) for each in landed]
         metrics.RETURNED.inc(sum(each.is_returned for each in landed))
         metrics.TRANSIT_LEGS.inc(len(credits))
-        return len(credits)
 
     async def _take_in_to_suspense(self, partition: PartitionState, row: TransitRow, error: Exception) -> None:
         log.error("transit.unreadable", source=row.source, batch=row.batch, destination=row.destination, exc_info=error)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from services.ledger_worker.core.accounts import LEDGER, Account, Hold, Status
 from services.ledger_worker.core.outcomes import KnownOutcome
 from services.ledger_worker.core.state import read_cursors
-from services.ledger_worker.ports import JournalHead, TransitRow
+from services.ledger_worker.ports import JournalHead, PendingTransit, TransitRow
 from services.ledger_worker.store.connections import Connections
 from shared.domain.ids import AccountId, AssetCode, CommandId, HoldId, Partition, Principal
 from shared.domain.rejections import Rejection
@@ -37,11 +37,23 @@ SELECT DISTINCT ON (partition) partition, batch, cursors FROM ledger.batches
  WHERE partition = $1 ORDER BY partition, batch DESC LIMIT 1
 """
 
+# Each pair's rows are found by key, with a limit of its own: a join would be planned as a walk over all rows, of which
+# most were taken in long ago. The pairs share the size by turns, so that none waits for another's backlog. The length
+# of `credits` is known without reading a long one.
 PENDING_TRANSIT = """
-SELECT t.source, t.batch, t.destination, t.credits
-  FROM unnest($1::smallint[], $2::smallint[], $3::bigint[]) AS w (destination, source, cursor)
-  JOIN ledger.transit t ON t.destination = w.destination AND t.source = w.source AND t.batch > w.cursor
- ORDER BY t.destination, t.source, t.batch LIMIT $4
+SELECT source, batch, destination, credits, found FROM (
+    SELECT t.*, sum(t.size) OVER earlier AS size_before, count(*) OVER () AS found
+      FROM unnest($1::smallint[], $2::smallint[], $3::bigint[]) AS w (destination, source, cursor)
+     CROSS JOIN LATERAL (
+           SELECT source, batch, destination, credits, octet_length(credits) AS size,
+                  row_number() OVER (ORDER BY batch) AS place
+             FROM ledger.transit
+            WHERE destination = w.destination AND source = w.source AND batch > w.cursor
+            ORDER BY batch LIMIT $4) AS t
+    WINDOW earlier AS (ORDER BY t.place, t.destination, t.source ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+    ) AS waiting
+ WHERE coalesce(size_before, 0) < $5
+ ORDER BY destination, source, batch
 """
 
 TRANSIT_TOTALS = """
@@ -114,18 +126,21 @@ class Reads(Connections):
         return found
 
     async def pending_transit(
-        self, cursors: Sequence[tuple[Partition, Partition, int]], rows_max: int
-    ) -> list[TransitRow]:
+        self, cursors: Sequence[tuple[Partition, Partition, int]], rows_max: int, size_max: int
+    ) -> PendingTransit:
         """See ports.Store."""
         destinations, sources, batches = [[place[part] for place in cursors] for part in range(3)]
-        rows = await self._run(
+        each_max = -(-rows_max // len(cursors))
+        found = await self._run(
             "read",
-            lambda connection: connection.fetch(PENDING_TRANSIT, destinations, sources, batches, rows_max),
+            lambda connection: connection.fetch(PENDING_TRANSIT, destinations, sources, batches, each_max, size_max),
         )
-        return [
+        rows = [
             TransitRow(Partition(row["source"]), int(row["batch"]), Partition(row["destination"]), str(row["credits"]))
-            for row in rows
+            for row in found
         ]
+        # More may wait if a pair has reached its limit, which a pair cannot have if there are fewer rows than that.
+        return PendingTransit(rows, is_more=bool(found) and (found[0]["found"] > len(rows) or len(rows) >= each_max))
 
     async def transit_totals(self, row: TransitRow) -> list[tuple[AssetCode, int]]:
         """See ports.Store."""

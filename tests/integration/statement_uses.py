@@ -1,0 +1,213 @@
+"""How each SQL statement of the product is used on the tables of tests/backends/large_tables.py, and what it may read.
+
+A statement is named by its module and constant, a template of shared.mixer.store also by the table. A new one needs
+an entry here, or a test fails.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import md5
+from typing import Final
+
+from tests.backends.large_tables import ROWS
+
+# Enough for a handful of rows by key. The smallest of the large tables has 800 blocks.
+BLOCKS_MAX: Final = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """One call. `arguments` are as PostgreSQL reads text, None is null. `blocks_max`: blocks of 8 kB, cached or not.
+
+    `must_find`: the plan returns rows, or changes some; else a statement that finds nothing would look cheap.
+    """
+
+    arguments: Sequence[str | int | None] = ()
+    blocks_max: int = BLOCKS_MAX
+    must_find: bool = True
+
+
+def row_id(n: int) -> str:
+    """The UUID of row n."""
+    digest = md5(str(n).encode(), usedforsecurity=False).hexdigest()
+    return f"{digest[:8]}-{digest[8:12]}-{digest[12:16]}-{digest[16:20]}-{digest[20:]}"
+
+
+def array(*values: object) -> str:
+    """An array as PostgreSQL reads it."""
+    return "{" + ",".join(map(str, values)) + "}"
+
+
+FEW: Final = ROWS // 10
+LAST_BATCH: Final = ROWS // 4
+ID: Final = row_id(10_007)
+NEW_ID: Final = "00000000-0000-8000-8000-000000000000"
+IDS: Final = array(*map(row_id, range(1, 11)))
+ACCOUNTS: Final = array(*(f"account-{n}" for n in range(1, 11)), "busy", "nobody")
+FINGERPRINT: Final = "\\x00112233445566778899aabbccddeeff"
+LEASES: Final = (array(0, 1), array(1, 1))
+# All twelve pairs of partitions, each destination with a backlog of 10 rows from one of its sources.
+PAIRS: Final = [(destination, source) for destination in range(4) for source in range(4) if source != destination]
+CURSORS: Final = (
+    array(*(destination for destination, _ in PAIRS)),
+    array(*(source for _, source in PAIRS)),
+    array(*(LAST_BATCH - 10 for _ in PAIRS)),
+)
+NEXT: Final = str(LAST_BATCH + 1)
+# What ledger.append is given for one batch that has a row of everything.
+BATCH: Final = json.dumps(
+    {
+        "accounts": [["new", "USD", "owner", "0", NEXT, "open", None]],
+        "operations": [
+            [NEW_ID, "0", NEXT, "0", "transfer.v1", "owner", FINGERPRINT, "posted", None, None, None, None, None, None]
+        ],
+        "entries": [
+            ["busy", str(FEW + 1), NEW_ID, "USD", "-1", "0", "1", "0", "0", "open", "0", NEXT, "0"],
+            ["account-1", "91", NEW_ID, "USD", "1", "0", "1", "0", "0", "open", "0", NEXT, "1"],
+        ],
+        "transit": [["0", NEXT, "1", "{}"]],
+        "settlements": [["3", NEXT, "0", NEXT]],
+        "holds": [[NEW_ID, "busy", "USD", "1", None, NEW_ID, None, "0", NEXT]],
+        "hold_ends": [[row_id(100), "voided", NEW_ID, "0", NEXT]],
+        "account_changes": [["busy", "frozen", None]],
+        "batches": [["0", NEXT, "1", "1", "2", "{}", "00"]],
+    }
+)
+
+WORKER: Final[Mapping[str, Sequence[Use]]] = {
+    "services.ledger_worker.store.commits.APPEND": [Use(("worker", BATCH))],
+    "services.ledger_worker.store.commits.FENCE": [Use((array(0, 1), "worker", array(1, 1)))],
+    "services.ledger_worker.store.leases.HEARTBEAT": [Use(("worker-1",))],
+    "services.ledger_worker.store.leases.FORGET_DEAD": [Use(must_find=False)],
+    "services.ledger_worker.store.leases.ALIVE": [Use(("1000000",))],
+    "services.ledger_worker.store.leases.LEAVE": [Use(("worker-1",))],
+    "services.ledger_worker.store.leases.RENEW": [Use(("worker", *LEASES, 10))],
+    "services.ledger_worker.store.leases.ACQUIRE": [Use(("worker", 10, 1), must_find=False)],
+    "services.ledger_worker.store.leases.FREE_STUCK": [Use(("ledger_worker",))],
+    "services.ledger_worker.store.leases.RELEASE": [Use(("worker", *LEASES))],
+    "services.ledger_worker.store.leases.RAISE_EPOCHS": [Use(("worker", *LEASES, 1))],
+    "services.ledger_worker.store.reads.ASSETS": [Use()],
+    "services.ledger_worker.store.reads.ACCOUNTS": [Use((ACCOUNTS,))],
+    "services.ledger_worker.store.reads.HOLDS": [Use((IDS,))],
+    "services.ledger_worker.store.reads.KNOWN": [Use((IDS,))],
+    "services.ledger_worker.store.reads.HEADS": [Use((0,)), Use((3,))],
+    "services.ledger_worker.store.reads.PENDING_TRANSIT": [
+        Use((*CURSORS, 42, 600_000)),
+        Use((*CURSORS[:2], CURSORS[2].replace(str(LAST_BATCH - 10), "0"), 42, 600_000)),
+        Use((*CURSORS[:2], CURSORS[2].replace(str(LAST_BATCH - 10), "0"), 42, 1)),
+        Use((array(1), array(0), array(LAST_BATCH), 500, 600_000), must_find=False),
+    ],
+    "services.ledger_worker.store.reads.TRANSIT_TOTALS": [Use((0, LAST_BATCH // 2, 1), must_find=False)],
+}
+
+GATEWAY: Final[Mapping[str, Sequence[Use]]] = {
+    "services.gateway.store.accounts.READ_ACCOUNT": [Use(("busy",))],
+    "services.gateway.store.accounts.READ_ACCOUNT_AFTER": [Use((ID,), must_find=False)],
+    "services.gateway.store.accounts.LIST_ACCOUNTS": [
+        Use(("", None, None, None, None, 20)),
+    ],
+    "services.gateway.store.accounts.READ_BALANCE_AT": [Use(("busy", 0, "2026-01-01T00:05:00Z"))],
+    "services.gateway.store.accounts.LIST_ENTRIES": [
+        Use(("busy", 0, 2**62, None, None, None, 20)),
+        Use(("account-1", 0, 2**62, None, None, None, 20)),
+    ],
+    "services.gateway.store.assets.READ_ASSET": [Use(("USD",))],
+    "services.gateway.store.assets.LIST_ASSETS": [Use(("", 20))],
+    "services.gateway.store.health.READ_PARTITIONS": [Use(must_find=False)],
+    "services.gateway.store.keys.READ_LIVE_KEYS": [Use(("{\\\\x00}",), must_find=False)],
+    "services.gateway.store.keys.NOTE_KEYS_USED": [Use((array("0000000000000001"),))],
+    "services.gateway.store.mixes.READ_MIX": [Use((row_id(1),), must_find=False)],
+    "services.gateway.store.operations.READ_OPERATION": [Use((ID,))],
+    "services.gateway.store.transaction_lists.LIST_OF_ACCOUNT": [
+        Use((None, None, None, "-infinity", "infinity", "busy", 0, 2**62, 20), blocks_max=400)
+    ],
+    "services.gateway.store.transaction_lists.LIST_ALL": [
+        Use((None, None, None, "-infinity", "infinity", "infinity", 0, 0, 20), blocks_max=400)
+    ],
+    "services.gateway.store.transaction_lists.LIST_OF_REFERENCE": [
+        Use((None, None, "reference-100", "-infinity", "infinity", "infinity", 0, 0, 20, True, "owner-1"))
+    ],
+    "services.gateway.store.transactions.READ_TRANSACTION": [Use((ID,))],
+    "services.gateway.store.transactions.OWNS_ONE": [Use((ACCOUNTS, "owner-1"))],
+    "services.gateway.store.transactions.READ_EFFECTS": [
+        Use((array(ID), array("busy"), array(0), array(1), array(0), array(NEW_ID), True, "owner-1"))
+    ],
+}
+
+COMMANDS: Final[Mapping[str, Sequence[Use]]] = {
+    "tellerline.commands.keys.WRITE_KEY": [Use(("f" * 16, "\\x" + "00" * 32, "somebody", array("read"), None))],
+    "tellerline.commands.keys.REVOKE_KEY": [Use(("0000000000000001",))],
+}
+
+MIXER: Final[Mapping[str, Sequence[Use]]] = {
+    "shared.mixer.ledger.READ_OUTCOME": [Use((ID,))],
+    "shared.mixer.ledger.READ_ORDER": [Use((ID,))],
+    "services.deposit_poller.store.WRITE_ORDER": [
+        Use((NEW_ID, NEW_ID, FINGERPRINT, "owner", "address", array("somewhere"), 0, 0, 0))
+    ],
+    "services.deposit_poller.store.READ_ORDER": [Use((ID,))],
+    "services.deposit_poller.store.READ_OUR_ADDRESSES": [Use((array(ID.replace("-", ""), "nowhere"),))],
+    "services.deposit_poller.store.READ_IS_OPEN": [Use()],
+    "services.deposit_poller.store.READ_TAKEN_ROWS": [Use((ID.replace("-", ""),))],
+    "services.deposit_poller.store.READ_CURSOR": [Use(("network",))],
+    "services.deposit_poller.store.WRITE_CURSOR": [Use(("network", 1, "\\x00"))],
+    "services.deposit_poller.store.READ_KNOWN": [Use((IDS,))],
+    "services.deposit_poller.store.WRITE_DEPOSIT": [
+        Use((NEW_ID, ID, "network", "now", "2026-01-01", "sender", "address", 1, 10**22, 1, 0))
+    ],
+    "services.distributor.store.READ_CURSORS": [Use()],
+    "services.distributor.store.READ_LAST_BATCHES": [Use()],
+    "services.distributor.store.READ_CREDITS": [Use((1, LAST_BATCH - 50_000, LAST_BATCH))],
+    "services.distributor.store.WRITE_CREDIT": [Use((NEW_ID, ID, 1))],
+    "services.distributor.store.WRITE_CURSOR": [Use((0, LAST_BATCH))],
+    "services.distributor.store.READ_TERMS": [Use((ID,))],
+    "services.distributor.store.WRITE_PAYOUT": [Use((ID, ID, 2, "somewhere", 1, "1 second"))],
+    "services.distributor.store.READ_ABSENT_FUNDINGS": [Use((100,), must_find=False)],
+    "services.distributor.store.WRITE_RETURNED": [Use((row_id(5_000), NEW_ID))],
+    "services.distributor.store.READ_OLDEST_DUE": [Use()],
+    "shared.mixer.store.CLAIM@mixer.deposits": [Use((10, "10 seconds"))],
+    "shared.mixer.store.CLAIM@payouts.credits": [Use((10, "10 seconds"))],
+    "shared.mixer.store.CLAIM@payouts.payouts": [Use((10, "10 seconds"))],
+    "shared.mixer.store.MOVE@mixer.deposits": [Use((row_id(1), 0, "credited", "credited", 0, None, ID))],
+    "shared.mixer.store.MOVE@payouts.credits": [Use((row_id(1), 0, "planned", "planned", 0, None, 0))],
+    "shared.mixer.store.MOVE@payouts.payouts": [
+        Use((row_id(1), 0, "paid", "paid", 0, None, None, None), must_find=True)
+    ],
+    "shared.mixer.store.RELEASE@mixer.deposits": [Use((row_id(1), 0, "1 second", 1))],
+    "shared.mixer.store.RELEASE@payouts.credits": [Use((row_id(1), 0, "1 second", 1))],
+    "shared.mixer.store.RELEASE@payouts.payouts": [Use((row_id(1), 0, "1 second", 1))],
+    "shared.mixer.store.NEXT_ATTEMPT@mixer.deposits": [Use((row_id(1), 0))],
+    "shared.mixer.store.NEXT_ATTEMPT@payouts.credits": [Use((row_id(1), 0))],
+    "shared.mixer.store.NEXT_ATTEMPT@payouts.payouts": [Use((row_id(1), 0))],
+    "shared.mixer.store.COUNT_ROWS@mixer.deposits": [Use()],
+    "shared.mixer.store.COUNT_ROWS@payouts.credits": [Use()],
+    "shared.mixer.store.COUNT_ROWS@payouts.payouts": [Use()],
+    "shared.mixer.store.OPEN_INTENT@mixer.deposits": [
+        Use((NEW_ID, row_id(1), "sweep", "here", "house", 10**22, "1 second"))
+    ],
+    "shared.mixer.store.OPEN_INTENT@payouts.payouts": [
+        Use((NEW_ID, row_id(1), "fund", "house", "here", 10**22, "1 second"))
+    ],
+    "shared.mixer.store.READ_INTENT@mixer.deposits": [Use((row_id(10_000),))],
+    "shared.mixer.store.READ_INTENT@payouts.payouts": [Use((row_id(10_000),))],
+    "shared.mixer.store.END_INTENT@mixer.deposits": [Use((row_id(10_000), "absent", None))],
+    "shared.mixer.store.END_INTENT@payouts.payouts": [Use((row_id(10_000), "absent", None))],
+    "shared.mixer.store.COUNT_INTENTS@mixer.deposits": [Use()],
+    "shared.mixer.store.COUNT_INTENTS@payouts.payouts": [Use()],
+}
+
+USES: Final = {**WORKER, **GATEWAY, **COMMANDS, **MIXER}
+
+# Statements, or modules, that are not measured, each with its reason.
+NOT_MEASURED: Final[Mapping[str, str]] = {
+    "tellerline.verification.store": "verify reads the whole journal once, in one pass",
+    "shared.database.migrate": "once per migration",
+    "shared.database.durability": "settings and a table of one row",
+    "shared.mixer.service.PING": "reads no table",
+    "tellerline.commands.keys.LIST_KEYS": "prints every key",
+    "services.gateway.store.keys.READ_PRINCIPALS": "an admin asks about an id of nobody known: reads an index of keys",
+    "services.gateway.store.transaction_lists.BY_COMMIT": "a part of two statements",
+    "services.gateway.store.mixes.LIST_MIXES": "known to read every mix of the owner, or of all",
+    "services.gateway.store.transaction_lists.LIST_OF_OWNER": "known to read every account of the owner",
+}
