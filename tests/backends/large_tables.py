@@ -92,7 +92,7 @@ FILL: Final = {
 
 # What an honest ledger has few rows of.
 SMALL: Final = """
-UPDATE ledger.partitions SET owner = 'worker', epoch = 1, lease_expires_at = 'infinity', backend_pid = 1;
+UPDATE ledger.partitions SET owner = 'worker', epoch = 1, lease_expires_at = 'infinity';
 INSERT INTO ledger.workers SELECT 'worker-' || n, clock_timestamp() FROM generate_series(1, 4) n;
 INSERT INTO mixer.list_cursors VALUES ('network', 1, '');
 INSERT INTO payouts.cursors SELECT partition, 1 FROM ledger.partitions;

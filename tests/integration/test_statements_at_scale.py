@@ -3,84 +3,21 @@
 Plans are generic ones, as a connection uses them from a statement's sixth execution on.
 """
 
-import importlib
 import json
-import pkgutil
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import pytest
 
-import services
-import shared
-import tellerline
-from services.deposit_poller.store import DepositStore
-from services.distributor.store import CreditStore, PayoutStore
 from services.ledger_worker.store.connections import BY_KEY
 from shared.database.postgres import Connection, connect
-from shared.mixer.store import ClaimStore, IntentStore
 from tests.backends.databases import Database, Databases
 from tests.backends.large_tables import ROWS, large_ledger
-from tests.integration.statement_uses import NOT_MEASURED, USES, Use
+from tests.integration.statement_uses import USES, Use
+from tests.statements import STATEMENTS
 
-STATEMENT: Final = re.compile(r"\s*(?:SELECT|INSERT|UPDATE|DELETE|WITH)\b")
 # So long may one statement take on tables that are larger than those of every run (`make soak`).
 SOAK_MS_MAX: Final = 50.0
-# A command of each table whose attempts are counted.
-ATTEMPTS_OF: Final = {"mixer.deposits": "credit", "payouts.credits": "fee", "payouts.payouts": "hold"}
-STORES: Final[Sequence[type[ClaimStore[Any]]]] = (DepositStore, CreditStore, PayoutStore)
-
-
-def constants() -> Iterator[tuple[str, str]]:
-    """Name and text of every SQL statement that is a public constant of a module which defines it."""
-    for package in (services, shared, tellerline):
-        for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            if found.name.endswith("__main__"):
-                continue
-            module = importlib.import_module(found.name)
-            for name, value in vars(module).items():
-                is_defined_here = re.search(rf"^{name}\b.*=", source(found.name), re.MULTILINE) is not None
-                if isinstance(value, str) and STATEMENT.match(value) and is_defined_here and not name.startswith("_"):
-                    yield f"{found.name}.{name}", value
-
-
-@cache
-def source(module: str) -> str:
-    """The module's text."""
-    return Path(str(importlib.import_module(module).__file__)).read_text(encoding="utf-8")
-
-
-def written_out(name: str, text: str) -> Iterator[tuple[str, str]]:
-    """The statement, or what becomes of a template for each table."""
-    if "{of." not in text:
-        yield name, text
-        return
-    for store in STORES:
-        if "{of.intents}" in text and not issubclass(store, IntentStore):
-            continue
-        yield f"{name}@{store.table}", store.sql(text, ATTEMPTS_OF[store.table])
-
-
-STATEMENTS: Final[Mapping[str, str]] = dict(
-    written for name, text in constants() for written in written_out(name, text)
-)
-
-
-def is_excepted(name: str) -> bool:
-    return any(name == excepted or name.startswith((f"{excepted}.", f"{excepted}@")) for excepted in NOT_MEASURED)
-
-
-def test_every_statement_has_its_uses_or_a_reason_why_it_is_not_measured() -> None:
-    assert len(STATEMENTS) >= 90
-    assert not [name for name in STATEMENTS if name not in USES and not is_excepted(name)], "add them to USES"
-    assert not [name for name in USES if name not in STATEMENTS], "there is no such statement"
-    unused = [
-        each for each in NOT_MEASURED if not any(name == each or name.startswith(f"{each}") for name in STATEMENTS)
-    ]
-    assert not unused
 
 
 @pytest.fixture(scope="module")
