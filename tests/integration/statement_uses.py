@@ -126,6 +126,7 @@ GATEWAY: Final[Mapping[str, Sequence[Use]]] = {
 }
 
 COMMANDS: Final[Mapping[str, Sequence[Use]]] = {
+    "shared.journal.suspense.READ_SUSPENSE": [Use(("", 0, True, 100), must_find=False)],
     "tellerline.commands.keys.WRITE_KEY": [Use(("f" * 16, "\\x" + "00" * 32, "somebody", array("read"), None))],
     "tellerline.commands.keys.REVOKE_KEY": [Use(("0000000000000001",))],
 }
@@ -195,6 +196,7 @@ NOT_MEASURED: Final[Mapping[str, str]] = {
     "services.ledger_worker.store.connections.BE_PRESENT": "reads no table",
     "tellerline.chaos": "looks at what its own faults did, minutes after they began",
     "tellerline.verification.store": "verify reads the whole journal once, in one pass",
+    "shared.database.secret_fingerprints": "a table of one row, and a sample once per migration",
     "shared.database.migrate": "once per migration",
     "shared.database.durability": "settings and a table of one row",
     "shared.mixer.service.PING": "reads no table",
