@@ -50,7 +50,7 @@ def test_a_row_of_an_asset_that_is_learnt_late_goes_to_suspense_if_nobody_can_re
         it.journal.transit[row] = '{"v":9}'
         del worker.loop.owned.ledger.assets[GOLD]
         worker.loop.owned.states[P1].is_draining = False
-        worker.inbox.nudge()
+        worker.inbox.nudge_all()
         await it.settled()
         assert it.balance(system_account("suspense", GOLD, P1)) == 7
 
