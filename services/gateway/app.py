@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import structlog
-from aiohttp import web
 
 from services.gateway.api import (
     accounts,
@@ -24,6 +23,7 @@ from services.gateway.api.openapi import document_bytes
 from services.gateway.http.auth import Keychain
 from services.gateway.http.cursors import Cursors
 from services.gateway.http.dispatch import Dispatcher
+from services.gateway.http.listener import Listener
 from services.gateway.http.request import ServerParts
 from services.gateway.http.server import Deadlines, GuardedServer
 from services.gateway.settings import GatewaySettings
@@ -40,6 +40,8 @@ log = structlog.get_logger()
 NAME: Final = "gateway"
 # For answering the requests in flight at a stop; shorter than the time that the whole stop may take.
 SHUTDOWN_S: Final = 8.0
+# For idle connections at a stop: a client that uses one within this time gets an answer that says `Connection: close`.
+IDLE_GRACE_S: Final = 1.0
 
 ROUTES: Final = (
     *assets.ROUTES.routes,
@@ -99,15 +101,13 @@ async def serving(gateway: Gateway) -> AsyncGenerator[str]:
         deadlines=Deadlines(settings.header_timeout_s, settings.idle_timeout_s, settings.write_timeout_s),
         connections_max=settings.connections_max,
     )
-    runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN_S)
-    await runner.setup()
+    listener = await Listener.open(server, settings.host, settings.port)
     try:
-        await web.TCPSite(runner, settings.host, settings.port, backlog=1_024).start()
-        host, port = runner.addresses[0][:2]
-        yield f"{host}:{port}"
+        yield listener.address
     finally:
         gateway.state.stopping.begin()
-        await runner.cleanup()
+        await listener.close()
+        await server.stop(grace_s=IDLE_GRACE_S, within_s=SHUTDOWN_S)
 
 
 async def run(settings: GatewaySettings, stop: asyncio.Event) -> None:

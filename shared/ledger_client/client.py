@@ -17,6 +17,7 @@ from shared.broker.channels import (
     NotPublished,
     OutgoingMessage,
     PublishFailed,
+    PublishUnknown,
     QueueFull,
     consume_exclusive_queue,
     open_channel,
@@ -35,6 +36,9 @@ from shared.runtime.fault_points import FaultPoint, fault_point
 log = structlog.get_logger()
 
 PENDING_MAX: Final = 20_000
+# How long a sender whose time is up still waits to hear whether the broker has the command: until then nobody may be
+# told that it is under way. Longer than one publish, since it may have to wait for an envelope before it.
+PUBLISHED_S_MAX: Final = 5.0
 MIX_KIND: Final = "mix.v1"
 
 
@@ -115,16 +119,19 @@ class LedgerClient:
     async def result(self, pending: PendingCommand, timeout_s: float) -> CommandResult | None:
         """Waits at most `timeout_s` for the outcome and for the credits in other partitions.
 
-        None when the time is up; `pending.outcome` may hold the outcome nevertheless. Raises NotPublished, QueueFull or
-        Unroutable (no effect), or PublishUnknown.
+        None when the time is up and the broker has the command; its confirm is waited for up to PUBLISHED_S_MAX longer.
+        Raises NotPublished, QueueFull or Unroutable (no effect), or PublishUnknown.
         """
         try:
             await pending.wait(timeout_s)
+            is_published = pending.is_published or await pending.wait_published(PUBLISHED_S_MAX)
         finally:
-            if not pending.waiters:
+            if not pending.waiters and not pending.publishing:
                 self._pending.abandon(pending)
         if pending.fault is not None and pending.outcome is None:
             raise pending.fault.with_traceback(None)  # several may raise the same one
+        if not is_published:
+            raise PublishUnknown("the broker has not confirmed it yet")
         return None if pending.outcome is None else CommandResult(pending.outcome, pending.settled)
 
     async def call(self, command: Command, partition: Partition, timeout_s: float) -> CommandResult | None:

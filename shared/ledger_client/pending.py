@@ -32,6 +32,7 @@ class PendingCommand:
     """One command, sent once, and all tasks that wait for it. `fault`: why its publish failed; None if it did not.
 
     `is_published`: its publish has ended, in whatever way. `is_abandoned`: whoever waited for it has gone.
+    `waiters` wait for its end, `publishing` wait until its publish has ended.
     """
 
     command: Command | MixCreate
@@ -41,6 +42,7 @@ class PendingCommand:
     settled: tuple[Settled, ...] = ()
     fault: PublishFailed | None = None
     waiters: list["asyncio.Future[None]"] = field(default_factory=list["asyncio.Future[None]"])
+    publishing: list["asyncio.Future[None]"] = field(default_factory=list["asyncio.Future[None]"])
 
     @property
     def is_ended(self) -> bool:
@@ -51,23 +53,22 @@ class PendingCommand:
 
     async def wait(self, timeout_s: float) -> None:
         """Returns when the command has ended or the time is up. `asyncio.timeout` would cost three times as much."""
-        if self.is_ended:
-            return
-        loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[None] = loop.create_future()
-        self.waiters.append(waiter)
-        timer = loop.call_later(timeout_s, _wake, waiter)
-        try:
-            await waiter
-        finally:
-            timer.cancel()
-            self.waiters.remove(waiter)
+        if not self.is_ended:
+            await _wait_in(self.waiters, timeout_s)
+
+    async def wait_published(self, timeout_s: float) -> bool:
+        """True once its publish has ended, or it has an outcome; False when the time is up before."""
+        if not self.is_published and self.outcome is None:
+            await _wait_in(self.publishing, timeout_s)
+        return self.is_published or self.outcome is not None
 
     def wake(self) -> None:
-        """Wakes everybody who waits, if the command has ended."""
+        """Wakes everybody who waits for what has happened."""
         if self.is_ended:
             for waiter in self.waiters:
                 _wake(waiter)
+        for waiter in self.publishing:
+            _wake(waiter)
 
 
 class PendingCommands:
@@ -105,6 +106,8 @@ class PendingCommands:
     def published(self, pending: PendingCommand) -> None:
         """The command has left: it is forgotten unless somebody waits for it, or will."""
         pending.is_published = True
+        if pending.publishing:
+            pending.wake()
         if pending.is_abandoned:
             self.forget(pending)
 
@@ -159,6 +162,19 @@ class PendingCommands:
                 if all(landed.partition != known.partition for known in pending.settled):
                     pending.settled += (landed,)
                     pending.wake()
+
+
+async def _wait_in(waiters: list["asyncio.Future[None]"], timeout_s: float) -> None:
+    """Returns when the time is up, or when somebody wakes those in the list."""
+    loop = asyncio.get_running_loop()
+    waiter: asyncio.Future[None] = loop.create_future()
+    waiters.append(waiter)
+    timer = loop.call_later(timeout_s, _wake, waiter)
+    try:
+        await waiter
+    finally:
+        timer.cancel()
+        waiters.remove(waiter)
 
 
 def _wake(waiter: "asyncio.Future[None]") -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
@@ -92,6 +93,27 @@ async def test_an_idle_connection_may_be_used_again_and_is_closed_in_the_end() -
         good = HEAD + b"Content-Length: 2\r\n\r\n{}"
         received, _ = await until_cut(port, good, good, gap_s=0.6)
         assert received.count(b"HTTP/1.1 200") == 2
+
+
+async def test_a_request_that_meets_the_idle_limit_is_answered_or_sees_the_end_but_never_a_reset() -> None:
+    """The end without an answer, on a connection that was used before, tells a client that it may send again."""
+    seen = Counter[str]()
+
+    async def at_the_limit(port: int, early_s: float) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(HEAD + b"Content-Length: 2\r\n\r\n{}")
+        await reader.readuntil(b"\r\n\r\n{}")
+        await asyncio.sleep(DEADLINES.idle_s - early_s)
+        try:
+            writer.write(HEAD + b"Content-Length: 2\r\n\r\n{}")
+            seen[(await reader.read(12)).decode() or "the end"] += 1
+        except OSError as fault:
+            seen[repr(fault)] += 1
+        writer.close()
+
+    async with serving() as port:
+        await asyncio.gather(*(at_the_limit(port, early_s / 50_000) for early_s in range(-500, 500)))
+    assert seen.keys() == {"HTTP/1.1 200", "the end"}, seen
 
 
 async def test_a_second_request_that_never_ends_is_cut_off_too() -> None:

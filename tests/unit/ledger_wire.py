@@ -44,6 +44,14 @@ class Wire:
     def send(self, count: int = 1) -> list[PendingCommand]:
         return [self.client.send(transfer(), HERE) for _ in range(count)]
 
+    async def leave(self, pending: PendingCommand) -> None:
+        """A client that waits for the command goes away."""
+        waiting = asyncio.get_running_loop().create_task(self.client.result(pending, 60))
+        await eventually(lambda: bool(pending.waiters))
+        waiting.cancel()
+        with suppress(asyncio.CancelledError):
+            await waiting
+
     async def reply(self, *outcomes: Outcome, settled: tuple[Settled, ...] = ()) -> None:
         self.client._receive(Reply(outcomes=outcomes, settled=settled).model_dump_json().encode())
         for _ in range(TURNS_OF_WAKING):

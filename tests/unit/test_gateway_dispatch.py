@@ -16,7 +16,7 @@ from services.gateway.http.request import RequestContext, ServerParts
 from services.gateway.http.response import HttpResponse
 from services.gateway.http.routing import RouteTable
 from services.gateway.metrics import Metrics
-from services.gateway.usecases.state import AppState
+from services.gateway.usecases.state import AppState, Stopping
 from shared.domain.ids import CommandId
 
 OPERATION: Final = CommandId("01a22e8b-4dcb-8ba2-9f69-f2857a8ecf57")
@@ -57,6 +57,7 @@ class State:
     """What the dispatcher needs of an AppState."""
 
     metrics: Metrics
+    stopping: Stopping = field(default_factory=Stopping)
 
 
 @dataclass(slots=True)

@@ -227,53 +227,6 @@ async def test_more_than_the_client_may_hold_is_refused_and_not_sent(
 
 
 @pytest.mark.usefixtures("no_answer_is_late")
-async def test_what_has_not_left_counts_although_nobody_waits_for_it(
-    wire: Wire, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(client, "PENDING_MAX", 4)
-    wire.confirms.clear()
-    in_flight = wire.send()
-    await wire.left(1)
-    waiting = wire.send(3)
-    for pending in in_flight + waiting:
-        assert await wire.client.result(pending, 0.0) is None
-    assert wire.client.commands_pending == 4
-    with pytest.raises(QueueFull):
-        wire.send()
-    wire.confirms.set()
-    await wire.left(2)
-    await eventually(lambda: wire.client.commands_pending == 0)
-    await wire.reply(posted(in_flight[0]), posted(waiting[-1]))
-    wire.send()
-
-
-async def test_what_nobody_waits_for_is_dropped_when_its_publish_fails(wire: Wire) -> None:
-    wire.confirms.clear()
-    wire.fault = QueueFull("p00")
-    [pending] = wire.send()
-    await wire.left(1)
-    assert await wire.client.result(pending, 0.0) is None
-    wire.confirms.set()
-    await eventually(lambda: wire.client.commands_pending == 0)
-
-
-async def test_a_repeat_joins_a_command_that_has_not_left_though_its_first_client_is_gone(wire: Wire) -> None:
-    wire.confirms.clear()
-    command = transfer()
-    first = wire.client.send(command, HERE)
-    assert await wire.client.result(first, 0.0) is None
-    again = wire.client.send(command, HERE)
-    assert again is first
-    waiting = asyncio.get_running_loop().create_task(wire.client.result(again, 60))
-    wire.confirms.set()
-    await wire.left(1)
-    await wire.reply(posted(first))
-    result = await waiting
-    assert result is not None
-    assert result.outcome.status == "posted"
-    assert (wire.client.commands_pending, len(wire.envelopes)) == (0, 1)
-
-
 @pytest.mark.parametrize("missing", ["_channel", "_reply_to"])
 async def test_without_a_broker_nothing_is_taken(wire: Wire, monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
     monkeypatch.setattr(wire.client, missing, None)

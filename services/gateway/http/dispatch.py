@@ -112,7 +112,10 @@ class Dispatcher:
         finally:
             self._in_flight -= 1
         _note(counts, response.status, time.perf_counter() - began_s)
-        return ResponseWriter(response, request_id)
+        writer = ResponseWriter(response, request_id)
+        if self._state.stopping.has_begun:
+            writer.force_close()
+        return writer
 
     def serve_unreadable(self, request: web.BaseRequest, status: int, fault: BaseException | None) -> ResponseWriter:
         """Answers a request that aiohttp could not parse, or (`status` 500 and above) that failed outside `serve`."""

@@ -235,7 +235,7 @@ async def _wait(state: AppState, pending: PendingCommand, wait_s: float) -> Comm
             finally:
                 waits.discard(wait)
     except TimeoutError:
-        return None if pending.outcome is None else CommandResult(pending.outcome, pending.settled)
+        return await state.ledger.result(pending, 0.0)
 
 
 async def _look_up(state: AppState, command: CommandId) -> RecordedOperation | None:
