@@ -1,20 +1,27 @@
 """`python -m tests.fakes.service`: all that a supervisor sees of a service. Ready at once, ends on SIGTERM.
 
-FAKE_PORT is where it answers, FAKE_FOLDER where each start leaves a file; with FAKE_EXIT it ends at once.
+FAKE_PORT is where it answers, FAKE_FOLDER where each start leaves a file; with FAKE_EXIT it ends at once, with
+FAKE_MISSING it is ready only once it has said some times what is missing.
 """
 
 import http.server
+import itertools
 import os
 import signal
 import sys
 from pathlib import Path
 from types import FrameType
 
+ASKED = itertools.count()
+NOT_READY_TIMES = 20
+
 
 class Health(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        self.send_response(200 if self.path == "/readyz" else 404)
+        missing = os.environ.get("FAKE_MISSING") if next(ASKED) < NOT_READY_TIMES else None
+        self.send_response(404 if self.path != "/readyz" else 503 if missing else 200)
         self.end_headers()
+        self.wfile.write((missing or "").encode())
 
 
 def end(_number: int, _frame: FrameType | None) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import AsyncGenerator, Callable
@@ -15,7 +16,7 @@ from shared.database.postgres import connect
 from tellerline.local_stack.servers import PrivatePostgres, PrivateRabbit
 from tellerline.local_stack.servers.postgres import installed_programs
 from tellerline.local_stack.servers.process import processes
-from tellerline.local_stack.servers.rabbit import PROGRAMS
+from tellerline.local_stack.servers.rabbit import OWN_FOLDER, PROGRAMS
 from tellerline.local_stack.servers.unprivileged import Way, as_another_user, give_to, in_a_namespace, refusal_of
 
 needs_postgres = pytest.mark.skipif(not installed_programs(), reason="no PostgreSQL is installed")
@@ -192,6 +193,41 @@ async def test_rabbitmq_keeps_what_it_confirmed_and_everything_of_it_ends_with_i
     assert not server.pids
     left = [line for _, line in processes() if any(str(tmp_path) in part for part in line)]
     assert not left, "no node, no port mapper"
+
+
+@needs_rabbitmq
+@pytest.mark.parametrize("made_by_an_earlier_version", [False, True])
+async def test_a_copy_of_rabbitmq_runs_beside_its_original_and_each_has_everything(
+    tmp_path: Path, *, made_by_an_earlier_version: bool
+) -> None:
+    folder, other = tmp_path / "the original {1}", tmp_path / "a copy [2]"
+    original = PrivateRabbit(folder)
+    url = await original.start()
+    await keep_message(url, "kept", b"first")
+    await original.stop()
+    if made_by_an_earlier_version:
+        for config in configurations(folder):
+            text = config.read_text(encoding="utf-8")
+            assert OWN_FOLDER in text
+            config.write_text(text.replace(OWN_FOLDER, str(folder)), encoding="utf-8")
+    shutil.copytree(folder, other)
+    copy = PrivateRabbit(other)
+    url, other_url = await original.start(), await copy.start()
+    try:
+        assert await take_message(url, "kept") == await take_message(other_url, "kept") == b"first"
+        await keep_message(other_url, "kept", b"the copy's alone")
+        assert not any(str(tmp_path) in config.read_text(encoding="utf-8") for config in configurations(tmp_path))
+        shutil.rmtree(folder)
+        assert await take_message(other_url, "kept") == b"the copy's alone"
+    finally:
+        await asyncio.gather(original.stop(), copy.stop())
+
+
+def configurations(folder: Path) -> list[Path]:
+    """Those of the quorum queues."""
+    found = list(folder.rglob("quorum/*/*/config"))
+    assert found
+    return found
 
 
 @needs_rabbitmq

@@ -20,6 +20,7 @@ from tellerline.local_stack.servers.files import LOOPBACK
 from tellerline.local_stack.servers.postgres import installed_programs
 from tellerline.local_stack.servers.process import processes_with
 from tellerline.local_stack.servers.rabbit import PROGRAMS
+from tellerline.local_stack.supervisor import run
 from tellerline.local_stack.supervisor.data_dir import DataDir
 from tellerline.local_stack.supervisor.plan import (
     MARK,
@@ -151,6 +152,23 @@ async def test_a_service_that_cannot_start_ends_the_start_and_leaves_nothing(tmp
             pass
     assert failed.group_contains(StartFailed, match=r"(?s)distributor-1 ended with exit code 1.*was told to end with 7")
     assert not list(processes_with(MARK, str((tmp_path / "stack").resolve())))
+
+
+def one_that_is_late(
+    options: Options, data_dir: DataDir, network: ServicePlan, postgres: PrivatePostgres, rabbit: PrivateRabbit
+) -> Sequence[ServicePlan]:
+    good = fake_services(options, data_dir, network, postgres, rabbit)
+    return [*good, fake_plan(data_dir, "distributor-1", TIER_CLIENTS, FAKE_MISSING="the network does not answer")]
+
+
+async def test_what_is_waited_for_too_long_is_shown_with_its_own_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "STILL_WAITING_S", 0.1)
+    monkeypatch.setattr(run, "REASON_AFTER_S", 0.2)
+    async with running(tmp_path / "stack", one_that_is_late) as stack:
+        assert "    distributor-1: the network does not answer" in stack.said
+        assert any(line.startswith("    rabbitmq: ") for line in stack.said), "the last line of its log"
 
 
 async def test_another_number_of_partitions_than_the_ledger_has_ends_the_start_with_2_and_touches_nothing(

@@ -73,7 +73,10 @@ SAMPLES: Final = {
     r"\\(.)": (r"\n",),
     r"\\u(?:0000|[dD][89a-fA-F])": (r"\u0000", r"\udc"),
     r"\{(\w+)\}": ("{id}",),
-    r"[*?\[\]{}!^\s]": ("*",),
+    r'\b((?:wal_)?data_dir\s*=>\s*)(?:"(?:[^"\\]|\\.)*"(?:\s*"(?:[^"\\]|\\.)*")*|\[[\d,\s]*\])': (
+        'data_dir => "/srv/a\\\\b"  "c"',
+        "wal_data_dir =>  [47, 11]",
+    ),
     r"^https?://.+/.+$": ("https://host.name/some/path",),
 }
 # Where an expression is no constant of a module → why its input is harmless, or which other test covers it.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tellerline.local_stack.servers.files import LOOPBACK, KeptPorts, private_folder
-from tellerline.local_stack.servers.process import Child, end_leftovers
+from tellerline.local_stack.servers.process import Child, end_leftovers, log_tail
 
 ANSWER_MAX_S = 5.0
 ANSWER_BYTES_MAX = 1_024
@@ -41,6 +41,10 @@ class Part(ABC):
         if self.name not in self._children:
             raise RuntimeError("not started")
         return await self._children[self.name].ended()
+
+    async def why_not_ready(self) -> str:
+        """What it says itself: the last line of its log. Empty if it wrote none."""
+        return log_tail(self._log, lines_max=1).strip()
 
     async def stop(self) -> None:
         """Stops its processes cleanly, the last one first, or kills them. Harmless when they do not run."""

@@ -80,7 +80,7 @@ class PrivatePostgres(PrivateServer):
 
     async def start(self) -> str:
         """Starts it and waits until it accepts connections; the owner's DSN. Raises StartFailed."""
-        programs = self._programs()
+        programs = self.programs()
         await self._prepare()
         prefix = unprivileged_prefix(programs / "postgres", self._folder)
         if not self._cluster.exists():
@@ -106,7 +106,7 @@ class PrivatePostgres(PrivateServer):
     def _backends(self) -> Iterator[int]:
         return (pid for pid, line in processes() if line[0].startswith(f"postgres: {self._mark}: "))
 
-    def _programs(self) -> Path:
+    def programs(self) -> Path:
         """The folder with the programs of the version that made the cluster, else the newest. Raises StartFailed."""
         found = installed_programs()
         version = self._cluster / "PG_VERSION"

@@ -102,7 +102,7 @@ def cut(log: Path) -> None:
             os.truncate(log, 0)
 
 
-def log_tail(log: Path) -> str:
+def log_tail(log: Path, lines_max: int = LOG_TAIL_LINES_MAX) -> str:
     """Its last lines, for a message."""
     try:
         with log.open("rb") as file:
@@ -110,7 +110,7 @@ def log_tail(log: Path) -> str:
             lines = file.read().decode(errors="replace").splitlines()
     except FileNotFoundError:
         return ""
-    return "\n".join(f"    {line[:400]}" for line in lines[-LOG_TAIL_LINES_MAX:])
+    return "\n".join(f"    {line[:400]}" for line in lines[-lines_max:])
 
 
 async def until_ready(child: Child, ready: Callable[[], Awaitable[bool]], name: str, limit_s: float) -> None:
@@ -151,6 +151,13 @@ def processes_with(variable: str, value: str) -> Iterator[int]:
         with contextlib.suppress(OSError):
             if wanted in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
                 yield pid
+
+
+def works_in(pid: int, folder: Path) -> bool:
+    """Whether this is the current folder of the process, by whichever name it was started there."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cwd").samefile(folder)
+    return False
 
 
 async def end_leftovers(find: Callable[[], Iterator[int]], wish: signal.Signals, grace_s: float) -> int:

@@ -1,6 +1,6 @@
 """A private RabbitMQ node: Debian's package, started by hand; every listener on loopback, all state in one folder."""
 
-import itertools
+import asyncio
 import os
 import re
 import shutil
@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from tellerline.local_stack.servers.files import LOOPBACK, KeptPorts, kept_secret, private_folder, write_private
 from tellerline.local_stack.servers.part import PrivateServer, first_answer
-from tellerline.local_stack.servers.process import Child, NotInstalled, processes, until_ready
+from tellerline.local_stack.servers.process import Child, NotInstalled, processes, until_ready, works_in
 
 USER = "tellerline"
 VHOST = "tellerline"
@@ -19,7 +19,12 @@ NODE = "tellerline@localhost"
 # Debian's wrappers in /usr/sbin refuse every user but root and rabbitmq; these do not.
 PROGRAMS = Path("/usr/lib/rabbitmq/bin")
 PLACES_OF_EPMD = ("/usr/bin/epmd", "/usr/lib/erlang/bin/epmd")
-REFUSED_IN_PATHS = re.compile(r"[*?\[\]{}!^\s]")
+# The node's own folder, as the node and its children see it. RabbitMQ writes the path of its data into the settings of
+# each quorum queue. With the folder's name in it a moved queue would not be found, and a copied one would work in the
+# original's folder. It also refuses paths with spaces or brackets, which this name keeps away from it.
+OWN_FOLDER = "/proc/self/cwd"
+# In the configuration of a quorum queue: a folder an Erlang string, in one piece or several, or a list of numbers.
+RAFT_FOLDER = re.compile(r'\b((?:wal_)?data_dir\s*=>\s*)(?:"(?:[^"\\]|\\.)*"(?:\s*"(?:[^"\\]|\\.)*")*|\[[\d,\s]*\])')
 START_MAX_S = 120.0
 EPMD_START_MAX_S = 10.0
 AMQP_HEADER = b"AMQP\x00\x00\x09\x01"
@@ -79,6 +84,7 @@ class PrivateRabbit(PrivateServer):
         for part in ("home", "data", "etc"):
             private_folder(self._folder / part)
         self._configure()
+        await asyncio.to_thread(self._move_queues_here)
         environment = self.environment()
         # epmd runs in the foreground: started by the node, it would outlive it. Its first argument identifies it.
         mapper = [str(self._folder / "epmd"), "-port", str(self._ports["epmd"]), "-address", LOOPBACK]
@@ -94,24 +100,19 @@ class PrivateRabbit(PrivateServer):
         return (self._nodes, signal.SIGTERM), (self._mappers, signal.SIGTERM)
 
     def _nodes(self) -> Iterator[int]:
-        home = ("-home", str(self._folder / "home"))
         for pid, line in processes():
-            if Path(line[0]).name.startswith("beam") and home in itertools.pairwise(line):
+            if Path(line[0]).name.startswith("beam") and works_in(pid, self._folder):
                 yield pid
 
     def _mappers(self) -> Iterator[int]:
         return (pid for pid, line in processes() if line[0] == str(self._folder / "epmd"))
 
     def _check(self) -> str:
-        """The path of epmd. Raises NotInstalled when this machine or folder cannot run a node."""
+        """The path of epmd. Raises NotInstalled when this machine cannot run a node."""
         if not (PROGRAMS / "rabbitmq-server").exists():
             raise NotInstalled(
                 "RabbitMQ is missing: run 'make setup' as root, or 'apt-get install rabbitmq-server', "
                 "or use 'docker compose up --build'"
-            )
-        if REFUSED_IN_PATHS.search(str(self._folder)):
-            raise NotInstalled(
-                f"RabbitMQ takes no folder with spaces or any of *?[]{{}}!^ in its path, as {self._folder}"
             )
         epmd = shutil.which("epmd") or next((path for path in PLACES_OF_EPMD if Path(path).exists()), None)
         if epmd is None:
@@ -133,9 +134,21 @@ class PrivateRabbit(PrivateServer):
         write_private(etc / "enabled_plugins", f"[{','.join(self._plugins)}].\n")
         write_private(etc / "env.conf", "")
 
+    def _move_queues_here(self) -> None:
+        """Replaces the folders in the queues' configurations that an earlier version wrote with the data dir's name."""
+        for path in self._folder.glob("data/*/*/*/*/config"):
+            place = f"{OWN_FOLDER}/{path.parent.parent.relative_to(self._folder)}"
+            text = path.read_text(encoding="utf-8")
+            moved = RAFT_FOLDER.sub(lambda found, place=place: f'{found[1]}"{place}"', text)
+            if moved != text:
+                write_private(path, moved)
+
     def environment(self) -> dict[str, str]:
-        """The environment with which the node's programs, `rabbitmqctl` among them, work on this node and no other."""
-        etc, mnesia, home = self._folder / "etc", self._folder / "data", self._folder / "home"
+        """The environment with which the node's programs, `rabbitmqctl` among them, work on this node and no other.
+
+        They must be started in its folder.
+        """
+        etc, mnesia, home = (f"{OWN_FOLDER}/{part}" for part in ("etc", "data", "home"))
         distribution = self._ports["distribution"]
         flags = (
             # With the name given here, the start does without two more Erlang VMs (0.7 s).
@@ -149,22 +162,22 @@ class PrivateRabbit(PrivateServer):
         return {
             "PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
             "LANG": "C.UTF-8",
-            "HOME": str(home),  # the Erlang cookie is made here
+            "HOME": home,  # the Erlang cookie is made here
             "ERL_EPMD_PORT": str(self._ports["epmd"]),
             "ERL_EPMD_ADDRESS": LOOPBACK,
             "RABBITMQ_NODENAME": NODE,
             "RABBITMQ_NODE_IP_ADDRESS": LOOPBACK,
             "RABBITMQ_NODE_PORT": str(self._ports["rabbitmq"]),
             "RABBITMQ_DIST_PORT": str(distribution),
-            "RABBITMQ_CONF_ENV_FILE": str(etc / "env.conf"),  # or the system's would be read
-            "RABBITMQ_CONFIG_FILE": str(etc / "rabbitmq"),
-            "RABBITMQ_ADVANCED_CONFIG_FILE": str(etc / "advanced.config"),
-            "RABBITMQ_ENABLED_PLUGINS_FILE": str(etc / "enabled_plugins"),
-            "RABBITMQ_MNESIA_BASE": str(mnesia),
-            "RABBITMQ_SCHEMA_DIR": str(mnesia / "schema"),
-            "RABBITMQ_GENERATED_CONFIG_DIR": str(mnesia / "config"),
-            "RABBITMQ_PID_FILE": str(self._folder / "pid"),
-            "RABBITMQ_LOG_BASE": str(mnesia / "log"),
+            "RABBITMQ_CONF_ENV_FILE": f"{etc}/env.conf",  # or the system's would be read
+            "RABBITMQ_CONFIG_FILE": f"{etc}/rabbitmq",
+            "RABBITMQ_ADVANCED_CONFIG_FILE": f"{etc}/advanced.config",
+            "RABBITMQ_ENABLED_PLUGINS_FILE": f"{etc}/enabled_plugins",
+            "RABBITMQ_MNESIA_BASE": mnesia,
+            "RABBITMQ_SCHEMA_DIR": f"{mnesia}/schema",
+            "RABBITMQ_GENERATED_CONFIG_DIR": f"{mnesia}/config",
+            "RABBITMQ_PID_FILE": f"{OWN_FOLDER}/pid",
+            "RABBITMQ_LOG_BASE": f"{mnesia}/log",
             "RABBITMQ_LOGS": "-",
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": " ".join(flags),
             # Makes the start script become the node instead of watching over it, so that its pid is the node's.

@@ -26,6 +26,7 @@ from tellerline.local_stack.supervisor.plan import (
 from tellerline.local_stack.supervisor.service import STOP_GRACE_S, Service, ServicePlan, program
 
 STILL_WAITING_S = 5.0
+REASON_AFTER_S = 15.0  # from then on it is shown what each that is waited for says
 LOGS_LOOKED_AT_S = 60.0
 MIGRATE = ("tellerline", "migrate")
 REFUSED = 2
@@ -134,16 +135,24 @@ class Supervisor:
         finally:
             await child.stop(signal.SIGTERM, STOP_GRACE_S)
         if code == REFUSED:
-            raise StartFailed(log_tail(log).splitlines()[-1].strip(), exit_code=REFUSED)
+            refusal = log_tail(log, lines_max=1).strip().removeprefix("tellerline migrate: ")
+            raise StartFailed(refusal, exit_code=REFUSED)
         if code != 0:
             raise StartFailed(f"migrate {how_it_ended(code)}\n{log_tail(log)}")
         self.say(f"schema and topology are current ({asyncio.get_running_loop().time() - begun:.1f} s)")
 
     async def _say_what_is_waited_for(self) -> None:
+        begun = asyncio.get_running_loop().time()
         while True:
             await asyncio.sleep(STILL_WAITING_S)
-            names = [keeper.part.name for keeper in self._keepers if not keeper.ready.is_set()]
-            self.say(f"still waiting for {', '.join(names) or 'migrate'}")
+            waited_for = [keeper.part for keeper in self._keepers if not keeper.ready.is_set()]
+            self.say(f"still waiting for {', '.join(part.name for part in waited_for) or 'migrate'}")
+            if asyncio.get_running_loop().time() - begun < REASON_AFTER_S:
+                continue
+            for part in waited_for:
+                self.say(f"    {part.name}: {await part.why_not_ready()}")
+            if not waited_for:
+                self.say(log_tail(self.data_dir.log("migrate"), lines_max=1))
 
     async def _bound_logs(self) -> None:
         while True:

@@ -50,6 +50,11 @@ class Service(Part):
         self._children[self.name] = child
         await until_ready(child, self._ready, self.name, READY_MAX_S)
 
+    async def why_not_ready(self) -> str:
+        """What its /readyz says is missing, else the last line of its log."""
+        _, _, body = (await first_answer(self._plan.port, GET_READYZ)).partition(b"\r\n\r\n")
+        return body.decode(errors="replace").strip() or await super().why_not_ready()
+
     async def _ready(self) -> bool:
         """Whether GET /readyz answers 200."""
         return (await first_answer(self._plan.port, GET_READYZ)).split()[1:2] == [b"200"]
