@@ -70,9 +70,8 @@ class Worker:
             missing["database"] = str(fault)
         if not self.loop.is_connected():
             missing["broker"] = "not connected"
-        silent = [lease.partition for lease in self.loop.leases() if not self.consumer.is_consuming(lease.partition)]
-        if silent:
-            missing["partitions"] = f"their queues are not consumed: {sorted(silent)}"
+        for partition, reason in self.keeper.waiting_for().items():
+            missing[f"partition {partition}"] = reason
         ticked_s = self.keeper.last_tick_s
         if ticked_s is None or self._clock.monotonic_s() - ticked_s > LATE_TICKS_MAX * self._settings.lease_renew_s:
             missing["leases"] = "the lease loop does not turn"
@@ -85,7 +84,7 @@ async def serve(settings: WorkerSettings, stop: asyncio.Event) -> None:
     application = f"ledger_worker {settings.owner}"
     partitions = await read_ledger_constants(dsn, settings.ledger_secrets(), application=application)
     worker = Worker(settings, partitions)
-    metrics.OLDEST_UNDECIDED_SECONDS.set_function(worker.loop.oldest_undecided_s)
+    metrics.OLDEST_UNDECIDED_SECONDS.set_function(worker.loop.progress.oldest_undecided_s)
     metrics.ACCOUNTS_CACHED.set_function(worker.loop.accounts_cached)
     runner = await serve_metrics(settings.host, settings.metrics_port, worker.missing)
     log.info("worker.started", owner=settings.owner, partitions=partitions)

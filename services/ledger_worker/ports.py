@@ -146,8 +146,13 @@ class Store(Protocol):
         """
         ...
 
-    async def renew(self, leases: Iterable[Lease], ttl_s: float) -> set[Partition]:
-        """Extends the leases that are still this worker's under that epoch; returns their partitions."""
+    async def renew(
+        self, leases: Iterable[Lease], ttl_s: float, waiting_for: Mapping[Partition, str] | None = None
+    ) -> set[Partition]:
+        """Extends the leases that are still this worker's under that epoch; returns their partitions.
+
+        `waiting_for`: why nothing is decided in a partition, for those where that is so; None leaves what it says.
+        """
         ...
 
     async def foreign_leases(self) -> list[ForeignLease]:
@@ -211,6 +216,10 @@ class Consumer(Protocol):
 
     def is_ready(self) -> bool:
         """True while connected to the broker."""
+        ...
+
+    def is_consuming(self, partition: Partition) -> bool:
+        """True while the partition's channel is open with its consumer."""
         ...
 
     def acknowledge(self, delivery: Delivery) -> None:

@@ -34,6 +34,10 @@ class TwinLedger:
     def store(self, owner: str) -> Store:
         return MemoryStore(self.journal, owner)
 
+    async def waiting_for(self) -> list[str | None]:
+        """Why nothing is decided, by partition."""
+        return [row.waiting_for for row in self.journal.owners]
+
     async def kill(self, store: Store) -> None:
         """The store's process dies."""
         assert isinstance(store, MemoryStore)
@@ -60,6 +64,15 @@ class PostgresLedger:
     def store(self, owner: str) -> Store:
         self.stores.append(PostgresStore(self.database.worker, owner, copy_operations_min=self.copy_operations_min))
         return self.stores[-1]
+
+    async def waiting_for(self) -> list[str | None]:
+        """Why nothing is decided, by partition."""
+        connection = await connect(self.database.gateway, application="tests")
+        try:
+            rows = await connection.fetch("SELECT waiting_for FROM ledger.partitions ORDER BY partition")
+        finally:
+            await connection.close()
+        return [row["waiting_for"] for row in rows]
 
     async def kill(self, store: Store) -> None:
         """The store's process dies: the server finds its connections closed."""

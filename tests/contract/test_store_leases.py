@@ -93,6 +93,22 @@ async def test_a_renewal_extends_what_is_still_ours_under_that_epoch(
     assert await ledger.store("two").renew(leases.values(), MINUTE_S) == set()
 
 
+async def test_a_renewal_says_why_nothing_is_decided_until_the_partition_goes_on_or_changes_hands(
+    ledger: Ledger, store: Store, scribe: Scribe
+) -> None:
+    leases = list(scribe.owned.leases.values())
+    await store.renew(leases, MINUTE_S, {Partition(1): "a reason", Partition(2): "another", Partition(3): "a third"})
+    await store.renew(leases, MINUTE_S)
+    assert await ledger.waiting_for() == [None, "a reason", "another", "a third"]
+    await store.renew(leases[:2], MINUTE_S, {})
+    assert await ledger.waiting_for() == [None, None, "another", "a third"]
+    await store.release(leases[2:3])
+    await store.renew(leases[3:], -1.0)
+    await ledger.store("two").acquire(MINUTE_S)
+    await ledger.store("two").acquire(MINUTE_S)
+    assert await ledger.waiting_for() == [None] * PARTITIONS
+
+
 async def test_what_was_given_back_is_free_at_once(ledger: Ledger, store: Store, scribe: Scribe) -> None:
     lease = scribe.owned.leases[Partition(2)]
     await ledger.store("two").release([lease])

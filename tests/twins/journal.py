@@ -25,6 +25,7 @@ class Ownership:
     owner: str | None = None
     epoch: int = 0
     expires_us: int = -(2**62)
+    waiting_for: str | None = None
 
 
 @dataclass(slots=True, eq=False)

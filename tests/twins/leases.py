@@ -1,7 +1,7 @@
 """The leasing part of ports.Store in memory."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from services.ledger_worker.ports import ForeignLease, Lease, StoreUnavailable
 from shared.domain.ids import Partition
@@ -36,7 +36,9 @@ class MemoryLeases(ABC):
             if worker in self.journal.connected and abs(now - seen) < alive_s * 1e6
         )
 
-    async def renew(self, leases: Iterable[Lease], ttl_s: float) -> set[Partition]:
+    async def renew(
+        self, leases: Iterable[Lease], ttl_s: float, waiting_for: Mapping[Partition, str] | None = None
+    ) -> set[Partition]:
         await self._call("renew")
         wanted = list(leases)
         await self._unlocked([lease.partition for lease in wanted])
@@ -45,6 +47,8 @@ class MemoryLeases(ABC):
             row = self.journal.owners[lease.partition]
             if row.owner == self.owner and row.epoch == lease.epoch:
                 row.expires_us = self._after(ttl_s)
+                if waiting_for is not None:
+                    row.waiting_for = waiting_for.get(lease.partition)
                 renewed.add(lease.partition)
         return renewed
 
@@ -63,7 +67,7 @@ class MemoryLeases(ABC):
         for partition, row in enumerate(self.journal.owners):
             if self._is_free(partition, ended) and partition not in self.journal.locks:
                 row.owner, row.epoch = self.owner, row.epoch + 1
-                row.expires_us = self._after(ttl_s)
+                row.expires_us, row.waiting_for = self._after(ttl_s), None
                 return Lease(Partition(partition), row.epoch)
         return None
 
@@ -83,7 +87,7 @@ class MemoryLeases(ABC):
         for lease in wanted:
             row = self.journal.owners[lease.partition]
             if row.owner == self.owner and row.epoch == lease.epoch:
-                row.owner, row.expires_us = None, -(2**62)
+                row.owner, row.expires_us, row.waiting_for = None, -(2**62), None
 
     async def raise_epochs(self, leases: Iterable[Lease]) -> list[Lease]:
         await self._call("raise_epochs")

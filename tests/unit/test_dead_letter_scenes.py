@@ -1,5 +1,7 @@
 """What the ledger worker puts aside as dead letters: real commit loop between twins, in virtual time."""
 
+import asyncio
+
 import pytest
 
 from services.ledger_worker.core.outcomes import CommandContext, Decision
@@ -9,7 +11,10 @@ from shared.domain.ids import Partition
 from shared.messages import Command, CommandEnvelope, Reply
 from tests.builders import account_in
 from tests.property.envelopes import envelope_message
-from tests.unit.ledger_scene import MAKE, Scene, play
+from tests.property.random_commands import REFUSED
+from tests.property.simulated_worker import TTL_S
+from tests.twins.faults import Fault
+from tests.unit.ledger_scene import MAKE, PARTITIONS, Scene, play
 
 P0 = Partition(0)
 
@@ -65,15 +70,100 @@ def test_the_copy_of_what_broke_the_core_is_a_dead_letter_though_its_partition_i
             return decide(partition, command, context)
 
         async def given_back(reply_to: str, told: Reply) -> None:
+            monkeypatch.setattr(worker.connection, "reply", reply)
             await reply(reply_to, told)
-            if not it.broker.dead_letters:
-                await worker.loop.give_back(P0)
+            await worker.loop.give_back(P0)
 
         monkeypatch.setattr(apply, "decide", breaks)
         monkeypatch.setattr(worker.connection, "reply", given_back)
         await it.until_done(poison)
         assert it.code(poison) == "internal_error"
         [(_, _, reason)] = it.broker.dead_letters
-        assert "ZeroDivisionError" in reason
+        assert poison.id in reason
+
+    play(scene())
+
+
+def test_a_dead_letter_that_cannot_be_published_keeps_its_partition_waiting_and_no_other() -> None:
+    async def scene() -> None:
+        it = Scene()
+        await it.begin()
+        [worker] = it.workers
+        worker.connection.dead_letters_refused = 10**9  # its queue is deleted, say
+        it.publisher.publish_unsigned(P0)
+        await it.until(lambda: it.journal.owners[0].waiting_for is not None, "nobody is told")
+        assert "dead letter" in str(it.journal.owners[0].waiting_for)
+        waiting, others = MAKE.withdrawal(it.here, 1), [MAKE.withdrawal(it.there, 1) for _ in range(5)]
+        for command in (waiting, *others):
+            it.publish(command)
+        await it.until(lambda: all(it.is_replied(command) for command in others), "the others wait")
+        await asyncio.sleep(3 * TTL_S)
+        assert not it.is_replied(waiting)
+        assert [row.owner for row in it.journal.owners] == [worker.name] * PARTITIONS
+        assert [partition for partition, row in enumerate(it.journal.owners) if row.waiting_for is not None] == [0]
+        worker.connection.dead_letters_refused = 0
+        await it.until(lambda: it.is_replied(waiting), "it does not go on")
+        await it.settled()
+        await it.until(lambda: it.journal.owners[0].waiting_for is None, "it says that it waits")
+        assert len(it.broker.dead_letters) == 1
+        assert not it.lost
+
+    play(scene())
+
+
+@pytest.mark.parametrize("breaks_core", [True, False])
+def test_who_gives_a_partition_back_while_its_dead_letter_is_refused_leaves_it_to_the_next_owner(
+    *, breaks_core: bool
+) -> None:
+    async def scene() -> None:
+        it = Scene()
+        await it.begin()
+        [leaving] = it.workers
+        leaving.connection.dead_letters_refused = 10**9
+        poison, behind = MAKE.withdrawal(it.here, 1), MAKE.withdrawal(it.here, 1)
+        if breaks_core:
+            it.publish(poison.model_copy(update={"reference": REFUSED}), behind)
+        else:
+            it.publisher.publish_unsigned(P0)
+        it.publish(behind)
+        await it.until(lambda: it.journal.owners[0].waiting_for is not None, "it does not wait")
+        it.start()
+        it.workers.remove(leaving)
+        async with asyncio.timeout(TTL_S):
+            await leaving.stop()
+        assert leaving.name not in it.owners()
+        assert it.broker.dead_letters == []
+        await it.settled()
+        assert len(it.broker.dead_letters) == 1
+        assert it.code(behind) is None
+
+    play(scene())
+
+
+def test_a_partition_whose_queue_is_gone_says_that_it_is_not_consumed() -> None:
+    async def scene() -> None:
+        it = Scene()
+        await it.begin()
+        it.broker.delete(P0)
+        await it.until(lambda: it.journal.owners[0].waiting_for == "its queue is not consumed", "nobody is told")
+        it.broker.declare(P0)
+        await it.until(lambda: it.journal.owners[0].waiting_for is None, "it says so though it is consumed")
+
+    play(scene())
+
+
+def test_a_partition_that_decides_nothing_says_since_when() -> None:
+    async def scene() -> None:
+        it = Scene()
+        await it.begin()
+        [worker] = it.workers
+        worker.store.fail_next("commit", *[Fault.UNAVAILABLE] * 1_000)
+        command = MAKE.withdrawal(it.here, 1)
+        it.publish(command)
+        await it.until(lambda: "has waited for" in str(it.journal.owners[0].waiting_for), "nobody is told")
+        assert it.journal.owners[1].waiting_for is None
+        worker.store.script.clear()
+        await it.settled()
+        await it.until(lambda: it.journal.owners[0].waiting_for is None, "it says that it waits")
 
     play(scene())

@@ -150,7 +150,7 @@ def test_everything_is_given_back_while_commands_keep_coming() -> None:
             await leaving.stop()
         sending.cancel()
         assert leaving.name not in it.owners()
-        assert leaving.loop.oldest_undecided_s() == 0
+        assert leaving.loop.progress.oldest_undecided_s() == 0
         await it.settled()
         assert it.balance(it.here) == 1_000 + sent
 

@@ -19,6 +19,7 @@ from services.ledger_worker.engine.poison import PoisonIsolation
 from services.ledger_worker.ports import Clock, DecideAgain, Store
 from shared.domain.ids import AccountId, AssetCode, HoldId, partition_of
 from shared.domain.lifecycle import InvariantBroken
+from shared.domain.rejections import Rejection
 from shared.messages import (
     AccountCreate,
     AssetCreate,
@@ -167,6 +168,9 @@ class Apply:
                 decision = self._poison.reject(partition, command)
             else:
                 decision = self._decide(partition, command, context)
+                if decision.replayed and decision.code is Rejection.INTERNAL_ERROR and pending.delivery.redelivered:
+                    # Its dead letter may not have been confirmed before the delivery came again.
+                    group.poisoned.append((pending, command.id, f"command {command.id} was rejected: internal_error"))
             if decision is not None:
                 group.decisions.append((partition.partition, reply_to, decision))
 

@@ -13,11 +13,13 @@ from services.ledger_worker import metrics
 from services.ledger_worker.core.state import LedgerState
 from services.ledger_worker.core.transit import close_transit
 from services.ledger_worker.engine.apply import Apply, Prefetch
+from services.ledger_worker.engine.dead_letters import DeadLetters
 from services.ledger_worker.engine.group import CommitGroup
 from services.ledger_worker.engine.intake import Inbox
 from services.ledger_worker.engine.ownership import OwnedPartitions
 from services.ledger_worker.engine.poison import PoisonIsolation
 from services.ledger_worker.engine.post_commit import PostCommit
+from services.ledger_worker.engine.progress import Progress
 from services.ledger_worker.engine.recovery import Recovery
 from services.ledger_worker.engine.transit_in import TransitIn
 from services.ledger_worker.ports import Clock, Consumer, DecideAgain, Lease, Publisher, Store, StoreFault
@@ -56,7 +58,8 @@ class CommitLoop:
         self._prefetch = Prefetch(store, self.owned, clock)
         self._apply = Apply(self.owned, self._poison, clock)
         self._transit_in = TransitIn(store, inbox, self.owned, self._prefetch)
-        self._post_commit = PostCommit(self.owned, inbox, consumer, publisher, clock)
+        self._dead_letters = DeadLetters(inbox, consumer, publisher, clock, self._notify_progress)
+        self._post_commit = PostCommit(self.owned, inbox, publisher, self._dead_letters)
         self._recovery = Recovery(
             store, clock, inbox, self.owned, self._prefetch, self._transit_in, self._poison, lease_ttl_s=lease_ttl_s
         )
@@ -64,7 +67,8 @@ class CommitLoop:
         self._is_sealing = False
         self._committing: asyncio.Future[dict[Partition, int]] | None = None
         self._committing_group = CommitGroup()
-        self._progress = asyncio.Condition()
+        self._changed = asyncio.Condition()
+        self.progress = Progress(inbox, consumer, self._dead_letters, clock, self._uncommitted)
 
     # What the lease keeper calls.
 
@@ -85,8 +89,8 @@ class CommitLoop:
         if partition in self.owned.states:
             self.owned.states[partition].is_draining = True
         self._inbox.wake.set()
-        async with self._progress:
-            await self._progress.wait_for(lambda: not self._is_busy(partition))
+        async with self._changed:
+            await self._changed.wait_for(lambda: not self._is_busy(partition))
         self._end(partition)
         await self._consumer.close(partition)
 
@@ -107,13 +111,6 @@ class CommitLoop:
         """The leases that this worker holds."""
         return list(self.owned.leases.values())
 
-    def oldest_undecided_s(self) -> float:
-        """Age in seconds of the oldest delivery that is not committed; 0 when there is none."""
-        groups = (self._open, self._committing_group)
-        began = [group.deliveries[0].since_s for group in groups if group.deliveries]
-        known = [since for since in (self._inbox.oldest_s(), *began) if since is not None]
-        return self._clock.monotonic_s() - min(known) if known else 0.0
-
     def accounts_cached(self) -> int:
         """Accounts in memory."""
         return sum(len(partition.accounts) for partition in self.owned.states.values())
@@ -122,6 +119,11 @@ class CommitLoop:
 
     async def run(self) -> None:
         """Runs until cancelled. After a fault of the store it recovers; a broken invariant ends the process."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._dead_letters.run(), name="dead letters")
+            group.create_task(self._run(), name="commits")
+
+    async def _run(self) -> None:
         await self._recovery.read_journal(DecideAgain("nothing is read yet"))
         while True:
             await self._wait_for_work()
@@ -268,20 +270,29 @@ class CommitLoop:
             raise DecideAgain("a partition was lost with decisions open")
 
     def _takeable(self) -> list[Partition]:
-        return [partition for partition, state in self.owned.states.items() if not state.is_draining]
+        return [
+            partition
+            for partition, state in self.owned.states.items()
+            if not state.is_draining and not self._dead_letters.waits(partition)
+        ]
 
     def _end(self, partition: Partition) -> None:
         self.owned.end(partition)
         self._inbox.close(partition)
+        self._dead_letters.forget(partition)
+
+    def _uncommitted(self) -> Sequence[CommitGroup]:
+        return self._open, self._committing_group
 
     async def _notify_progress(self) -> None:
-        async with self._progress:
-            self._progress.notify_all()
+        async with self._changed:
+            self._changed.notify_all()
 
     def _is_busy(self, partition: Partition) -> bool:
         state = self.owned.states.get(partition)
         return state is not None and (
             self._is_sealing
+            or self._dead_letters.is_untried(partition)
             or state.builder is not None
             or partition in self._open.partitions() | self._committing_group.partitions()
         )

@@ -172,9 +172,9 @@ class Inbox:
             if waiting is not None:
                 waiting.appendleft(pending)
 
-    def oldest_s(self) -> float | None:
-        """When the oldest waiting delivery arrived, in monotonic seconds; None if none waits."""
-        return min((waiting[0].since_s for waiting in self._waiting.values() if waiting), default=None)
+    def first(self) -> list[PendingDelivery]:
+        """The first that waits, of each partition that has one."""
+        return [waiting[0] for waiting in self._waiting.values() if waiting]
 
     def _read(self, delivery: Delivery) -> Sequence[Command]:
         """The commands of an envelope, in order. Raises EnvelopeRefused."""

@@ -70,6 +70,11 @@ class LeaseKeeper:
         except StoreFault as fault:
             log.warning("lease.leave_failed", fault=str(fault))
 
+    def waiting_for(self) -> dict[Partition, str]:
+        """Why this worker decides nothing in a partition that it owns, for those where that is so."""
+        reasons = {lease.partition: self._loop.progress.why_waits(lease.partition) for lease in self._loop.leases()}
+        return {partition: reason for partition, reason in reasons.items() if reason is not None}
+
     async def _tick_for_ever(self) -> None:
         """Ticks every `renew_s`, and at once when a look at the leases of the others shows that some have ended."""
         due_s = -math.inf
@@ -123,7 +128,7 @@ class LeaseKeeper:
         if not leases:
             return
         began_s = self._clock.monotonic_s()
-        renewed = await self._store.renew(leases, self._ttl_s)
+        renewed = await self._store.renew(leases, self._ttl_s, self.waiting_for())
         held = {lease.partition: lease for lease in self._loop.leases()}
         for lease in leases:
             if lease.partition in renewed and lease.partition in held:

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import structlog
 
@@ -10,15 +9,14 @@ from services.ledger_worker import metrics
 from services.ledger_worker.core.batch import OperationRow
 from services.ledger_worker.core.outcomes import Decision
 from services.ledger_worker.core.transit import LandedCredit
+from services.ledger_worker.engine.dead_letters import DeadLetters, OutgoingDeadLetter
 from services.ledger_worker.engine.group import CommitGroup
-from services.ledger_worker.engine.intake import Inbox, PendingDelivery
+from services.ledger_worker.engine.intake import Inbox
 from services.ledger_worker.engine.ownership import OwnedPartitions
-from services.ledger_worker.ports import Clock, Consumer, Publisher
-from shared.broker.channels import PublishFailed
+from services.ledger_worker.ports import Publisher
 from shared.domain.ids import Partition
 from shared.messages import BatchEvent, EventOutcome, Outcome, Reply, Settled
 from shared.runtime.fault_points import FaultPoint, fault_point
-from shared.runtime.retry import backoff_s
 
 log = structlog.get_logger()
 
@@ -29,14 +27,11 @@ class PostCommit:
     `recorded_at_us`: when each of the group's batches was recorded, in microseconds since 1970 UTC.
     """
 
-    def __init__(
-        self, owned: OwnedPartitions, inbox: Inbox, consumer: Consumer, publisher: Publisher, clock: Clock
-    ) -> None:
+    def __init__(self, owned: OwnedPartitions, inbox: Inbox, publisher: Publisher, dead_letters: DeadLetters) -> None:
         self._owned = owned
         self._inbox = inbox
-        self._consumer = consumer
         self._publisher = publisher
-        self._clock = clock
+        self._dead_letters = dead_letters
 
     async def reply(self, group: CommitGroup, recorded_at_us: Mapping[Partition, int]) -> None:
         """Sends the replies, first of all, since clients wait. If one is lost, its outcomes are in the journal."""
@@ -45,16 +40,8 @@ class PostCommit:
         fault_point(FaultPoint.WORKER_AFTER_ANSWER)
 
     async def finish(self, group: CommitGroup, recorded_at_us: Mapping[Partition, int]) -> None:
-        """Sends dead letters (confirmed before their delivery is acknowledged), acknowledgements, nudges and events."""
-        for pending in group.deliveries:
-            if pending.refused is not None:
-                await self._dead_letter(pending, pending.refused, "unreadable")
-        for pending, _, reason in group.poisoned:
-            await self._dead_letter(pending, reason, "poison", is_only_copy=True)
-        for pending in group.deliveries:
-            # If the partition was given up since, the delivery comes again, and its next owner acknowledges it.
-            if pending.is_last_part and pending.delivery.partition in self._owned.states:
-                self._consumer.acknowledge(pending.delivery)
+        """Hands over dead letters and acknowledgements, and sends nudges and events."""
+        self._settle_deliveries(group)
         for batch in group.sealed:
             for destination in batch.transit_to:
                 if destination in self._owned.states:
@@ -65,31 +52,20 @@ class PostCommit:
             self._publisher.announce(batch.partition, event)
         _count(group)
 
-    async def _dead_letter(
-        self,
-        pending: PendingDelivery,
-        reason: str,
-        label: Literal["unreadable", "poison"],
-        *,
-        is_only_copy: bool = False,
-    ) -> None:
-        """Publishes a dead letter, and retries until it is confirmed or the partition is no longer owned.
-
-        An unreadable envelope is delivered again to the next owner, who publishes it then. A poison command already has
-        an outcome, so the next owner would not: with `is_only_copy` it is tried at least once.
-        """
-        attempt = 0
-        while (is_only_copy and attempt == 0) or pending.delivery.partition in self._owned.states:
-            try:
-                await self._publisher.dead_letter(pending.delivery, reason)
-            except PublishFailed as fault:
-                log.warning("dead_letter.failed", fault=repr(fault), attempt=attempt)
-                await self._clock.sleep(backoff_s(attempt))
-                attempt += 1
-            else:
-                log.error("message.dead_lettered", partition=pending.delivery.partition, reason=reason)
-                metrics.DEAD_LETTERS.labels(label).inc()
-                return
+    def _settle_deliveries(self, group: CommitGroup) -> None:
+        """If a partition was given up since, its deliveries come again, and its next owner settles them."""
+        letters = [
+            OutgoingDeadLetter(pending, pending.refused, "unreadable")
+            for pending in group.deliveries
+            if pending.refused is not None
+        ]
+        letters += [OutgoingDeadLetter(pending, reason, "poison") for pending, _, reason in group.poisoned]
+        for letter in letters:
+            if letter.pending.delivery.partition in self._owned.states:
+                self._dead_letters.add(letter)
+        for pending in group.deliveries:
+            if pending.is_last_part and pending.delivery.partition in self._owned.states:
+                self._dead_letters.acknowledge(pending)
 
 
 def _replies(group: CommitGroup, recorded_at_us: Mapping[Partition, int]) -> dict[str, Reply]:

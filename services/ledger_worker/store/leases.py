@@ -1,6 +1,6 @@
 """Leases, which expire by the database's clock, and the list of live workers."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from services.ledger_worker.ports import ForeignLease, Lease
 from services.ledger_worker.store.connections import PRESENCE, Connections
@@ -26,8 +26,10 @@ SELECT id FROM ledger.workers
 LEAVE = "DELETE FROM ledger.workers WHERE id = $1"
 
 RENEW = """
-UPDATE ledger.partitions p SET lease_expires_at = clock_timestamp() + make_interval(secs => $4)
-  FROM unnest($2::smallint[], $3::bigint[]) AS n (partition, epoch)
+UPDATE ledger.partitions p
+   SET lease_expires_at = clock_timestamp() + make_interval(secs => $4),
+       waiting_for = CASE WHEN $5::text[] IS NULL THEN p.waiting_for ELSE n.waiting_for END
+  FROM unnest($2::smallint[], $3::bigint[], $5::text[]) AS n (partition, epoch, waiting_for)
  WHERE p.partition = n.partition AND p.owner = $1 AND p.epoch = n.epoch RETURNING p.partition
 """
 
@@ -40,7 +42,8 @@ SELECT partition, epoch, lease_expires_at::text AS renewal,
 # Skips a row that the fence of a running commit has locked, so that a lease never changes hands during a commit.
 ACQUIRE = """
 UPDATE ledger.partitions
-   SET owner = $1, epoch = epoch + 1, lease_expires_at = clock_timestamp() + make_interval(secs => $2)
+   SET owner = $1, epoch = epoch + 1, lease_expires_at = clock_timestamp() + make_interval(secs => $2),
+       waiting_for = NULL
  WHERE partition = (
       SELECT partition FROM ledger.partitions
        WHERE owner IS NULL OR lease_expires_at < clock_timestamp()
@@ -65,7 +68,7 @@ SELECT count(pg_terminate_backend(stuck.pid)) FROM (
 """
 
 RELEASE = """
-UPDATE ledger.partitions p SET owner = NULL, lease_expires_at = '-infinity'
+UPDATE ledger.partitions p SET owner = NULL, lease_expires_at = '-infinity', waiting_for = NULL
   FROM unnest($2::smallint[], $3::bigint[]) AS n (partition, epoch)
  WHERE p.partition = n.partition AND p.owner = $1 AND p.epoch = n.epoch
 """
@@ -89,10 +92,15 @@ class Leases(Connections):
         rows = await self._run("lease", lambda connection: connection.fetch(ALIVE, alive_s, self._owner, PRESENCE))
         return [str(row["id"]) for row in rows]
 
-    async def renew(self, leases: Iterable[Lease], ttl_s: float) -> set[Partition]:
+    async def renew(
+        self, leases: Iterable[Lease], ttl_s: float, waiting_for: Mapping[Partition, str] | None = None
+    ) -> set[Partition]:
         """See ports.Store."""
         places = _places(leases)
-        rows = await self._run("lease", lambda connection: connection.fetch(RENEW, self._owner, *places, ttl_s))
+        reasons = None if waiting_for is None else [waiting_for.get(Partition(partition)) for partition in places[0]]
+        rows = await self._run(
+            "lease", lambda connection: connection.fetch(RENEW, self._owner, *places, ttl_s, reasons)
+        )
         return {Partition(row["partition"]) for row in rows}
 
     async def foreign_leases(self) -> list[ForeignLease]:
