@@ -117,6 +117,7 @@ async def run(settings: GatewaySettings, stop: asyncio.Event) -> None:
         settings.database_url.get_secret_value(),
         application=NAME,
         size_max=settings.pool_size_max,
+        settings=postgres.BY_KEY,
     )
     async with pool:
         database = Database(pool)

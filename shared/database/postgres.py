@@ -36,6 +36,18 @@ TRANSIENT_FAULTS: Final = (
     asyncpg.OperatorInterventionError,
 )
 
+# For services all of whose statements find their rows by key: one plan for each statement, made without a look at how
+# large the tables are or what the arguments say, so that it never becomes a worse one.
+BY_KEY: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "plan_cache_mode": "force_generic_plan",
+        "enable_seqscan": "off",
+        "enable_hashjoin": "off",
+        "enable_mergejoin": "off",
+        "enable_hashagg": "off",
+    }
+)
+
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
@@ -56,8 +68,15 @@ async def connect(
     )
 
 
-async def open_pool(dsn: str, *, application: str, size_min: int = 1, size_max: int = 8) -> Pool:
-    """A pool of `size_min` … `size_max` connections; idle ones are closed after a minute.
+async def open_pool(
+    dsn: str,
+    *,
+    application: str,
+    size_min: int = 1,
+    size_max: int = 8,
+    settings: Mapping[str, str] = MappingProxyType({}),
+) -> Pool:
+    """A pool of `size_min` … `size_max` connections, with these settings; idle ones are closed after a minute.
 
     What is done on a connection must leave its session as it was (no SET, LISTEN, cursor or advisory lock): it goes to
     the next user without the round trip that would reset it. An open transaction is rolled back.
@@ -69,7 +88,7 @@ async def open_pool(dsn: str, *, application: str, size_min: int = 1, size_max: 
         max_inactive_connection_lifetime=60.0,
         timeout=CONNECT_TIMEOUT_S,
         command_timeout=COMMAND_TIMEOUT_S,
-        server_settings={"application_name": application},
+        server_settings={"application_name": application, **settings},
         reset=_keep_session,
     )
 

@@ -8,7 +8,9 @@ from shared.domain.ids import AccountId, AssetCode, CommandId, Partition, derive
 from shared.domain.values import value
 from shared.runtime.compact_json import compact_json
 
-VERSION = 1
+VERSION = 2
+# Rows of version 1 did not say what the lists of the destination need: their credits are listed as transfers.
+LISTING_UNKNOWN = ("transfer.v1", None, "")
 RETURN_KIND = "return.v1"
 # The fingerprint of a return, which is an operation that no client sent.
 RETURN_FINGERPRINT = "0" * 31 + "1"
@@ -22,7 +24,8 @@ class TransitRowError(ValueError):
 class TransitCredit:
     """One credit in transit from `source` to `account`.
 
-    `operation` is the id of the operation that debited `source`, or of the return of a credit that could not land.
+    `operation` is the id of the operation that debited `source`, or of the return of a credit that could not land. Its
+    kind and reference, and the owner whose list has it already ("" for none), are for the destination's lists.
     """
 
     operation: str
@@ -34,6 +37,9 @@ class TransitCredit:
     principal: str
     admin: bool
     reply_to: str | None
+    operation_kind: str
+    reference: str | None
+    source_owner: str
 
 
 def return_id(operation: str, destination: Partition) -> str:
@@ -44,7 +50,7 @@ def return_id(operation: str, destination: Partition) -> str:
 def encode_credits(credits: Sequence[TransitCredit]) -> str:
     """The credits as compact JSON. Each reply queue is listed once, and a credit holds its index, or -1 for none."""
     replies: dict[str, int] = {}
-    rows: list[list[str | int]] = []
+    rows: list[list[str | int | None]] = []
     for credit in credits:
         reply = -1 if credit.reply_to is None else replies.setdefault(credit.reply_to, len(replies))
         rows.append(
@@ -58,6 +64,9 @@ def encode_credits(credits: Sequence[TransitCredit]) -> str:
                 credit.principal,
                 int(credit.admin),
                 reply,
+                credit.operation_kind,
+                credit.reference,
+                credit.source_owner,
             ]
         )
     return compact_json({"v": VERSION, "replies": list(replies), "credits": rows}).decode()
@@ -67,7 +76,7 @@ def decode_credits(text: str) -> list[TransitCredit]:
     """The credits in the order of their debits. Raises TransitRowError."""
     try:
         row = json.loads(text)
-        if row["v"] != VERSION:
+        if row["v"] not in {1, VERSION}:
             raise TransitRowError(f"version {row['v']}")
         replies = row["replies"]
         return [
@@ -81,8 +90,12 @@ def decode_credits(text: str) -> list[TransitCredit]:
                 str(principal),
                 bool(admin),
                 None if reply < 0 else str(replies[reply]),
+                str(of_kind),
+                None if reference is None else str(reference),
+                str(owner),
             )
-            for operation, account, asset, amount, source, kind, principal, admin, reply in row["credits"]
+            for operation, account, asset, amount, source, kind, principal, admin, reply, *listing in row["credits"]
+            for of_kind, reference, owner in [listing or LISTING_UNKNOWN]
         ]
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise TransitRowError(repr(error)) from error

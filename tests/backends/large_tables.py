@@ -44,6 +44,20 @@ FILL: Final = {
         SELECT (n % 4)::smallint, (n - 1) / 4 + 1, 1, 1, 1,
                '2026-01-01'::timestamptz + n * interval '1 millisecond', '{}', ''::bytea, ''::bytea, sha256('')
           FROM generate_series(1, $rows) n""",
+    "ledger.listed": """
+        SELECT 'ledger', reference, CASE WHEN n = 1 THEN 'BTC' ELSE 'USD' END,
+               CASE WHEN n % 10007 = 0 THEN 'deposit.v1' ELSE 'transfer.v1' END,
+               '2026-01-01'::timestamptz + n * interval '1 millisecond', (n % 4)::smallint, (n - 1) / 4 + 1,
+               ARRAY[0], ARRAY[id(n)]
+          FROM generate_series(1, $rows) n CROSS JOIN LATERAL (
+               SELECT '' AS reference UNION ALL SELECT 'reference-' || n WHERE n % 100 = 0) r
+        UNION ALL
+        SELECT list, '', asset, CASE WHEN n % 10007 = 0 THEN 'deposit.v1' ELSE 'transfer.v1' END,
+               '2026-01-01'::timestamptz + n * interval '1 millisecond', (n % 4)::smallint, (n - 1) / 4 + 1,
+               ARRAY[0], ARRAY[id(n)]
+          FROM generate_series(10, $rows, 10) n
+         CROSS JOIN (VALUES ('owner:owner-busy', 'USD'), ('account:busy', '')) AS lists (list, asset)
+         WHERE list LIKE 'owner%' OR n > 10000""",
     "ledger.transit": """
         SELECT (n % 4)::smallint, (n - 1) / 4 + 1, ((n + 1) % 4)::smallint,
                '{"v":1,"replies":[],"credits":[' || repeat('0', 60) || ']}'

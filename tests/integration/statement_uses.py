@@ -39,6 +39,29 @@ def array(*values: object) -> str:
     return "{" + ",".join(map(str, values)) + "}"
 
 
+# A page of 20 transactions with the accounts and entries of each: some 35 blocks for one.
+PAGE_BLOCKS_MAX: Final = 1_000
+# As many entries of an account as are read one by one, each with its operation and batch.
+FIRST_ENTRIES_BLOCKS_MAX: Final = 10_000
+
+STATUSES: Final = array("open", "frozen", "closed")
+MOVING: Final = array("deposit.v1", "withdrawal.v1", "transfer.v1", "hold.capture.v1", "return.v1")
+EVER: Final = ("-infinity", "infinity")
+
+
+def listed(
+    name: str,
+    *,
+    reader: tuple[str, str] = ("true", "admin"),
+    reference: str = "",
+    kinds: str = MOVING,
+    asset: str | None = None,
+    place: tuple[str, int, int] = ("infinity", 0, 0),
+) -> Sequence[str | int | None]:
+    """The arguments for a page of 20 of a list."""
+    return *reader, name, reference, kinds, *EVER, *place, 20, asset
+
+
 FEW: Final = ROWS // 10
 LAST_BATCH: Final = ROWS // 4
 ID: Final = row_id(10_007)
@@ -71,6 +94,7 @@ BATCH: Final = json.dumps(
         "hold_ends": [[row_id(100), "voided", NEW_ID, "0", NEXT]],
         "account_changes": [["busy", "frozen", None]],
         "batches": [["0", NEXT, "1", "1", "2", "{}", "00"]],
+        "listed": [["ledger", "", "USD", "transfer.v1", "0", NEXT, "{0}", f"{{{NEW_ID}}}"]],
     }
 )
 
@@ -95,12 +119,35 @@ GATEWAY: Final[Mapping[str, Sequence[Use]]] = {
     "services.gateway.store.accounts.READ_ACCOUNT": [Use(("busy",))],
     "services.gateway.store.accounts.READ_ACCOUNT_AFTER": [Use((ID,), must_find=False)],
     "services.gateway.store.accounts.LIST_ACCOUNTS": [
-        Use(("", None, None, None, None, 20)),
+        Use(("", "", "z", STATUSES, 20)),
+        Use(("account-5", "", "z", array("frozen"), 20)),
+        Use(("", "nobody", "nobodyz", STATUSES, 20), must_find=False),
+        Use(("", "", "z", array("closed"), 20), must_find=False),
+    ],
+    "services.gateway.store.accounts.LIST_ACCOUNTS_OF_OWNER": [
+        Use(("", "", "z", STATUSES, 20, "owner-1")),
+        Use(("", "nobody", "nobodyz", STATUSES, 20, "owner-1"), must_find=False),
+    ],
+    "services.gateway.store.accounts.LIST_ACCOUNTS_OF_ASSET": [
+        Use(("", "", "z", STATUSES, 20, "BTC")),
+        Use(("", "", "z", array("closed"), 20, "USD"), must_find=False),
+    ],
+    "services.gateway.store.accounts.LIST_ACCOUNTS_OF_OWNER_IN_ASSET": [
+        Use(("", "", "z", STATUSES, 20, "owner-busy", "USD")),
+        Use(("", "", "z", STATUSES, 20, "owner-busy", "BTC"), must_find=False),
     ],
     "services.gateway.store.accounts.READ_BALANCE_AT": [Use(("busy", 0, "2026-01-01T00:05:00Z"))],
-    "services.gateway.store.accounts.LIST_ENTRIES": [
-        Use(("busy", 0, 2**62, None, None, None, 20)),
-        Use(("account-1", 0, 2**62, None, None, None, 20)),
+    "services.gateway.store.entries.LIST_ENTRIES": [
+        Use(("busy", 0, 2**62, None, None, 20)),
+        Use(("account-1", 0, 2**62, None, None, 20)),
+        Use(("busy", 0, 2**62, "2026-01-01T00:05:00Z", "2026-01-01T00:06:00Z", 20), blocks_max=500),
+    ],
+    "services.gateway.store.entries.LIST_ENTRIES_OF_KIND": [
+        Use(("busy", 2**62, *EVER, "transfer.v1", 20), blocks_max=PAGE_BLOCKS_MAX),
+        Use(("busy", 5_000, *EVER, "transfer.v1", 20), blocks_max=PAGE_BLOCKS_MAX),
+        Use(("account-1", 2**62, *EVER, "transfer.v1", 20), blocks_max=PAGE_BLOCKS_MAX),
+        # It looks at each of the first thousand entries.
+        Use(("busy", 2**62, *EVER, "return.v1", 20), blocks_max=FIRST_ENTRIES_BLOCKS_MAX, must_find=False),
     ],
     "services.gateway.store.assets.READ_ASSET": [Use(("USD",))],
     "services.gateway.store.assets.LIST_ASSETS": [Use(("", 20))],
@@ -109,20 +156,32 @@ GATEWAY: Final[Mapping[str, Sequence[Use]]] = {
     "services.gateway.store.keys.NOTE_KEYS_USED": [Use((array("0000000000000001"),))],
     "services.gateway.store.mixes.READ_MIX": [Use((row_id(1),), must_find=False)],
     "services.gateway.store.operations.READ_OPERATION": [Use((ID,))],
+    "services.gateway.store.transaction_lists.LIST_TRANSACTIONS": [
+        Use(listed("ledger"), blocks_max=PAGE_BLOCKS_MAX),
+        Use(listed("ledger", asset="BTC")),
+        Use(listed("ledger", asset="EUR"), must_find=False),
+        Use(listed("ledger", kinds=array("deposit.v1")), blocks_max=PAGE_BLOCKS_MAX),
+        Use(listed("ledger", kinds=array("return.v1")), must_find=False),
+        Use(listed("ledger", kinds=array("deposit.v1"), asset="BTC"), must_find=False),
+        Use(listed("ledger", reference="reference-100")),
+        Use(listed("ledger", reference="nobody-uses-it"), must_find=False),
+        Use(listed("ledger", place=("2026-01-01T00:05:00Z", 0, 0)), blocks_max=PAGE_BLOCKS_MAX),
+        Use(listed("owner:owner-busy", reader=("false", "owner-busy")), blocks_max=PAGE_BLOCKS_MAX),
+        Use(listed("owner:owner-busy", reader=("false", "owner-busy"), asset="BTC"), must_find=False),
+        Use(listed("owner:owner-busy", reader=("false", "owner-busy"), kinds=array("return.v1")), must_find=False),
+    ],
     "services.gateway.store.transaction_lists.LIST_OF_ACCOUNT": [
-        Use((None, None, None, "-infinity", "infinity", "busy", 0, 2**62, 20), blocks_max=400)
+        Use((*listed("account:busy"), "busy"), blocks_max=PAGE_BLOCKS_MAX),
+        Use((*listed("account:busy", asset="USD"), "busy"), blocks_max=PAGE_BLOCKS_MAX),
+        Use((*listed("account:account-1"), "account-1"), blocks_max=PAGE_BLOCKS_MAX),
+        Use(
+            (*listed("account:busy", kinds=array("return.v1")), "busy"),
+            blocks_max=FIRST_ENTRIES_BLOCKS_MAX,
+            must_find=False,
+        ),
+        Use((*listed("account:busy", asset="BTC"), "busy"), blocks_max=FIRST_ENTRIES_BLOCKS_MAX, must_find=False),
     ],
-    "services.gateway.store.transaction_lists.LIST_ALL": [
-        Use((None, None, None, "-infinity", "infinity", "infinity", 0, 0, 20), blocks_max=400)
-    ],
-    "services.gateway.store.transaction_lists.LIST_OF_REFERENCE": [
-        Use((None, None, "reference-100", "-infinity", "infinity", "infinity", 0, 0, 20, True, "owner-1"))
-    ],
-    "services.gateway.store.transactions.READ_TRANSACTION": [Use((ID,))],
-    "services.gateway.store.transactions.OWNS_ONE": [Use((ACCOUNTS, "owner-1"))],
-    "services.gateway.store.transactions.READ_EFFECTS": [
-        Use((array(ID), array("busy"), array(0), array(1), array(0), array(NEW_ID), True, "owner-1"))
-    ],
+    "services.gateway.store.transactions.READ_TRANSACTION": [Use(("true", "admin", ID))],
 }
 
 COMMANDS: Final[Mapping[str, Sequence[Use]]] = {
@@ -202,7 +261,5 @@ NOT_MEASURED: Final[Mapping[str, str]] = {
     "shared.mixer.service.PING": "reads no table",
     "tellerline.commands.keys.LIST_KEYS": "prints every key",
     "services.gateway.store.keys.READ_PRINCIPALS": "an admin asks about an id of nobody known: reads an index of keys",
-    "services.gateway.store.transaction_lists.BY_COMMIT": "a part of two statements",
     "services.gateway.store.mixes.LIST_MIXES": "known to read every mix of the owner, or of all",
-    "services.gateway.store.transaction_lists.LIST_OF_OWNER": "known to read every account of the owner",
 }

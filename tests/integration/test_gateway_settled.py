@@ -17,7 +17,7 @@ async def test_a_transaction_is_settled_once_its_credit_has_landed(database: Dat
     ):
 
         async def read() -> TransactionFacts:
-            reader = Reader(make.principal, admin=False, partitions=database.partitions)
+            reader = Reader(make.principal, admin=False)
             found = await read_transaction(store.Database(pool), reader, sent.id)
             assert found is not None
             return found

@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 import services.gateway.store
-from shared.database.postgres import connect
+from shared.database.postgres import BY_KEY, connect
 from tests.backends.databases import Database
 
 MODULES = [
@@ -18,9 +18,7 @@ STATEMENTS = {
     f"{module.__name__.rpartition('.')[2]}.{name}": value
     for module in MODULES
     for name, value in vars(module).items()
-    if isinstance(value, str)
-    and value.lstrip().startswith(("SELECT", "INSERT", "UPDATE", "WITH"))
-    and name != "BY_COMMIT"
+    if isinstance(value, str) and value.lstrip().startswith(("SELECT", "INSERT", "UPDATE", "WITH"))
 }
 
 
@@ -87,27 +85,45 @@ async def test_the_search_finds_the_last_entry_up_to_a_batch(database: Database,
 
 
 UUID = "00000000-0000-8000-8000-000000000000"
+EVER = "-infinity", "infinity"
+LISTED = (
+    False,
+    "alice",
+    "owner:alice",
+    "",
+    "{transfer.v1,deposit.v1}",
+    *EVER,
+    "infinity",
+    0,
+    0,
+    50,
+    None,
+)
 PAGES = {
-    "transactions.READ_EFFECTS": (f"{{{UUID}}}", "{a}", "{0}", "{1}", "{2}", f"{{{UUID}}}", True, "a"),
-    "transaction_lists.LIST_ALL": (None, None, None, "-infinity", "infinity", "infinity", 0, 0, 50),
-    "accounts.LIST_ENTRIES": ("a", 0, 2**62, None, None, None, 50),
-    "accounts.LIST_ACCOUNTS": ("", None, None, None, None, 50),
+    "transactions.READ_TRANSACTION": (True, "a", UUID),
+    "transaction_lists.LIST_TRANSACTIONS": LISTED,
+    "transaction_lists.LIST_OF_ACCOUNT": (*LISTED, "a"),
+    "entries.LIST_ENTRIES": ("a", 0, 2**62, None, None, 50),
+    "entries.LIST_ENTRIES_OF_KIND": ("a", 2**62, *EVER, "transfer.v1", 50),
+    "accounts.LIST_ACCOUNTS": ("", "", "z", "{open}", 50),
+    "accounts.LIST_ACCOUNTS_OF_OWNER": ("", "", "z", "{open}", 50, "alice"),
+    "accounts.LIST_ACCOUNTS_OF_ASSET": ("", "", "z", "{open}", 50, "USD"),
+    "accounts.LIST_ACCOUNTS_OF_OWNER_IN_ASSET": ("", "", "z", "{open}", 50, "alice", "USD"),
     "accounts.READ_BALANCE_AT": ("a", 0, "2026-01-01T00:05:00Z"),
 }
 
 
 @pytest.mark.parametrize("name", PAGES)
 async def test_what_pages_reads_no_table_of_the_journal_whole(database: Database, name: str) -> None:
-    connection = await connect(database.owner, application="tests")
+    connection = await connect(database.owner, application="tests", settings=BY_KEY)
     try:
         await connection.execute(FILL)
         await connection.execute("ANALYZE")
-        await connection.execute("SET enable_seqscan = off")
         arguments = ", ".join("NULL" if each is None else f"'{each}'" for each in PAGES[name])
         await connection.execute(f"PREPARE page AS {STATEMENTS[name]}")
         lines = await connection.fetch(f"EXPLAIN EXECUTE page ({arguments})")
         plan = "\n".join(str(line[0]) for line in lines)
-        for table in ("entries", "batches", "operations"):
+        for table in ("entries", "batches", "operations", "listed", "accounts"):
             assert f"Seq Scan on {table}" not in plan, plan
     finally:
         await connection.close()

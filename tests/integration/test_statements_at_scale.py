@@ -10,6 +10,7 @@ from typing import Any, Final
 import pytest
 
 from services.ledger_worker.store.connections import BY_KEY
+from shared.database import postgres
 from shared.database.postgres import Connection, connect
 from tests.backends.databases import Database, Databases
 from tests.backends.large_tables import ROWS, large_ledger
@@ -50,6 +51,8 @@ async def test_a_statement_reads_few_blocks_of_large_tables(large: Database, nam
 def settings_of(name: str) -> Mapping[str, str]:
     """The session's settings when this statement is executed."""
     settings = {"plan_cache_mode": "force_generic_plan", "jit": "off"}
+    if name.startswith("services.gateway."):
+        return {**settings, **postgres.BY_KEY}
     return {**settings, **BY_KEY} if name.startswith("services.ledger_worker.") else settings
 
 

@@ -7,11 +7,12 @@ from pydantic import AfterValidator, BaseModel, WithJsonSchema
 from typing_extensions import TypedDict
 
 from services.gateway.http.paging import page, position_of
-from services.gateway.http.queries import Instant, ListQuery, Query
+from services.gateway.http.queries import Instant, Query, TimedListQuery
 from services.gateway.http.request import RequestContext
 from services.gateway.http.response import HttpResponse, instant_text, json_response, microseconds_of
 from services.gateway.http.routing import RouteTable
-from services.gateway.store.accounts import EntryFacts, EntryFilter, list_entries, read_balance_at
+from services.gateway.store.accounts import read_balance_at
+from services.gateway.store.entries import EntryFacts, EntryFilter, list_entries
 from services.gateway.store.transactions import parse_postings
 from services.gateway.usecases.accounts import visible_account
 from services.gateway.usecases.transactions import SEQ_MAX
@@ -74,11 +75,9 @@ def known_kind(kind: str) -> str:
 Kind = Annotated[str, AfterValidator(known_kind), WithJsonSchema({"type": "string", "enum": sorted(KINDS)})]
 
 
-class EntriesQuery(ListQuery):
-    """`after` and `before` are exclusive; `kind` is an operation's, such as `transfer`."""
+class EntriesQuery(TimedListQuery):
+    """`kind` is an operation's, such as `transfer`."""
 
-    after: Instant | None = None
-    before: Instant | None = None
     kind: Kind | None = None
 
 
@@ -95,7 +94,7 @@ async def show_all(context: RequestContext) -> HttpResponse:
     [seq_max] = position_of(context, query, [SEQ_MAX])
     account = await visible_account(context.state, context.caller, context.path["id"])
     kind = None if query.kind is None else f"{query.kind}.v1"
-    wanted = EntryFilter(int(seq_max), query.after, query.before, kind)
+    wanted = EntryFilter(int(seq_max), query.after, query.until, kind)
     found = await list_entries(context.state.database, account, wanted, limit=query.limit + 1)
     rows, following = page(context, query, found, lambda row: [row.seq])
     scale = await context.state.assets.scale(account.asset)

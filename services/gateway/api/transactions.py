@@ -6,16 +6,16 @@ from typing import Final, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-from services.gateway.api.fields import AccountName, AssetName
+from services.gateway.api.fields import AccountName, AssetName, ReferenceText
 from services.gateway.http.cursors import Position
 from services.gateway.http.paging import page, position_of
-from services.gateway.http.queries import Instant, ListQuery
+from services.gateway.http.queries import TimedListQuery
 from services.gateway.http.request import RequestContext
 from services.gateway.http.response import HttpResponse, instant_of, instant_text, json_response, microseconds_of
 from services.gateway.http.routing import RouteTable
 from services.gateway.store.transaction_lists import END_OF_TIME, ListedTransaction, ListPlace, TransactionFilter
 from services.gateway.store.transactions import TransactionFacts
-from services.gateway.usecases.transactions import SEQ_MAX, scales_of, transaction, transactions
+from services.gateway.usecases.transactions import scales_of, transaction, transactions
 from shared.domain.api_keys import Scope
 from shared.domain.money import format_amount
 
@@ -53,24 +53,22 @@ class TransactionBody(TypedDict):
 
 TransactionPage = TypedDict("TransactionPage", {"data": list[TransactionBody], "next": str | None})  # noqa: UP013 - the API calls the field `data`
 # A position newer than every transaction; see ListPlace.
-START: Final = (microseconds_of(END_OF_TIME), 0, 0, SEQ_MAX)
+START: Final = (microseconds_of(END_OF_TIME), 0, 0)
 
 
-class TransactionsQuery(ListQuery):
-    """`after` and `before` are exclusive."""
+class TransactionsQuery(TimedListQuery):
+    """All filters together."""
 
     account: AccountName | None = None
     asset: AssetName | None = None
     kind: Literal["deposit", "withdrawal", "transfer", "hold.capture", "return"] | None = None
     status: Literal["posted"] | None = None
-    reference: str | None = None
-    after: Instant | None = None
-    before: Instant | None = None
+    reference: ReferenceText | None = None
 
     def wanted(self) -> TransactionFilter:
         """The filter in terms of the journal, whose kinds have a version."""
         kind = None if self.kind is None else f"{self.kind}.v1"
-        return TransactionFilter(self.account, self.asset, kind, self.reference, self.after, self.before)
+        return TransactionFilter(self.account, self.asset, kind, self.reference, self.after, self.until)
 
 
 def transaction_body(facts: TransactionFacts, scales: Mapping[str, int]) -> TransactionBody:
@@ -117,8 +115,8 @@ async def show(context: RequestContext) -> HttpResponse:
 async def show_all(context: RequestContext) -> HttpResponse:
     """Transactions, newest first."""
     query = context.query(TransactionsQuery)
-    recorded_at_us, partition, line, seq = map(int, position_of(context, query, START))
-    place = ListPlace(instant_of(recorded_at_us), partition, line, seq)
+    recorded_at_us, partition, line = map(int, position_of(context, query, START))
+    place = ListPlace(instant_of(recorded_at_us), partition, line)
     found = await transactions(context.state, context.caller, query.wanted(), place, query.limit + 1)
     rows, following = page(context, query, found, _position)
     scales = await scales_of(context.state, [row.transaction for row in rows])
@@ -128,4 +126,4 @@ async def show_all(context: RequestContext) -> HttpResponse:
 
 def _position(listed: ListedTransaction) -> Position:
     place = listed.place
-    return [microseconds_of(place.recorded_at), place.partition, place.line, place.seq]
+    return [microseconds_of(place.recorded_at), place.partition, place.line]

@@ -1,7 +1,7 @@
 """Query parameters: each at most once, unknown ones refused, integers in ASCII digits, instants as in RFC 3339."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final
 from urllib.parse import parse_qsl
 
@@ -15,6 +15,8 @@ INSTANT: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})",
     re.ASCII,
 )
+MICROSECOND: Final = timedelta(microseconds=1)
+FIRST_INSTANT: Final = datetime.min.replace(tzinfo=UTC)
 DIGITS: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
@@ -52,6 +54,18 @@ class ListQuery(Query):
 
     limit: Digits = Field(default=50, ge=1, le=LIST_LIMIT_MAX)
     cursor: str | None = Field(default=None, description="`next` of the page before")
+
+
+class TimedListQuery(ListQuery):
+    """A list that can be filtered by when the ledger wrote a row; `after` and `before` are exclusive."""
+
+    after: Instant | None = None
+    before: Instant | None = None
+
+    @property
+    def until(self) -> datetime | None:
+        """The last instant before `before`; nothing was recorded in the year 1."""
+        return None if self.before is None else max(self.before, FIRST_INSTANT + MICROSECOND) - MICROSECOND
 
 
 def parse_parameters(text: str) -> dict[str, str]:

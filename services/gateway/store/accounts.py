@@ -1,7 +1,8 @@
-"""Accounts: as they are, as an operation left them, as they were at an instant; and their entries."""
+"""Accounts: as they are, as an operation left them, as they were at an instant."""
 
-from collections.abc import Sequence
+import sys
 from datetime import datetime
+from typing import Final
 
 from services.gateway.store.database import Database, fields
 from shared.domain.values import value
@@ -37,7 +38,7 @@ async def read_account(database: Database, account: str) -> AccountState | None:
     return None if row is None else AccountState(**fields(row))
 
 
-# Only the account's entries in the operation's batch are searched. The metadata is that of the last operation up to it.
+# The metadata is that of the last operation up to it.
 READ_ACCOUNT_AFTER = """
 SELECT a.id, a.asset, a.owner, a.partition, coalesce(e.status_after, 'open') AS status, m.metadata,
        ledger.us(c.recorded_at) AS created_at_us, coalesce(e.seq, 0) AS version,
@@ -48,9 +49,8 @@ SELECT a.id, a.asset, a.owner, a.partition, coalesce(e.status_after, 'open') AS 
   JOIN ledger.batches c ON c.partition = a.partition AND c.batch = a.batch
   LEFT JOIN LATERAL (
        SELECT * FROM ledger.entries
-        WHERE account_id = a.id AND operation_id = o.id
-          AND seq > ledger.seq_until(a.id, o.batch - 1) AND seq <= ledger.seq_until(a.id, o.batch)
-        ORDER BY seq LIMIT 1) e ON true
+        WHERE partition = o.partition AND batch = o.batch AND operation_id = o.id AND account_id || '' = a.id
+        LIMIT 1) e ON true
   LEFT JOIN LATERAL (
        SELECT said.metadata FROM ledger.operations said
         WHERE said.subject = a.id AND said.partition = o.partition AND (said.batch, said.line) <= (o.batch, o.line)
@@ -78,22 +78,47 @@ class AccountFilter:
     id_prefix: str | None = None
 
 
-# Keyset pagination by id: each page costs the same. `owner` restricts the list to what a caller may see.
-LIST_ACCOUNTS = """
-SELECT id, asset, owner, partition, status, metadata, ledger.us(created_at) AS created_at_us, seq AS version,
-       balance, held, overdraft_limit
-  FROM ledger.account_heads
- WHERE id > $1 AND ($2::text IS NULL OR owner = $2) AND ($3::text IS NULL OR asset = $3)
-   AND ($4::text IS NULL OR status = $4) AND ($5::text IS NULL OR starts_with(id, $5))
- ORDER BY id LIMIT $6
-"""
+STATUSES: Final = ("open", "frozen", "closed")
+
+
+def _list_of(which: str) -> str:
+    """A page of the accounts with ids greater than $1, from $2 on and less than $3, by id: $4 statuses, $5 limit.
+
+    Each status is a stream of its own, so that every page is a walk along one of the indexes that end with the id.
+    """
+    return f"""
+SELECT h.id, h.asset, h.owner, h.partition, h.status, h.metadata, ledger.us(h.created_at) AS created_at_us,
+       h.seq AS version, h.balance, h.held, h.overdraft_limit
+  FROM (SELECT a.id FROM unnest($4::text[]) AS s (status) CROSS JOIN LATERAL (
+               SELECT id FROM ledger.accounts
+                WHERE status = s.status AND {which}
+                  AND id COLLATE "C" > $1 AND id COLLATE "C" >= $2 AND id COLLATE "C" < $3
+                ORDER BY id COLLATE "C" LIMIT $5) a
+         ORDER BY a.id COLLATE "C" LIMIT $5) page
+  JOIN ledger.account_heads h ON h.id = page.id
+ ORDER BY h.id COLLATE "C"
+"""  # noqa: S608 - constants of this file
+
+
+LIST_ACCOUNTS = _list_of("true")
+LIST_ACCOUNTS_OF_OWNER = _list_of("owner = $6")
+LIST_ACCOUNTS_OF_ASSET = _list_of("asset = $6")
+LIST_ACCOUNTS_OF_OWNER_IN_ASSET = _list_of("owner = $6 AND asset = $7")
 
 
 async def list_accounts(database: Database, wanted: AccountFilter, limit: int) -> list[AccountState]:
     """Accounts by id. Raises DatabaseUnavailable."""
-    rows = await database.rows(
-        LIST_ACCOUNTS, wanted.after, wanted.owner, wanted.asset, wanted.status, wanted.id_prefix, limit
-    )
+    prefix = wanted.id_prefix or ""
+    statuses = STATUSES if wanted.status is None else (wanted.status,)
+    bounds = wanted.after, prefix, prefix + chr(sys.maxunicode), statuses, limit
+    if wanted.owner is None and wanted.asset is None:
+        rows = await database.rows(LIST_ACCOUNTS, *bounds)
+    elif wanted.asset is None:
+        rows = await database.rows(LIST_ACCOUNTS_OF_OWNER, *bounds, wanted.owner)
+    elif wanted.owner is None:
+        rows = await database.rows(LIST_ACCOUNTS_OF_ASSET, *bounds, wanted.asset)
+    else:
+        rows = await database.rows(LIST_ACCOUNTS_OF_OWNER_IN_ASSET, *bounds, wanted.owner, wanted.asset)
     return [AccountState(**fields(row)) for row in rows]
 
 
@@ -118,54 +143,3 @@ async def read_balance_at(database: Database, account: AccountState, instant: da
     """What the account held after everything recorded at `instant` or before. Raises DatabaseUnavailable."""
     row = await database.row(READ_BALANCE_AT, account.id, account.partition, instant)
     return BalanceThen(0, 0, 0, 0) if row is None else BalanceThen(**fields(row))
-
-
-@value
-class EntryFacts:
-    """One entry of an account. Amounts in minor units; `postings` are the operation's, as JSON text."""
-
-    seq: int
-    operation_id: str | None
-    kind: str | None
-    delta: int
-    held_delta: int
-    balance_after: int
-    held_after: int
-    postings: str | None
-    recorded_at_us: int
-
-
-@value
-class EntryFilter:
-    """Selects entries of an account: seq < `seq_max`, recorded between two instants (exclusive), kind `transfer.v1`."""
-
-    seq_max: int
-    after: datetime | None = None
-    before: datetime | None = None
-    kind: str | None = None
-
-
-LIST_ENTRIES = """
-SELECT e.seq, e.operation_id::text AS operation_id, o.kind, e.delta, e.held_delta, e.balance_after, e.held_after,
-       o.postings, ledger.us(b.recorded_at) AS recorded_at_us
-  FROM ledger.entries e
-  JOIN ledger.batches b ON b.partition = e.partition AND b.batch = e.batch
-  LEFT JOIN ledger.operations o ON o.id = e.operation_id
- WHERE e.account_id = $1 AND e.seq < $3
-   AND e.seq > CASE WHEN $4::timestamptz IS NULL THEN 0
-                    ELSE ledger.seq_until($1, ledger.batch_until($2::integer, $4)) END
-   AND e.seq <= CASE WHEN $5::timestamptz IS NULL THEN $3
-                     ELSE ledger.seq_until($1, ledger.batch_until($2::integer, $5 - interval '1 microsecond')) END
-   AND ($6::text IS NULL OR o.kind = $6)
- ORDER BY e.seq DESC LIMIT $7
-"""
-
-
-async def list_entries(
-    database: Database, account: AccountState, wanted: EntryFilter, *, limit: int
-) -> Sequence[EntryFacts]:
-    """The account's entries, newest first. Raises DatabaseUnavailable."""
-    rows = await database.rows(
-        LIST_ENTRIES, account.id, account.partition, wanted.seq_max, wanted.after, wanted.before, wanted.kind, limit
-    )
-    return [EntryFacts(**fields(row)) for row in rows]

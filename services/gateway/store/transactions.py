@@ -7,9 +7,8 @@ from typing import Final, cast
 import asyncpg
 
 from services.gateway.store.database import Database
-from shared.domain.ids import AccountId, partition_of
 from shared.domain.values import value
-from shared.journal.transit import RETURN_KIND, return_id
+from shared.journal.transit import RETURN_KIND
 
 
 @value
@@ -43,100 +42,71 @@ class TransactionFacts:
 
 @value
 class Reader:
-    """On whose behalf the journal is read. An admin sees everything. `partitions`: how many the ledger has."""
+    """On whose behalf the journal is read. An admin sees everything."""
 
     principal: str
     admin: bool
-    partitions: int
 
 
 COLUMNS: Final = """
-o.id::text AS id, o.kind, o.principal, o.partition, o.batch, o.line, o.postings, o.reference, o.metadata, o.subject,
-       ledger.us(b.recorded_at) AS recorded_at_us"""
+o.id::text AS id, o.kind, o.principal, o.postings, o.reference, o.metadata, o.subject,
+       ledger.us(b.recorded_at) AS recorded_at_us, effects.*"""
+
+# What operation `o` did to its accounts: of each whether the operation's entry is there (in the operation's own batch,
+# or in the one that took the credit in), and the balance after it where the reader may see it. $1: the reader is an
+# admin; $2: the reader's principal. `account_id || ''` keeps the planner from the index by account, which would lead
+# through the account's whole history.
+EFFECTS: Final = """
+  JOIN ledger.batches b ON b.partition = o.partition AND b.batch = o.batch
+ CROSS JOIN LATERAL (
+       SELECT array_agg(a.id) AS accounts, array_agg(e.balance_after::text) AS balances,
+              bool_and(p.batch IS NOT NULL) AS is_settled, bool_or(a.owner = $2) AS is_owned,
+              max(r.id) AS reversed_by
+         FROM (SELECT DISTINCT sides.account FROM json_array_elements(o.postings::json) AS posting
+                CROSS JOIN LATERAL (VALUES (posting->>0), (posting->>1)) AS sides (account)) moved
+         JOIN ledger.accounts a ON a.id = moved.account
+         LEFT JOIN ledger.settlements s ON a.partition <> o.partition
+          AND s.source = o.partition AND s.source_batch = o.batch AND s.destination = a.partition
+        CROSS JOIN LATERAL (
+              SELECT CASE WHEN a.partition = o.partition THEN o.batch ELSE s.batch END AS batch) p
+         LEFT JOIN LATERAL (
+              SELECT balance_after FROM ledger.entries
+               WHERE ($1 OR a.owner = $2) AND partition = a.partition AND batch = p.batch AND operation_id = o.id
+                 AND account_id || '' = a.id LIMIT 1) e ON true
+         LEFT JOIN LATERAL (
+              SELECT returned.id::text AS id FROM ledger.operations returned
+               WHERE a.partition <> o.partition AND o.kind <> 'return.v1'
+                 AND returned.subject = o.id::text AND returned.kind = 'return.v1' LIMIT 1) r ON true) effects"""
 
 READ_TRANSACTION = f"""
-SELECT {COLUMNS}
-  FROM ledger.operations o JOIN ledger.batches b ON b.partition = o.partition AND b.batch = o.batch
- WHERE o.id = $1::text::uuid AND o.outcome = 'posted' AND o.postings IS NOT NULL
-"""  # noqa: S608 - a constant of this file
-
-OWNS_ONE = "SELECT 1 FROM ledger.accounts WHERE id = ANY($1::text[]) AND owner = $2 LIMIT 1"
+SELECT {COLUMNS} FROM ledger.operations o {EFFECTS}
+ WHERE o.id = $3::text::uuid AND o.outcome = 'posted' AND o.postings IS NOT NULL
+"""  # noqa: S608 - constants of this file
 
 
 async def read_transaction(database: Database, reader: Reader, transaction: str) -> TransactionFacts | None:
     """The transaction, if the reader sent it or owns one of its accounts. Raises DatabaseUnavailable."""
-    row = await database.row(READ_TRANSACTION, transaction)
-    if row is None:
+    row = await database.row(READ_TRANSACTION, reader.admin, reader.principal, transaction)
+    if row is None or not (reader.admin or row["principal"] == reader.principal or row["is_owned"]):
         return None
-    read = (await with_effects(database, reader, [row]))[0]
-    if reader.admin or row["principal"] == reader.principal or read.balances:
-        return read
-    accounts = {each for posting in read.postings for each in (posting.source, posting.destination)}
-    owned = await database.row(OWNS_ONE, sorted(accounts), reader.principal)
-    return None if owned is None else read
+    return facts_of(row)
 
 
-# For each operation and account: has the credit landed, with which balance, and was it returned. An entry has no index
-# by operation; it is searched for among the account's entries in the batch that has it: the operation's own batch, or
-# the one that settled the transit row of the credit.
-READ_EFFECTS = """
-SELECT w.operation, w.account, p.batch IS NOT NULL AS landed, e.balance_after,
-       (SELECT r.id::text FROM ledger.operations r WHERE r.id = w.return_id::uuid) AS reversed_by
-  FROM unnest($1::text[], $2::text[], $3::integer[], $4::bigint[], $5::integer[], $6::text[])
-       AS w(operation, account, source_partition, source_batch, partition, return_id)
-  LEFT JOIN ledger.settlements s
-    ON s.source = w.source_partition AND s.source_batch = w.source_batch AND s.destination = w.partition
- CROSS JOIN LATERAL (
-       SELECT CASE WHEN w.partition = w.source_partition THEN w.source_batch ELSE s.batch END AS batch) p
-  LEFT JOIN ledger.accounts a ON a.id = w.account AND ($7 OR a.owner = $8)
-  LEFT JOIN LATERAL (
-       SELECT balance_after FROM ledger.entries
-        WHERE account_id = a.id AND operation_id = w.operation::uuid
-          AND seq > ledger.seq_until(a.id, p.batch - 1) AND seq <= ledger.seq_until(a.id, p.batch)
-        ORDER BY seq DESC LIMIT 1) e ON true
-"""
-
-
-async def with_effects(database: Database, reader: Reader, rows: Sequence[asyncpg.Record]) -> list[TransactionFacts]:
-    """One transaction for each row of COLUMNS, with balances and settlement. Raises DatabaseUnavailable."""
-    postings = {row["id"]: parse_postings(row["postings"]) for row in rows}
-    wanted = [
-        _wanted(row, account, reader.partitions)
-        for row in rows
-        for account in dict.fromkeys(each for p in postings[row["id"]] for each in (p.source, p.destination))
-    ]
-    if not wanted:
-        return []
-    columns = [list(column) for column in zip(*wanted, strict=True)]
-    effects: dict[str, list[asyncpg.Record]] = {row["id"]: [] for row in rows}
-    for effect in await database.rows(READ_EFFECTS, *columns, reader.admin, reader.principal):
-        effects[effect["operation"]].append(effect)
-    return [_facts(row, postings[row["id"]], effects[row["id"]]) for row in rows]
-
-
-def _facts(
-    row: asyncpg.Record, postings: Sequence[PostingFacts], effects: Sequence[asyncpg.Record]
-) -> TransactionFacts:
+def facts_of(row: asyncpg.Record) -> TransactionFacts:
+    """The transaction in a row of COLUMNS."""
+    balances = zip(row["accounts"], row["balances"], strict=True)
     return TransactionFacts(
         row["id"],
         row["kind"],
-        postings,
-        {each["account"]: int(each["balance_after"]) for each in effects if each["balance_after"] is not None},
-        settled=all(each["landed"] for each in effects),
+        parse_postings(row["postings"]),
+        {account: int(balance) for account, balance in balances if balance is not None},
+        settled=row["is_settled"],
         reference=row["reference"],
         metadata=row["metadata"],
         recorded_at_us=row["recorded_at_us"],
         reverses=row["subject"] if row["kind"] == RETURN_KIND else None,
-        reversed_by=next((each["reversed_by"] for each in effects if each["reversed_by"] is not None), None),
+        reversed_by=row["reversed_by"],
     )
-
-
-def _wanted(row: asyncpg.Record, account: str, partitions: int) -> tuple[str, str, int, int, int, str | None]:
-    """The parameters of READ_EFFECTS for one account. Only a credit to another partition may have been returned."""
-    operation, source, partition = row["id"], row["partition"], partition_of(AccountId(account), partitions)
-    may_be_returned = partition != source and row["kind"] != RETURN_KIND
-    returned_by = return_id(operation, partition) if may_be_returned else None
-    return operation, account, source, row["batch"], partition, returned_by
 
 
 def parse_postings(text: str) -> list[PostingFacts]:

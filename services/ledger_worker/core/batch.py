@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from services.ledger_worker.core.accounts import Account, Hold, Status
+from services.ledger_worker.core.lists import Entered, ListedOperation, list_batch
 from shared.domain.ids import AccountId, AssetCode, Partition
 from shared.domain.rejections import Rejection
 from shared.domain.values import value
@@ -16,7 +17,8 @@ from shared.messages import Command
 class OperationRow:
     """One decided command, as the journal keeps it.
 
-    `postings` is JSON text; `subject` the id of the account, hold or asset concerned. `accounts` go into events only.
+    `postings` is JSON text, `assets` those of the postings; `subject` the id of the account, hold or asset concerned.
+    `accounts` go into events only.
     """
 
     id: str
@@ -30,13 +32,15 @@ class OperationRow:
     reference: str | None = None
     metadata: str | None = None
     accounts: tuple[str, ...] = ()
+    assets: tuple[str, ...] = ()
 
 
 @value
 class SealedBatch:
     """One partition's batch, ready to be written. `lines` are COPY text by table.
 
-    `cursors` is a JSON object: source partition → its last batch whose transit row was taken in here.
+    `cursors` is a JSON object: source partition → its last batch whose transit row was taken in here. `listed`: rows of
+    ledger.listed, see ListBuilder.rows.
     """
 
     partition: Partition
@@ -49,6 +53,7 @@ class SealedBatch:
     content_hash: bytes
     operations: Sequence[OperationRow]
     transit_to: Sequence[Partition]
+    listed: Sequence[Sequence[str]]
 
 
 @dataclass(slots=True, eq=False)
@@ -63,6 +68,9 @@ class BatchBuilder:
         default_factory=dict[AccountId, tuple[Status, str | None]]
     )
     operations: list[OperationRow] = field(default_factory=list[OperationRow])
+    entered: list[Entered] = field(default_factory=list[Entered])
+    # Operations of other partitions whose credits landed here.
+    landed: dict[str, ListedOperation] = field(default_factory=dict[str, ListedOperation])
     # Credits to other partitions, and what was taken in from them: source partition → asset → minor units.
     outgoing: dict[Partition, list[TransitCredit]] = field(default_factory=dict[Partition, list[TransitCredit]])
     incoming: dict[Partition, dict[AssetCode, int]] = field(default_factory=dict[Partition, dict[AssetCode, int]])
@@ -78,6 +86,7 @@ class BatchBuilder:
         account.balance += delta
         account.held += held_delta
         account.batch = self.batch
+        self.entered.append(Entered(account, account.seq, operation, delta != 0))
         entries = self.lines["entries"]
         entries.append(
             f"{account.id}\t{account.seq}\t{operation or NULL}\t{account.asset}\t{delta}\t{held_delta}\t"
@@ -103,6 +112,7 @@ class BatchBuilder:
         subject: str | None = None,
         metadata: str | None = None,
         accounts: tuple[str, ...] = (),
+        assets: tuple[str, ...] = (),
     ) -> None:
         """Adds the operation of a command that was posted."""
         self.add_operation(
@@ -116,6 +126,7 @@ class BatchBuilder:
                 reference=command.reference,
                 metadata=metadata or command.metadata,
                 accounts=accounts,
+                assets=assets,
             )
         )
 
@@ -181,7 +192,12 @@ class BatchBuilder:
             content_hash(self._lines_as_hashed()),
             self.operations,
             sorted(self.outgoing),
+            self._listed(),
         )
+
+    def _listed(self) -> list[list[str]]:
+        operations = [(row.id, ListedOperation(row.kind, row.reference, row.assets)) for row in self.operations]
+        return list_batch(operations, self.entered, self.landed).rows(self.partition, self.batch)
 
     def _lines_as_hashed(self) -> Mapping[str, Sequence[str]]:
         """The lines in the order of the hash, without the columns that it leaves out."""

@@ -74,7 +74,9 @@ def capture_hold(partition: PartitionState, command: HoldCapture, context: Comma
     batch.enter(account, command.id, -hold.amount, -hold.amount)
     balances = credit(partition, command, account, target, hold.amount, context)
     postings = postings_text(account.id, target.id, hold.amount, hold.asset)
-    batch.add_posted(command, postings=postings, subject=hold.id, accounts=(account.id, target.id))
+    batch.add_posted(
+        command, postings=postings, subject=hold.id, accounts=(account.id, target.id), assets=(hold.asset,)
+    )
     return Decision(command.id, command.fingerprint, balances=balances, legs=target.legs)
 
 

@@ -46,6 +46,7 @@ def post_transaction(
         command,
         postings=postings_text(posting.source, posting.destination, posting.amount, posting.asset),
         accounts=(posting.source, posting.destination),
+        assets=(posting.asset,),
     )
     return Decision(command.id, command.fingerprint, balances=balances, legs=target.legs)
 
@@ -152,6 +153,9 @@ def credit(
             command.principal,
             command.admin,
             context.reply_to,
+            command.kind,
+            command.reference,
+            source.owner,
         ),
     )
     return balances

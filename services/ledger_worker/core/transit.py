@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from services.ledger_worker.core.accounts import Account, Status
 from services.ledger_worker.core.batch import OperationRow
+from services.ledger_worker.core.lists import ListedOperation
 from services.ledger_worker.core.state import PartitionState, is_visible
 from services.ledger_worker.core.transfers import postings_text
 from shared.domain.ids import AccountId, AssetCode, Partition, system_account, transit_account
@@ -91,6 +92,9 @@ def _transit_deltas(partition: PartitionState) -> dict[AccountId, int]:
 
 def _land(partition: PartitionState, source: Partition, credit: TransitCredit) -> LandedCredit:
     batch = partition.open_batch()
+    batch.landed[credit.operation] = ListedOperation(
+        credit.operation_kind, credit.reference, (credit.asset,), credit.source_owner
+    )
     account = partition.account(credit.account)
     if account is None:
         raise InvariantBroken(f"credit of {credit.operation} to {credit.account}, which does not exist here")
@@ -121,6 +125,7 @@ def _send_back(partition: PartitionState, source: Partition, credit: TransitCred
             postings=postings_text(credit.account, credit.source, credit.amount, credit.asset),
             subject=credit.operation,
             accounts=(credit.account, credit.source),
+            assets=(credit.asset,),
         )
     )
     batch.send(
@@ -135,6 +140,10 @@ def _send_back(partition: PartitionState, source: Partition, credit: TransitCred
             credit.principal,
             credit.admin,
             None,
+            RETURN_KIND,
+            None,
+            # The return has no entry but the one that it makes where it lands.
+            "",
         ),
     )
 
