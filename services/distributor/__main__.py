@@ -31,6 +31,7 @@ def wire(
         connections=[mix_events(amqp_url, APPLICATION, client.partitions, wake_reader=reader.wake)],
         loops=[planner, Payer(network, ledger, payouts, settings)],
         others=[reader.run, Reclaimer(network, payouts, settings.reclaim_s).run],
+        missing=reader.missing,
     )
 
 

@@ -22,7 +22,7 @@ from shared.domain.ids import Partition
 from shared.messages import topology
 from shared.mixer.ledger import MixerLedger
 from shared.mixer.settings import MixerSettings
-from shared.mixer.step_loop import ClaimDeadline, StepLoop, wait_for_wake
+from shared.mixer.step_loop import LATE_S_MAX, ClaimDeadline, StepLoop, wait_for_wake
 
 log = structlog.get_logger()
 
@@ -73,6 +73,7 @@ class JournalReader:
         self._read: dict[Partition, int] | None = None
         self._written: dict[Partition, int] = {}
         self._written_s = time.monotonic()
+        self._ticked_s = time.monotonic()
         self.wake = asyncio.Event()
 
     async def run(self) -> None:
@@ -80,11 +81,17 @@ class JournalReader:
         while True:
             try:
                 await self.tick()
+                self._ticked_s = time.monotonic()
             except TRANSIENT_FAULTS as fault:
                 self._read = None
                 log.warning("journal.not_read", fault=repr(fault))
             await asyncio.sleep(READ_PAUSE_S)
             await wait_for_wake(self.wake, self._read_s)
+
+    def missing(self) -> dict[str, str]:
+        """What is not ready, and why: the journal, if it was not read lately."""
+        late_s = time.monotonic() - self._ticked_s
+        return {"journal": f"it was last read {late_s:.0f} s ago"} if late_s > self._read_s + LATE_S_MAX else {}
 
     async def tick(self) -> None:
         """Reads every partition to its end. Raises what is in TRANSIENT_FAULTS."""

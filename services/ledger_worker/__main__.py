@@ -11,7 +11,6 @@ from services.ledger_worker.clock import SystemClock
 from services.ledger_worker.engine.commit_loop import CommitLoop
 from services.ledger_worker.engine.intake import Inbox
 from services.ledger_worker.engine.leases import LeaseKeeper
-from services.ledger_worker.ports import StoreFault
 from services.ledger_worker.settings import WorkerSettings
 from services.ledger_worker.store import PostgresStore
 from shared.database.durability import read_ledger_constants
@@ -20,15 +19,11 @@ from shared.runtime.service import run_service, serve_metrics, until_stop
 
 log = structlog.get_logger()
 
-# The worker is not ready if the lease loop has completed no tick for this many renewal intervals.
-LATE_TICKS_MAX = 2.5
-
 
 class Worker:
     """The parts of one worker, wired together. Nothing is connected yet."""
 
     def __init__(self, settings: WorkerSettings, partitions: int) -> None:
-        self._settings = settings
         self._clock = SystemClock()
         url = settings.amqp_url.get_secret_value()
         self.store = PostgresStore(
@@ -64,17 +59,12 @@ class Worker:
     async def missing(self) -> dict[str, str]:
         """What is not ready: name of the part → the reason. Empty when the worker is ready."""
         missing: dict[str, str] = {}
-        try:
-            await self.store.assets()
-        except StoreFault as fault:
-            missing["database"] = str(fault)
+        if (late := self.keeper.late()) is not None:
+            missing["database"] = late
         if not self.loop.is_connected():
             missing["broker"] = "not connected"
         for partition, reason in self.keeper.waiting_for().items():
             missing[f"partition {partition}"] = reason
-        ticked_s = self.keeper.last_tick_s
-        if ticked_s is None or self._clock.monotonic_s() - ticked_s > LATE_TICKS_MAX * self._settings.lease_renew_s:
-            missing["leases"] = "the lease loop does not turn"
         return missing
 
 

@@ -1,11 +1,17 @@
 """Checks before a service uses a database: the schema is known, commits are durable, the secrets are the ledger's."""
 
+import asyncio
 from typing import Final
+
+import structlog
 
 from shared.database import postgres
 from shared.database.migrate import READ_PARTITIONS, check_schema
 from shared.database.secret_fingerprints import check_secrets
 from shared.runtime.ledger_secrets import LedgerSecrets
+from shared.runtime.retry import backoff_s
+
+log = structlog.get_logger()
 
 DURABILITY = """
 SELECT name, setting FROM pg_settings
@@ -25,10 +31,21 @@ async def unsafe_settings(connection: postgres.Connection) -> dict[str, str]:
 
 
 async def read_ledger_constants(dsn: str, secrets: LedgerSecrets, *, application: str) -> int:
-    """The number of partitions, after checking schema, secrets and durability.
+    """The number of partitions, after checking schema, secrets and durability. Waits until the database answers.
 
-    Raises MigrationError, SecretsRefused, NotDurable, or what is in postgres.CONNECTION_FAULTS.
+    Raises MigrationError, SecretsRefused or NotDurable.
     """
+    attempt = 0
+    while True:
+        try:
+            return await _read_constants(dsn, secrets, application)
+        except postgres.TRANSIENT_FAULTS as fault:
+            log.warning("database.unavailable", fault=repr(fault), attempt=attempt)
+        await asyncio.sleep(backoff_s(attempt))
+        attempt += 1
+
+
+async def _read_constants(dsn: str, secrets: LedgerSecrets, application: str) -> int:
     connection = await postgres.connect(dsn, application=application)
     try:
         await check_schema(connection)

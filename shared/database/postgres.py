@@ -4,9 +4,15 @@ import asyncio
 import ssl as _ssl
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import asyncpg
+import structlog
+from asyncpg.connection import LoggedQuery
+
+from shared.runtime.retry import backoff_s
+
+log = structlog.get_logger()
 
 CONNECT_TIMEOUT_S: Final = 5.0
 COMMAND_TIMEOUT_S: Final = 10.0
@@ -26,9 +32,14 @@ CONNECTION_FAULTS: Final = (
     asyncpg.TooManyConnectionsError,
     _ssl.SSLError,
 )
-# Faults for which a retry may succeed: the above, a lock time-out, a deadlock, a cancelled statement, a full disk.
+# A prepared statement does not fit the schema any more, because a migration was applied. It is prepared again.
+OUTDATED_FAULTS: Final = (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCacheError)
+# Faults for which a retry may succeed: the above, a lock time-out, a deadlock, a cancelled statement, a full disk, a
+# server that is read-only.
 TRANSIENT_FAULTS: Final = (
     *CONNECTION_FAULTS,
+    *OUTDATED_FAULTS,
+    asyncpg.ReadOnlySQLTransactionError,
     asyncpg.DeadlockDetectedError,
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.InsufficientResourcesError,
@@ -48,6 +59,28 @@ BY_KEY: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 
+if TYPE_CHECKING:
+    _Base = asyncpg.Connection[asyncpg.Record]
+else:
+    _Base = asyncpg.Connection
+
+
+class _Session(_Base):
+    """Ends when a statement finds it read-only.
+
+    A session keeps the mode that it began with, and behind a pooler or an address that moves it may lead to a primary
+    that was demoted: only a new one finds out that writes work again.
+    """
+
+    def __init__(self, *arguments: object, **options: object) -> None:
+        super().__init__(*arguments, **options)  # pyright: ignore[reportArgumentType] asyncpg alone makes sessions
+        self.add_query_logger(self._end_if_read_only)
+
+    def _end_if_read_only(self, query: LoggedQuery) -> None:
+        if isinstance(query.exception, asyncpg.ReadOnlySQLTransactionError):
+            self.terminate()
+
+
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
@@ -62,6 +95,7 @@ async def connect(
     """One connection, whose session gets these settings. Raises what is in CONNECTION_FAULTS."""
     return await asyncpg.connect(
         dsn,
+        connection_class=_Session,
         timeout=CONNECT_TIMEOUT_S,
         command_timeout=command_timeout_s,
         server_settings={"application_name": application, **settings},
@@ -78,19 +112,29 @@ async def open_pool(
 ) -> Pool:
     """A pool of `size_min` … `size_max` connections, with these settings; idle ones are closed after a minute.
 
+    Waits until the database answers.
+
     What is done on a connection must leave its session as it was (no SET, LISTEN, cursor or advisory lock): it goes to
     the next user without the round trip that would reset it. An open transaction is rolled back.
     """
-    return await asyncpg.create_pool(
-        dsn,
-        min_size=size_min,
-        max_size=size_max,
-        max_inactive_connection_lifetime=60.0,
-        timeout=CONNECT_TIMEOUT_S,
-        command_timeout=COMMAND_TIMEOUT_S,
-        server_settings={"application_name": application, **settings},
-        reset=_keep_session,
-    )
+    attempt = 0
+    while True:
+        try:
+            return await asyncpg.create_pool(
+                dsn,
+                connection_class=_Session,
+                min_size=size_min,
+                max_size=size_max,
+                max_inactive_connection_lifetime=60.0,
+                timeout=CONNECT_TIMEOUT_S,
+                command_timeout=COMMAND_TIMEOUT_S,
+                server_settings={"application_name": application, **settings},
+                reset=_keep_session,
+            )
+        except CONNECTION_FAULTS as fault:
+            log.warning("database.unavailable", fault=repr(fault), attempt=attempt)
+        await asyncio.sleep(backoff_s(attempt))
+        attempt += 1
 
 
 async def _keep_session(_: Connection) -> None:

@@ -1,6 +1,12 @@
 """How both services of the mixer run: connections, tasks, gauges, readiness, and a clean stop."""
 
 import asyncio
+import contextlib
+import json
+import os
+import secrets
+import socket
+import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -21,7 +27,19 @@ log = structlog.get_logger()
 
 GAUGES_S: Final = 5.0
 DRAIN_S: Final = 5.0
-PING = "SELECT 1"
+REPORT_S: Final = 2.0
+REPORT_TIMEOUT_S: Final = 5.0
+TAKE_BACK_TIMEOUT_S: Final = 1.0
+# Not ready without a report to the database for this time.
+REPORT_S_MAX: Final = 8.0
+REPORT = """
+INSERT INTO mixer.processes (id, service, seen_at, missing) VALUES ($1, $2, clock_timestamp(), $3)
+ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at, missing = excluded.missing
+"""
+FORGET = """
+DELETE FROM mixer.processes
+ WHERE id = $1 OR (service = $2 AND seen_at < clock_timestamp() - interval '1 hour')
+"""
 
 # Goes on until it is cancelled.
 BackgroundWork = Callable[[], Coroutine[Any, Any, None]]
@@ -35,6 +53,50 @@ class MixerParts:
     loops: Sequence[StepLoop[Any]]
     others: Sequence[BackgroundWork]
     missing: Callable[[], Mapping[str, str]] = dict
+
+
+class ProgressReport:
+    """Writes into the database that this process goes on, and what of it is not ready."""
+
+    def __init__(self, pool: postgres.Pool, service: str, missing: Callable[[], Mapping[str, str]]) -> None:
+        self._pool = pool
+        self._service = service
+        self._missing = missing
+        self._id = f"{socket.gethostname()[:32]}-{os.getpid()}-{secrets.token_hex(4)}"
+        self._written_s = time.monotonic()
+        self._fault = ""
+        self._is_taken_back = False
+        self._writing = asyncio.Lock()
+
+    async def run(self) -> None:
+        """Reports until cancelled or taken back."""
+        while not self._is_taken_back:
+            async with self._writing:
+                await self._write()
+            await asyncio.sleep(REPORT_S)
+
+    async def _write(self) -> None:
+        told = json.dumps(dict(self._missing()))
+        try:
+            await self._pool.execute(REPORT, self._id, self._service, told, timeout=REPORT_TIMEOUT_S)
+            self._written_s, self._fault = time.monotonic(), ""
+        except postgres.TRANSIENT_FAULTS as fault:
+            self._fault = repr(fault)
+            log.warning("report.not_written", fault=repr(fault))
+
+    async def take_back(self) -> None:
+        """The process stops on purpose, so that nobody misses it. Forgets copies that died long ago, too."""
+        self._is_taken_back = True
+        with contextlib.suppress(*postgres.TRANSIENT_FAULTS):
+            async with self._writing:  # or a report under way would be written after this
+                await self._pool.execute(FORGET, self._id, self._service, timeout=TAKE_BACK_TIMEOUT_S)
+
+    def late(self) -> str | None:
+        """Why the reports are not written; None while they are."""
+        late_s = time.monotonic() - self._written_s
+        if not self._fault and late_s <= REPORT_S_MAX:
+            return None
+        return f"the last report was written {late_s:.0f} s ago: {self._fault or 'no answer'}"
 
 
 WireParts = Callable[[postgres.Pool, JobcoinNetwork, LedgerClient], MixerParts]
@@ -63,10 +125,13 @@ async def _serve(application: str, settings: MixerSettings, wire: WireParts, sto
     try:
         async with opened as network:
             parts = wire(pool, network, client)
-            runner = await serve_metrics(settings.host, settings.metrics_port, lambda: _missing(parts, pool, client))
+            report = ProgressReport(pool, application, lambda: _missing(parts, client))
+            runner = await serve_metrics(
+                settings.host, settings.metrics_port, lambda: _missing_now(parts, client, report)
+            )
             log.info("service.started", service=application, instance=network.instance, house=settings.house_address)
             try:
-                await _run(parts, client, stop)
+                await _run(parts, client, report, stop)
             finally:
                 await runner.cleanup()
     finally:
@@ -74,28 +139,34 @@ async def _serve(application: str, settings: MixerSettings, wire: WireParts, sto
     log.info("service.stopped", service=application)
 
 
-async def _run(parts: MixerParts, client: LedgerClient, stop: asyncio.Event) -> None:
+async def _run(parts: MixerParts, client: LedgerClient, report: ProgressReport, stop: asyncio.Event) -> None:
     """Works until `stop`. What is half done then is taken up again from its rows."""
     stopped = asyncio.Event()
     async with until_stop(stopped) as group:
-        runs = [part.run for part in (client, *parts.connections, *parts.loops)]
+        runs = [part.run for part in (client, report, *parts.connections, *parts.loops)]
         for run in (*runs, *parts.others):
             group.create_task(run(), name=run.__qualname__)
         group.create_task(_keep_gauges(parts), name="gauges")
         await stop.wait()
         await asyncio.gather(*(loop.drain(DRAIN_S) for loop in parts.loops))
+        await report.take_back()
         stopped.set()
 
 
-async def _missing(parts: MixerParts, pool: postgres.Pool, client: LedgerClient) -> dict[str, str]:
-    """What is not ready, and why."""
+def _missing(parts: MixerParts, client: LedgerClient) -> dict[str, str]:
+    """What is not ready, and why, apart from the database."""
     missing = dict(parts.missing())
+    for loop in parts.loops:
+        missing |= loop.missing()
     if not client.is_ready() or any(connection.current is None for connection in parts.connections):
         missing["broker"] = "not connected"
-    try:
-        await pool.execute(PING)
-    except postgres.TRANSIENT_FAULTS as fault:
-        missing["database"] = repr(fault)
+    return missing
+
+
+async def _missing_now(parts: MixerParts, client: LedgerClient, report: ProgressReport) -> dict[str, str]:
+    missing = _missing(parts, client)
+    if (late := report.late()) is not None:
+        missing["database"] = late
     return missing
 
 

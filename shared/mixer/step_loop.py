@@ -5,6 +5,7 @@ Each step is committed before the next begins, so another process can take up a 
 
 import asyncio
 import contextlib
+import time
 from abc import ABC, abstractmethod
 from dataclasses import replace
 from enum import StrEnum
@@ -31,6 +32,7 @@ INTERRUPTED: Final = Counter("mixer_interrupted", "Rows whose work ended with a 
 TICK_S: Final = 0.5
 ROWS_MAX: Final = 16
 BACKOFF_S_MAX: Final = 30.0
+LATE_S_MAX: Final = 10.0
 # The work ends before the claim does, or two copies would send at once.
 CLAIM_SHARE: Final = 0.8
 
@@ -75,6 +77,7 @@ class StepLoop(ABC, Generic[R]):
         self._rows = 0
         self._is_claiming = False
         self._is_draining = False
+        self._looked_s = time.monotonic()
         self.wake = asyncio.Event()
         self._ended = asyncio.Event()
 
@@ -87,8 +90,12 @@ class StepLoop(ABC, Generic[R]):
         async with asyncio.TaskGroup() as group:
             while True:
                 await wait_for_wake(self.wake, TICK_S)
-                if self._rows < ROWS_MAX and not self._is_draining:
+                if self._is_draining:
+                    continue
+                if self._rows < ROWS_MAX:
                     await self._claim(group)
+                else:  # the claims of the rows that are worked on bound how long that takes
+                    self._looked_s = time.monotonic()
 
     async def drain(self, timeout_s: float) -> None:
         """Claims no more rows and waits for those that are worked on. What takes longer stays claimed for a while."""
@@ -98,6 +105,11 @@ class StepLoop(ABC, Generic[R]):
                 while self._rows or self._is_claiming:
                     self._ended.clear()
                     await self._ended.wait()
+
+    def missing(self) -> dict[str, str]:
+        """What is not ready, and why: the rows, if none could be looked for lately."""
+        late_s = time.monotonic() - self._looked_s
+        return {self._kind: f"due rows were last looked for {late_s:.0f} s ago"} if late_s > LATE_S_MAX else {}
 
     async def set_gauges(self) -> None:
         """Raises what is in postgres.TRANSIENT_FAULTS."""
@@ -150,6 +162,7 @@ class StepLoop(ABC, Generic[R]):
         finally:
             self._is_claiming = False
             self._ended.set()
+        self._looked_s = time.monotonic()
         for row in rows:
             self._rows += 1
             group.create_task(self._work(row, deadline), name=f"{self._kind} {row.id}")

@@ -37,13 +37,16 @@ async def until_ready(client: Client) -> None:
 
 
 async def test_readiness_names_each_dependency_and_its_durability_and_nothing_else(alone: Stack) -> None:
+    alone.worker()
     client = await asyncio.to_thread(alone.gateway)
+    await until_ready(client)
     ready = await client.get("/readyz")
     assert ready == {
         "status": "ok",
         "missing": {},
         "dependencies": {
             "postgres": {"ok": True, "why_not": None, "durability": POSTGRES},
+            "partitions": {"ok": True, "why_not": None, "durability": {}},
             "rabbitmq": {"ok": True, "why_not": None, "durability": RABBITMQ},
         },
     }
@@ -53,7 +56,9 @@ async def test_readiness_names_each_dependency_and_its_durability_and_nothing_el
 async def test_a_silent_dependency_is_noticed_within_five_seconds_and_so_is_its_return(alone: Stack, name: str) -> None:
     async with way_to(alone.database.gateway) as postgres, way_to(alone.vhost) as rabbitmq:
         ways: dict[str, Way] = {"postgres": postgres, "rabbitmq": rabbitmq}
+        alone.worker()
         client = await asyncio.to_thread(alone.gateway, database_url=postgres.url, amqp_url=rabbitmq.url)
+        await until_ready(client)
         ways[name].open.clear()
         silent = time.monotonic()
         while (asked := await timed(client, "/readyz"))[0].status == 200:
@@ -73,6 +78,7 @@ async def test_a_silent_dependency_is_noticed_within_five_seconds_and_so_is_its_
 
 async def test_a_read_from_a_silent_database_is_unavailable_within_its_one_deadline(alone: Stack) -> None:
     async with way_to(alone.database.gateway) as postgres:
+        alone.worker()
         client = await asyncio.to_thread(alone.gateway, database_url=postgres.url)
         await client.get("/v1/accounts")
         postgres.open.clear()

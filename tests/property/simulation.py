@@ -109,7 +109,7 @@ class Simulation:
                 worker.loop._room(),
                 worker.loop._transit_in.has_suspected,
                 worker.inbox.is_nudged,
-                worker.keeper.last_tick_s,
+                worker.keeper.late(),
             )
             for worker in self.workers
         ]

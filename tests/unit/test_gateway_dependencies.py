@@ -8,6 +8,7 @@ from typing import cast
 import pytest
 
 from services.gateway.store.database import Database, DatabaseUnavailable
+from services.gateway.store.health import PartitionFacts, ProcessFacts
 from services.gateway.usecases import dependencies
 from services.gateway.usecases.dependencies import BROKER_DURABILITY, Dependencies, Finding
 from shared.broker.channels import NotPublished, OutgoingMessage
@@ -15,6 +16,7 @@ from shared.ledger_client.client import LedgerClient
 from shared.messages import topology
 
 ON = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"}
+SERVED = PartitionFacts(0, "w", 1.0, None)
 
 
 @dataclass(slots=True)
@@ -26,6 +28,8 @@ class Double:
     fault: Exception | None = None
     settings: Sequence[tuple[str, str]] = tuple(ON.items())
     schema: str | None = None
+    read_only: bool = False
+    partition: PartitionFacts = SERVED
 
     def is_ready(self) -> bool:
         return self.ready
@@ -44,12 +48,21 @@ class Double:
     async def missing_of_schema(self, _: Database) -> str | None:
         return self.schema
 
+    async def is_read_only(self, _: Database) -> bool:
+        return self.read_only
+
+    async def read_served(self, _: Database) -> list[PartitionFacts]:
+        return [self.partition]
+
+    async def read_processes(self, _: Database) -> list[ProcessFacts]:
+        return [ProcessFacts("distributor", 1.0, {})]
+
 
 @pytest.fixture
 def double(monkeypatch: pytest.MonkeyPatch) -> Double:
     made = Double()
-    monkeypatch.setattr(dependencies, "read_durability", made.read_durability)
-    monkeypatch.setattr(dependencies, "missing_of_schema", made.missing_of_schema)
+    for name in ("read_durability", "missing_of_schema", "is_read_only", "read_served", "read_processes"):
+        monkeypatch.setattr(dependencies, name, getattr(made, name))
     return made
 
 
@@ -60,7 +73,12 @@ def of(double: Double) -> Dependencies:
 async def test_however_many_ask_each_dependency_is_asked_once(double: Double) -> None:
     asking = of(double)
     findings = await asyncio.gather(*(asking.found() for _ in range(100)))
-    assert findings[0] == {"postgres": Finding(None, ON), "rabbitmq": Finding(None, BROKER_DURABILITY)}
+    assert findings[0] == {
+        "postgres": Finding(None, ON),
+        "partitions": Finding(None),
+        "distributor": Finding(None),
+        "rabbitmq": Finding(None, BROKER_DURABILITY),
+    }
     assert double.asked == 2
 
 
@@ -70,6 +88,13 @@ async def test_what_is_wrong_with_a_database_that_answers_is_named_with_what_was
     assert found == Finding("fsync is off; schema: version 1", {"fsync": "off", "synchronous_commit": "local"})
 
 
+async def test_a_database_that_takes_no_writes_and_a_partition_without_a_worker_are_named(double: Double) -> None:
+    double.read_only, double.partition = True, PartitionFacts(0, None, None, None)
+    found = await of(double).found()
+    assert found["postgres"] == Finding("it is read-only", ON)
+    assert found["partitions"] == Finding("0: no worker owns it")
+
+
 @pytest.mark.parametrize(
     ("fault", "name"), [(NotPublished("to amqp://secret"), "rabbitmq"), (DatabaseUnavailable("secret"), "postgres")]
 )
@@ -77,7 +102,8 @@ async def test_of_a_silent_dependency_nothing_is_claimed(double: Double, fault: 
     double.fault = fault
     found = await of(double).found()
     assert found[name] == Finding("it does not answer", {})
-    assert [each.why_not for each in found.values()].count(None) == 1
+    assert [dependency for dependency, each in found.items() if each.why_not is not None] == [name]
+    assert ("partitions" in found) == (name != "postgres")
 
 
 async def test_a_broker_that_is_known_to_be_away_is_not_asked(double: Double) -> None:

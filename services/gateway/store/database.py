@@ -22,6 +22,8 @@ FAULTS: Final = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
     asyncpg.InternalClientError,
+    asyncpg.ReadOnlySQLTransactionError,
+    *postgres.OUTDATED_FAULTS,
 )
 
 
@@ -42,6 +44,8 @@ class Database:
             async with self._pool.acquire(timeout=within_s) as connection:
                 try:
                     return await connection.fetch(statement, *arguments, timeout=until_s - time.monotonic())
+                except postgres.OUTDATED_FAULTS:  # the statement had no effect, or was a read
+                    return await connection.fetch(statement, *arguments, timeout=until_s - time.monotonic())
                 except TimeoutError:
                     # The pool would first send a cancel request and wait for its answer (measured: 5 s more).
                     connection.terminate()
@@ -53,6 +57,10 @@ class Database:
         """The first row, if there is one. `within_s` as above."""
         found = await self.rows(statement, *arguments, within_s=within_s)
         return found[0] if found else None
+
+    async def reconnect(self) -> None:
+        """Each connection is replaced before its next use."""
+        await self._pool.expire_connections()
 
 
 def fields(row: asyncpg.Record) -> dict[str, Any]:

@@ -141,7 +141,8 @@ class CommitLoop:
             return
         self._inbox.wake.clear()
         if self._committing is None or not self._committing.done():
-            await self._inbox.wake.wait()
+            with self.progress.waiting(is_idle=self._committing is None):
+                await self._inbox.wake.wait()
 
     async def _decide(self) -> None:
         """Decides what has come in, on top of what was decided before, into the open group."""
@@ -229,6 +230,7 @@ class CommitLoop:
             self.owned.ledger.trim(RECENT_MAX, FACTS_MAX)
             for partition in self.owned.states.values():
                 partition.trim(self._accounts_max)
+            self.progress.finished()
         await self._notify_progress()
 
     async def _recover(self, fault: StoreFault) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections.abc import Sequence
+from typing import Final
 
 import structlog
 
@@ -14,6 +15,9 @@ from services.ledger_worker.ports import Clock, Lease, Store, StoreFault
 from shared.domain.ids import Partition
 
 log = structlog.get_logger()
+
+# Leases are looked after as long as a tick was completed within so many renewal intervals.
+LATE_TICKS_MAX: Final = 2.5
 
 
 def fair_share(owner: str, alive: list[str], partitions: int) -> int:
@@ -52,13 +56,21 @@ class LeaseKeeper:
         self._valid_until_s: dict[Partition, float] = {}
         self._connected_s = clock.monotonic_s()
         self._watch = LeaseWatch(clock, ttl_s)
-        self.last_tick_s: float | None = None
+        self._ticked_s = clock.monotonic_s()
+        self._fault = "not yet"
 
     async def run(self) -> None:
         """Ticks until cancelled. A second task drops expired leases, even while the database does not answer."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._tick_for_ever(), name="lease ticks")
             group.create_task(self._drop_expired_for_ever(), name="expired leases")
+
+    def late(self) -> str | None:
+        """Why the leases are not looked after; None while they are."""
+        late_s = self._clock.monotonic_s() - self._ticked_s
+        if not self._fault and late_s <= LATE_TICKS_MAX * self._renew_s:
+            return None
+        return f"the last heartbeat was written {late_s:.0f} s ago: {self._fault or 'no answer'}"
 
     async def stop(self) -> None:
         """Gives everything back cleanly: finish, acknowledge, close, release, leave."""
@@ -84,9 +96,9 @@ class LeaseKeeper:
                 if ended or self._clock.monotonic_s() >= due_s:
                     due_s = self._clock.monotonic_s() + self._renew_s
                     await self._tick(ended)
-                    self.last_tick_s = self._clock.monotonic_s()
+                    self._ticked_s, self._fault = self._clock.monotonic_s(), ""
             except StoreFault as fault:
-                due_s = -math.inf
+                due_s, self._fault = -math.inf, str(fault)
                 log.warning("lease.tick_failed", fault=str(fault))
             await self._clock.sleep(min(LOOK_S, self._renew_s))
 

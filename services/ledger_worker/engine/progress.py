@@ -1,6 +1,7 @@
 """Whether the partitions of a worker are decided, and if not, why."""
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Generator, Iterable
 from typing import Final
 
 from services.ledger_worker.engine.dead_letters import DeadLetters
@@ -11,6 +12,8 @@ from shared.domain.ids import Partition
 
 # A partition whose oldest command has waited longer than this many seconds is said to decide nothing.
 UNDECIDED_S_MAX: Final = 10.0
+# So is every partition of a worker that has had work for so many seconds and finished none of it.
+STALLED_S_MAX: Final = 8.0
 
 
 class Progress:
@@ -29,6 +32,20 @@ class Progress:
         self._dead_letters = dead_letters
         self._clock = clock
         self._groups = groups
+        self._busy_since_s: float | None = clock.monotonic_s()
+
+    @contextlib.contextmanager
+    def waiting(self, *, is_idle: bool) -> Generator[None]:
+        """Around the commit loop's wait. `is_idle`: it waits because there is nothing to do."""
+        if is_idle:
+            self._busy_since_s = None
+        yield
+        if is_idle:
+            self._busy_since_s = self._clock.monotonic_s()
+
+    def finished(self) -> None:
+        """The commit loop has finished a commit."""
+        self._busy_since_s = self._clock.monotonic_s()
 
     def oldest_undecided_s(self, partition: Partition | None = None) -> float:
         """Age in seconds of the oldest delivery that is not committed, of one partition or all; 0 if there is none."""
@@ -43,4 +60,7 @@ class Progress:
         if not self._consumer.is_consuming(partition):
             return "its queue is not consumed"
         age_s = self.oldest_undecided_s(partition)
-        return f"its oldest command has waited for {age_s:.0f} s" if age_s > UNDECIDED_S_MAX else None
+        if age_s > UNDECIDED_S_MAX:
+            return f"its oldest command has waited for {age_s:.0f} s"
+        stalled_s = 0.0 if self._busy_since_s is None else self._clock.monotonic_s() - self._busy_since_s
+        return f"its worker has finished nothing for {stalled_s:.0f} s" if stalled_s > STALLED_S_MAX else None

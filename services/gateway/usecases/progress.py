@@ -1,0 +1,45 @@
+"""Whether the other services make progress, by what their processes tell in the database."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from services.gateway.store.health import PartitionFacts, ProcessFacts
+
+# Every process tells every two seconds that it goes on. An instant in the future is as old as one in the past: the
+# database's clock was set back after it.
+SILENT_S_MAX: Final = 8.0
+
+
+def partitions_missing(partitions: Sequence[PartitionFacts]) -> str | None:
+    """Which partitions nobody decides, and why; None if there is none."""
+    found: dict[str, list[str]] = {}
+    for each in partitions:
+        if (why := _why_unserved(each)) is not None:
+            found.setdefault(why, []).append(str(each.partition))
+    return "; ".join(f"{', '.join(numbers)}: {why}" for why, numbers in found.items()) or None
+
+
+def services_missing(processes: Sequence[ProcessFacts]) -> dict[str, str | None]:
+    """Service → why none of its processes makes progress, or None if one does. One without processes is left out."""
+    found: dict[str, str | None] = {}
+    for each in sorted(processes, key=lambda process: (process.service, abs(process.silent_s))):
+        why = _why_silent(each.silent_s) or _told(each.missing)
+        if each.service not in found or why is None:
+            found[each.service] = why
+    return found
+
+
+def _why_unserved(partition: PartitionFacts) -> str | None:
+    if partition.owner is None:
+        return "no worker owns it"
+    if partition.silent_s is None:
+        return "its worker is gone"
+    return _why_silent(partition.silent_s) or partition.waiting_for
+
+
+def _why_silent(silent_s: float) -> str | None:
+    return f"nothing was heard for {abs(silent_s):.0f} s" if abs(silent_s) > SILENT_S_MAX else None
+
+
+def _told(missing: Mapping[str, str]) -> str | None:
+    return ", ".join(f"{part}: {why}" for part, why in missing.items()) or None
