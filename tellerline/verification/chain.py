@@ -91,7 +91,7 @@ class Chain:
 
         `lines_of`: table → lines without newline. `unreadable`: keys of transit rows that only the hash can vouch for.
         """
-        content = content_hash({table: [f"{line}\n" for line in lines] for table, lines in lines_of.items()})
+        content = content_hash({table: ["\n".join(lines), "\n"] for table, lines in lines_of.items()})
         if unreadable:
             rule = "what cannot be read is as it was written: the hash of its batch covers it"
             expect("transit", unreadable[0], rule, content.hex(), row.content_hash.hex())

@@ -1,5 +1,6 @@
 """The whole proof over one snapshot, check by check, until the first bad row."""
 
+import functools
 import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -7,17 +8,20 @@ from dataclasses import dataclass, field
 
 from shared.journal.rows import HASHED_COLUMNS
 from tellerline.verification.accounts import AccountProof, check_totals
-from tellerline.verification.batches import BatchProof
+from tellerline.verification.batches import Batch, BatchProof
 from tellerline.verification.chain import Chain
 from tellerline.verification.findings import SuspenseFinding, Violated, Violation, expect
 from tellerline.verification.store.accounts import read_accounts, read_changed_account
-from tellerline.verification.store.batches import open_merged, read_batches, read_carried
+from tellerline.verification.store.batches import read_batches, read_carried
 from tellerline.verification.store.ledger import (
+    count_rows,
     read_assets,
     read_epochs,
     read_foreign_batch,
+    read_lost_entry,
     read_orphan,
     read_partitions,
+    read_unsettled,
     read_waiting,
 )
 from tellerline.verification.store.snapshot import Connection
@@ -128,6 +132,7 @@ class _Run:
         self._totals: Mapping[str, int] = {}
         self._cursors: dict[int, Mapping[int, int]] = {}
         self._epochs: Mapping[int, int] = {}
+        self._rows: Counted = {}  # table → rows that the batches have
         self._causes: dict[str, str] = {}  # key of an entry on suspense → why it is there
         self._unreadable: list[SuspenseFinding] = []  # transit rows that wait to be set aside
 
@@ -157,39 +162,45 @@ class _Run:
         finally:
             counted.update(accounts=proof.accounts, entries=proof.entries)
         self._transit_balances, self._totals = proof.transit_balances, proof.totals
+        if await count_rows(self._connection, "entries") != proof.entries:
+            account, seq = await read_lost_entry(self._connection) or ("?", 0)
+            raise Violated("entries", f"{account}/{seq}", "account_id is an account", "a row of accounts", account)
         if (changed := await read_changed_account(self._connection)) is not None:
             account, expected, found = changed
             raise Violated("accounts", account, "metadata is that of its last operation", expected, found)
 
     async def check_batches(self, counted: Counted) -> None:
         """Every batch of every partition, in order."""
-        tables = [table for table in HASHED_COLUMNS if table not in {"accounts", "entries"}]
-        counted.update(dict.fromkeys(("batches", *tables), 0))
-        merged = await open_merged(self._connection)
+        counted.update(dict.fromkeys(("batches", *HASHED_COLUMNS), 0))
+        self._rows = counted
         for partition in range(self._partitions):
             chain = Chain(partition, self._partitions)
-            async for batch in read_batches(self._connection, merged, partition):
-                counted["batches"] += 1
-                for table in tables:
-                    counted[table] += len(batch.lines(table))
-                chain.check_place(batch.row)
-                check = BatchProof(batch, self._partitions, self._assets)
-                check.check()
-                cursors = chain.check_cursors(batch.row, batch.settled_batches())
-                chain.advance(batch.row, batch.lines_of, cursors, unreadable=check.unreadable)
-                self._causes.update(check.set_aside)
+            await read_batches(self._connection, partition, functools.partial(self._check_batch, chain))
             if chain.last.epoch > self._epochs[partition]:
                 rule = "epoch is not below that of the last batch"
                 raise Violated("partitions", partition, rule, f">= {chain.last.epoch}", self._epochs[partition])
             self._cursors[partition] = chain.cursors
             self._proof.heads[partition] = (chain.last.batch, chain.last.hash.hex())
 
+    def _check_batch(self, chain: Chain, batch: Batch) -> None:
+        self._rows["batches"] += 1
+        for table, lines in batch.lines_of.items():
+            self._rows[table] += len(lines)
+        chain.check_place(batch.row)
+        check = BatchProof(batch, self._partitions, self._assets)
+        check.check()
+        cursors = chain.check_cursors(batch.row, batch.settled_batches())
+        chain.advance(batch.row, batch.lines_of, cursors, unreadable=check.unreadable)
+        self._causes.update(check.set_aside)
+
     async def check_transit(self, counted: Counted) -> None:
         """What is on its way between any two partitions, and what all accounts hold together."""
         check_totals(self._totals)
         transit = TransitBalances(self._cursors)
         counted["unsettled"] = 0
-        async for source, batch, destination, text in read_waiting(self._connection):
+        rows = 0
+        async for source, batch, destination, text in read_waiting(self._connection, self._cursors):
+            rows += 1
             credits = read_credits(text)
             if credits is None:
                 carried = await read_carried(self._connection, source, batch, destination)
@@ -201,6 +212,9 @@ class _Run:
                 carried = totals(credits)
                 counted["unsettled"] += len(credits)
             transit.wait(source, batch, destination, carried)
+        if rows + self._rows["settlements"] != self._rows["transit"]:
+            async for source, batch, destination, _ in read_unsettled(self._connection):
+                transit.wait(source, batch, destination, {})
         counted["pairs"] = transit.finish(self._transit_balances)
 
     async def check_suspense(self, counted: Counted) -> None:
@@ -213,10 +227,10 @@ class _Run:
     async def check_places(self, counted: Counted) -> None:
         """No row names a batch that does not exist: the other checks, which read by batch, would not see it."""
         for table in HASHED_COLUMNS:
-            orphan = await read_orphan(self._connection, table)
             counted["tables"] = counted.get("tables", 0) + 1
-            if orphan is not None:
-                raise Violated(table, orphan, "it stands in a batch", "a row of batches", "none")
+            if await count_rows(self._connection, table) != self._rows[table]:
+                orphan = await read_orphan(self._connection, table)
+                raise Violated(table, orphan or "?", "it stands in a batch", "a row of batches", "none")
 
 
 def _check_asset(

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from shared.domain.ids import AssetCode, Partition, system_account, transit_account
 from shared.journal.transit import TransitCredit, TransitRowError, decode_credits, return_id
 from tellerline.verification.findings import Violated, expect
-from tellerline.verification.rows import EntryLine, is_transit, text_of
+from tellerline.verification.rows import EntryLine, entry_of, is_transit, text_of
 
 # (operation, account, asset) → minor units
 Moves = defaultdict[tuple[str, str, str], int]
@@ -61,10 +61,9 @@ class BatchTransit:
         else:
             raise entry.breaks("only transit and suspense have entries without an operation", "an operation", "none")
 
-    def send(self, destination: int, operation: str, posting: PostedMove) -> None:
-        """Notes that this batch's transit row to `destination` must hold the credit of this posting."""
-        sent = self._sent.setdefault(destination, Moves(int))
-        sent[operation, posting.destination, posting.asset] += posting.amount
+    def send(self, destination: int, place: tuple[str, str, str], amount: int) -> None:
+        """Notes that this batch's transit row to `destination` must hold this credit. `place`: as in Moves."""
+        self._sent.setdefault(destination, Moves(int))[place] += amount
 
     def take_in(self, rows: Iterable[SettledRow], expected: Moves, found: Moves) -> None:
         """Adds to `expected` what the settled rows must have entered. `found`: what entries did. Raises Violated."""
@@ -118,10 +117,14 @@ class BatchTransit:
             rule = f"its credit is on its way to partition {destination}"
             raise Violated("operations", min(unsent)[0], rule, "a row of transit", "none")
 
-    def check_nets(self, entries: Sequence[EntryLine]) -> None:
-        """The entries on transit accounts are the sums of the credits sent and taken in. Raises Violated."""
+    def check_nets(self, lines: Sequence[str]) -> None:
+        """The entries on transit accounts are the sums of the credits sent and taken in. Raises Violated.
+
+        `lines`: of the batch's entries.
+        """
         for account, left in sorted(self._nets.items()):
             if left != 0:
+                entries = [entry_of(line) for line in lines]
                 seq = next((entry.seq for entry in entries if entry.account_id == account), "none")
                 found = sum(int(entry.delta) for entry in entries if entry.account_id == account)
                 rule = "the net entry is the sum of the credits in transit"
@@ -142,7 +145,8 @@ class BatchTransit:
 
     def _land(self, credit: TransitCredit, expected: Moves, found: Moves) -> None:
         """Expects the credit on its account, unless it was returned. A return may be on suspense instead."""
-        if (back := self.returned.pop(return_id(credit.operation, self.partition), None)) is not None:
+        back = self.returned.pop(return_id(credit.operation, self.partition), None) if self.returned else None
+        if back is not None:
             posting = PostedMove(credit.account, credit.source, credit.amount, credit.asset)
             if back != posting:
                 raise Violated("operations", credit.operation, "its return is of the whole credit", posting, back)

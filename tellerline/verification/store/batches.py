@@ -1,39 +1,24 @@
-"""Batches with everything that they wrote, in the order of their numbers."""
+"""Batches with everything that they wrote, in the order of their numbers, one window after the other."""
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+import asyncio
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
-
-import asyncpg
 
 from shared.journal.rows import HASHED_COLUMNS, LINE_ORDER, PLACE, copy_text
 from tellerline.verification.batches import Batch, EndedHold, carried_to
 from tellerline.verification.chain import BatchRow
 from tellerline.verification.findings import Violated
 from tellerline.verification.store.ledger import read_partitions
-from tellerline.verification.store.snapshot import CURSOR_ROWS, Connection, copy
+from tellerline.verification.store.snapshot import Connection, copy
 from tellerline.verification.transit import SettledRow, read_credits
 
+# A window holds at most so many batches, and so many operations and entries unless one batch has more.
 WINDOW_BATCHES_MAX: Final = 1_000
 WINDOW_ROWS_MAX: Final = 20_000
-# Tables with an index that finds a window of batches; the others are sorted once and read by a cursor.
-COPIED: Final = ("operations", "transit")
-MERGED: Final = ("accounts", "settlements", "holds", "hold_ends")
-# What their rows refer to, read along with them: columns and join.
-JOINED: Final[Mapping[str, tuple[str, str]]] = {
-    "settlements": (
-        ", x.credits",
-        "LEFT JOIN ledger.transit x ON (x.source, x.batch, x.destination) = (t.source, t.source_batch, t.destination)",
-    ),
-    "hold_ends": (
-        ", x.account_id, x.asset, x.amount::text, x.partition",
-        "LEFT JOIN ledger.holds x ON x.id = t.hold_id",
-    ),
-}
-# Partition and batch.
-Place = tuple[int, int]
-_BEFORE_ALL: Final[Place] = (-(2**15) - 1, 0)
-_AFTER_ALL: Final[Place] = (2**15, 0)
+# Read as lines; `settlements` and `hold_ends` are read as rows, with the rows that they refer to.
+COPIED: Final = ("accounts", "operations", "entries", "transit", "holds")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 # Columns in the order of BatchRow. WITH TIES keeps two rows of the same number (the key dropped) in one window.
@@ -43,8 +28,45 @@ SELECT partition, batch, epoch, operations, entries, recorded_at, cursors, prev_
 """
 
 
-async def _read_window(connection: Connection, partition: int, after: int) -> list[BatchRow]:
-    """The next batches of a partition, at least one: together at most WINDOW_ROWS_MAX rows, by their own counts."""
+async def read_batches(connection: Connection, partition: int, take: Callable[[Batch], None]) -> None:
+    """Hands over the batches of a partition with all their rows, in order. Raises Violated, as `take` may.
+
+    The next window is read while this one is checked.
+    """
+    window = await _read_window(connection, partition, 0)
+    while window:
+        # Both end before a fault is raised, so that nobody leaves the connection in the middle of an answer.
+        checked, ahead = await asyncio.gather(
+            _hand_over(window, take),
+            _read_window(connection, partition, window[-1].row.batch),
+            return_exceptions=True,
+        )
+        if checked is not None:
+            raise checked
+        if isinstance(ahead, BaseException):
+            raise ahead
+        window = ahead
+
+
+async def _hand_over(window: Sequence[Batch], take: Callable[[Batch], None]) -> None:
+    for batch in window:
+        take(batch)
+        await asyncio.sleep(0)  # so that what the database sends is taken in meanwhile
+
+
+async def _read_window(connection: Connection, partition: int, after: int) -> list[Batch]:
+    """The next batches of a partition with all their rows; none after the last. Raises Violated."""
+    window = [Batch(row) for row in await _read_rows(connection, partition, after)]
+    if window:
+        first, last = window[0].row.batch, window[-1].row.batch
+        for table in COPIED:
+            _hand_out(window, table, await _copy_lines(connection, table, partition, first, last))
+        await _read_settlements(connection, window)
+        await _read_hold_ends(connection, window)
+    return window
+
+
+async def _read_rows(connection: Connection, partition: int, after: int) -> list[BatchRow]:
     window: list[BatchRow] = []
     rows = 0
     for row in await connection.fetch(READ_BATCHES, partition, after, WINDOW_BATCHES_MAX):
@@ -59,111 +81,86 @@ async def _read_window(connection: Connection, partition: int, after: int) -> li
 async def _copy_lines(connection: Connection, table: str, partition: int, first: int, last: int) -> list[str]:
     """The hashed lines of one of COPIED, of these batches of a partition, in the order of the hash."""
     where, batch = PLACE[table]
+    order = ('id COLLATE "C"',) if table == "accounts" else LINE_ORDER[table]
     query = (
         f"SELECT {', '.join(HASHED_COLUMNS[table])} FROM ledger.{table} WHERE {where} = {partition:d} "  # noqa: S608 - names of shared.journal.rows
-        f"AND {batch} BETWEEN {first:d} AND {last:d} ORDER BY {', '.join((batch, *LINE_ORDER[table]))}"
+        f"AND {batch} BETWEEN {first:d} AND {last:d} ORDER BY {', '.join((batch, *order))}"
     )
     lines: list[str] = []
     await copy(connection, query, lines.extend)
     return lines
 
 
-def _merged_query(table: str) -> str:
-    """Selects partition, batch, the hashed columns as text, and what is JOINED, in the order of the hash."""
-    # Columns are qualified: a bare name in ORDER BY would mean the output column of that name, which is text.
-    where, batch = (f"t.{column}" for column in PLACE[table])
-    order = (f't.{column} COLLATE "C"' if table == "accounts" else f"t.{column}" for column in LINE_ORDER[table])
-    columns = ", ".join(f"t.{column}::text" for column in HASHED_COLUMNS[table])
-    joined, join = JOINED.get(table, ("", ""))
-    return (
-        f"SELECT {where} AS place, {batch} AS number, {columns}{joined} FROM ledger.{table} t {join} "  # noqa: S608 - names of shared.journal.rows
-        f"ORDER BY {', '.join((where, batch, *order))}"
-    )
+def _hand_out(window: Sequence[Batch], table: str, lines: list[str]) -> None:
+    """Gives each batch its lines, which are in the order of the batches.
+
+    A row between two batches of the window belongs to none: the chain's gap is found first. If a number stands there
+    twice, the first batch gets the rows.
+    """
+    column = HASHED_COLUMNS[table].index(PLACE[table][1])
+
+    def number(line: str) -> int:
+        return int(line.split("\t", column + 1)[column])
+
+    end = 0
+    for batch in window:
+        wanted = batch.row.batch
+        begin = end
+        if begin < len(lines) and number(lines[begin]) < wanted:
+            begin = bisect_left(lines, wanted, lo=begin, key=number)
+        # The batch says how many rows it has. If that is right, there is nothing to search.
+        end = begin + {"entries": batch.row.entries, "operations": batch.row.operations}.get(table, 0)
+        is_full = begin <= end <= len(lines) and (end == begin or number(lines[end - 1]) == wanted)
+        if not is_full or (end < len(lines) and number(lines[end]) <= wanted):
+            end = bisect_right(lines, wanted, lo=begin, key=number)
+        if begin < end:
+            batch.lines_of[table] = lines[begin:end]
 
 
-# One row for each batch. No field needs an escape: the checks before allow no account, asset or status that would.
-READ_ENTRIES: Final = """
-SELECT partition, batch, string_agg(
-           concat_ws(E'\\t', account_id, seq, coalesce(operation_id::text, '\\N'), asset, delta, held_delta,
-                     balance_after, held_after, limit_after, status_after, partition, batch, line),
-           E'\\n' ORDER BY line)
-  FROM ledger.entries GROUP BY partition, batch ORDER BY partition, batch
+READ_SETTLEMENTS: Final = """
+SELECT t.source, t.source_batch, t.destination, t.batch, x.credits
+  FROM ledger.settlements t LEFT JOIN LATERAL (
+       SELECT credits FROM ledger.transit
+        WHERE source = t.source AND batch = t.source_batch AND destination = t.destination OFFSET 0) AS x ON true
+ WHERE t.destination = $1 AND t.batch BETWEEN $2 AND $3 ORDER BY t.batch, t.source, t.source_batch
 """
 
 
-class Merged:
-    """A whole table sorted by (partition, batch), read by a cursor in step with the batches."""
-
-    def __init__(self, connection: Connection, query: str, prefetch: int) -> None:
-        self._rows = aiter(connection.cursor(query, prefetch=prefetch))
-        self._next: asyncpg.Record | None = None
-        self._place: Place = _BEFORE_ALL
-
-    async def take(self, place: Place) -> list[asyncpg.Record]:
-        """The rows of this batch; places must rise. Skips rows of batches that do not exist: see `read_orphan`."""
-        found: list[asyncpg.Record] = []
-        while self._place <= place:
-            if self._next is not None and self._place == place:
-                found.append(self._next)
-            self._next = await anext(self._rows, None)
-            self._place = _AFTER_ALL if self._next is None else (self._next[0], self._next[1])
-        return found
+async def _read_settlements(connection: Connection, window: Sequence[Batch]) -> None:
+    first, last = window[0].row, window[-1].row
+    batches = {batch.row.batch: batch for batch in reversed(window)}
+    for row in await connection.fetch(READ_SETTLEMENTS, first.partition, first.batch, last.batch):
+        *places, number, text = row
+        if (batch := batches.get(number)) is None:
+            continue
+        batch.lines_of.setdefault("settlements", []).append("\t".join(map(str, (*places, number))))
+        source, source_batch, destination = places
+        if text is None:
+            key = f"{source}/{source_batch}/{destination}"
+            raise Violated("settlements", key, "it settles a transit row", "a row of transit", "none")
+        credits = read_credits(text)
+        carried = None if credits is not None else await read_carried(connection, source, source_batch, destination)
+        batch.settled.append(SettledRow(source, source_batch, credits, carried or {}))
 
 
-# How many entries the largest batch says that it has.
-READ_BATCH_ENTRIES_MAX: Final = "SELECT coalesce(max(entries), 0) FROM ledger.batches"
+READ_HOLD_ENDS: Final = """
+SELECT t.hold_id::text, t.ended, t.operation_id::text, t.partition::text, t.batch, x.account_id, x.asset, x.amount,
+       x.partition
+  FROM ledger.hold_ends t LEFT JOIN LATERAL (
+       SELECT account_id, asset, amount::text, partition FROM ledger.holds WHERE id = t.hold_id OFFSET 0) AS x ON true
+ WHERE t.partition = $1 AND t.batch BETWEEN $2 AND $3 ORDER BY t.batch, t.hold_id
+"""
 
 
-async def open_merged(connection: Connection) -> dict[str, Merged]:
-    """Every table that is read in step with the batches of all partitions, by name."""
-    entries_max = int(await connection.fetchval(READ_BATCH_ENTRIES_MAX))
-    merged = {table: Merged(connection, _merged_query(table), CURSOR_ROWS) for table in MERGED}
-    batches = max(1, min(CURSOR_ROWS, WINDOW_ROWS_MAX // max(1, entries_max)))
-    return {**merged, "entries": Merged(connection, READ_ENTRIES, batches)}
-
-
-async def read_batches(connection: Connection, merged: Mapping[str, Merged], partition: int) -> AsyncGenerator[Batch]:
-    """The batches of a partition with all their rows, in order, a window at a time. Partitions come in order too."""
-    after = 0
-    while window := await _read_window(connection, partition, after):
-        after = window[-1].batch
-        read = [Batch(row) for row in window]
-        batches = {batch.row.batch: batch for batch in reversed(read)}
-        for table in COPIED:
-            place = HASHED_COLUMNS[table].index("batch")
-            for line in await _copy_lines(connection, table, partition, window[0].batch, after):
-                # A row between two batches of the window belongs to none: the chain's gap is found first.
-                batch = batches.get(int(line.split("\t", place + 1)[place]))
-                if batch is not None:
-                    batch.lines_of.setdefault(table, []).append(line)
-        for batch in read:
-            for table, rows_of in merged.items():
-                if rows := await rows_of.take((partition, batch.row.batch)):
-                    _add_merged(batch, table, rows)
-                    if table == "settlements":
-                        batch.settled = [await _settled_row(connection, row) for row in rows]
-            yield batch
-
-
-def _add_merged(batch: Batch, table: str, rows: Sequence[asyncpg.Record]) -> None:
-    if table == "entries":
-        batch.lines_of[table] = str(rows[0][2]).split("\n")
-        return
-    end = 2 + len(HASHED_COLUMNS[table])
-    batch.lines_of[table] = ["\t".join(map(copy_text, row[2:end])) for row in rows]
-    if table == "hold_ends":
-        batch.ended = [EndedHold(row["hold_id"], row["ended"], row["operation_id"], *row[end:]) for row in rows]
-
-
-async def _settled_row(connection: Connection, row: asyncpg.Record) -> SettledRow:
-    source, batch, destination = int(row["source"]), int(row["source_batch"]), int(row["destination"])
-    if row["credits"] is None:
-        key = f"{source}/{batch}/{destination}"
-        raise Violated("settlements", key, "it settles a transit row", "a row of transit", "none")
-    credits = read_credits(row["credits"])
-    if credits is None:
-        return SettledRow(source, batch, None, await read_carried(connection, source, batch, destination))
-    return SettledRow(source, batch, credits)
+async def _read_hold_ends(connection: Connection, window: Sequence[Batch]) -> None:
+    first, last = window[0].row, window[-1].row
+    batches = {batch.row.batch: batch for batch in reversed(window)}
+    for row in await connection.fetch(READ_HOLD_ENDS, first.partition, first.batch, last.batch):
+        hold, ended, operation, partition, number, *held = row
+        if (batch := batches.get(number)) is not None:
+            line = "\t".join(map(copy_text, (hold, ended, operation, partition, str(number))))
+            batch.lines_of.setdefault("hold_ends", []).append(line)
+            batch.ended.append(EndedHold(hold, ended, operation, *held))
 
 
 async def read_carried(connection: Connection, source: int, batch: int, destination: int) -> Mapping[str, int]:

@@ -12,11 +12,12 @@ from tellerline.verification.findings import Violated
 DATABASE_FAULTS: Final = (*postgres.CONNECTION_FAULTS, asyncpg.PostgresError)
 # In effect no time-out: a large journal may take hours.
 STATEMENT_MAX_S: Final = 30 * 86_400.0
-CURSOR_ROWS: Final = 2_000
 
 Lines = Callable[[list[str]], None]
 Connection = postgres.Connection
 
+# By index and in its order: sorting or hashing a whole table would write it to PostgreSQL's disk once more. The rows of
+# one window are sorted in memory.
 BEGIN: Final = """
 BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
 SET LOCAL statement_timeout = 0;
@@ -25,6 +26,12 @@ SET LOCAL work_mem = '64MB';
 SET LOCAL search_path = pg_catalog;
 SET LOCAL bytea_output = 'hex';
 SET LOCAL extra_float_digits = 1;
+SET LOCAL max_parallel_workers_per_gather = 0;
+SET LOCAL jit = off;
+SET LOCAL enable_seqscan = off;
+SET LOCAL enable_sort = off;
+SET LOCAL enable_hashjoin = off;
+SET LOCAL enable_mergejoin = off;
 """
 
 
