@@ -84,11 +84,9 @@ async def serve(settings: WorkerSettings, stop: asyncio.Event) -> None:
             group.create_task(worker.consumer.run(), name="consumer")
             group.create_task(worker.publisher.run(), name="publisher")
             group.create_task(worker.loop.run(), name="commit loop")
-            keeping = group.create_task(worker.keeper.run(), name="leases")
+            group.create_task(worker.keeper.run(), name="leases")
             # All other tasks keep running meanwhile, so that what was decided is committed and acknowledged.
             await stop.wait()
-            keeping.cancel()
-            await asyncio.wait({keeping})
             await worker.keeper.stop()
             stopped.set()
     finally:

@@ -159,10 +159,13 @@ class Store(Protocol):
         """The leases of all other workers."""
         ...
 
-    async def acquire(self, ttl_s: float, ended: Sequence[Lease] = ()) -> Lease | None:
+    async def acquire(
+        self, ttl_s: float, ended: Sequence[Lease] = (), held: Sequence[Partition] | None = None
+    ) -> Lease | None:
         """Takes one partition under a new epoch; None if there is none to take.
 
-        One that has no owner, whose lease has expired by the database's clock, or whose lease is among `ended`.
+        One that has no owner, whose lease has expired by the database's clock, or whose lease is among `ended`; or one
+        that is this worker's already but not among `held`: the answer that it was acquired has been lost.
         """
         ...
 
@@ -174,7 +177,7 @@ class Store(Protocol):
         ...
 
     async def release(self, leases: Iterable[Lease]) -> None:
-        """Gives partitions back."""
+        """Gives partitions back, also if this worker raised the epoch since."""
         ...
 
     async def raise_epochs(self, leases: Iterable[Lease]) -> list[Lease]:

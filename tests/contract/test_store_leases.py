@@ -117,6 +117,25 @@ async def test_what_was_given_back_is_free_at_once(ledger: Ledger, store: Store,
     assert await ledger.store("two").acquire(MINUTE_S) == Lease(Partition(2), lease.epoch + 1)
 
 
+async def test_a_partition_whose_epoch_was_raised_meanwhile_is_given_back_too(
+    ledger: Ledger, store: Store, scribe: Scribe
+) -> None:
+    lease = scribe.owned.leases[Partition(2)]
+    await store.raise_epochs([lease])
+    await store.release([lease])
+    assert await ledger.store("two").acquire(MINUTE_S) == Lease(Partition(2), lease.epoch + 2)
+
+
+async def test_a_worker_takes_again_what_is_its_own_without_its_knowledge_and_nobody_else_does(
+    ledger: Ledger, store: Store, scribe: Scribe
+) -> None:
+    held = [partition for partition in scribe.owned.leases if partition != 1]
+    assert await ledger.store("two").acquire(MINUTE_S, [], []) is None
+    assert await store.acquire(MINUTE_S) is None
+    assert await store.acquire(MINUTE_S, [], held) == Lease(Partition(1), scribe.owned.leases[Partition(1)].epoch + 1)
+    assert await store.acquire(MINUTE_S, [], [*held, Partition(1)]) is None
+
+
 async def test_workers_count_as_alive_until_they_leave_or_fall_silent(ledger: Ledger, store: Store) -> None:
     assert await store.heartbeat(MINUTE_S) == ["one"]
     other = ledger.store("two")

@@ -99,9 +99,7 @@ class SimulatedWorker:
 
     async def stop(self) -> None:
         """SIGTERM."""
-        committing, keeping = self.tasks
-        keeping.cancel()
-        await asyncio.wait({keeping})
         await self.keeper.stop()
-        committing.cancel()
-        await asyncio.wait({committing})
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.wait(self.tasks)

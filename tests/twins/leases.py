@@ -62,12 +62,17 @@ class MemoryLeases(ABC):
             if row.owner not in {None, self.owner}
         ]
 
-    async def acquire(self, ttl_s: float, ended: Sequence[Lease] = ()) -> Lease | None:
+    async def acquire(
+        self, ttl_s: float, ended: Sequence[Lease] = (), held: Sequence[Partition] | None = None
+    ) -> Lease | None:
         await self._call("acquire")
         for partition, row in enumerate(self.journal.owners):
-            if self._is_free(partition, ended) and partition not in self.journal.locks:
+            is_unknown = held is not None and row.owner == self.owner and partition not in held
+            if (is_unknown or self._is_free(partition, ended)) and partition not in self.journal.locks:
                 row.owner, row.epoch = self.owner, row.epoch + 1
                 row.expires_us, row.waiting_for = self._after(ttl_s), None
+                if self._fault("acquire.after"):
+                    raise StoreUnavailable("injected after it was acquired")
                 return Lease(Partition(partition), row.epoch)
         return None
 
@@ -86,7 +91,7 @@ class MemoryLeases(ABC):
         await self._unlocked([lease.partition for lease in wanted])
         for lease in wanted:
             row = self.journal.owners[lease.partition]
-            if row.owner == self.owner and row.epoch == lease.epoch:
+            if row.owner == self.owner and row.epoch >= lease.epoch:
                 row.owner, row.expires_us, row.waiting_for = None, -(2**62), None
 
     async def raise_epochs(self, leases: Iterable[Lease]) -> list[Lease]:

@@ -13,6 +13,7 @@ from services.ledger_worker.engine.intake import Inbox
 from services.ledger_worker.engine.lease_watch import LOOK_S, LeaseWatch
 from services.ledger_worker.ports import Clock, Lease, Store, StoreFault
 from shared.domain.ids import Partition
+from shared.runtime.retry import backoff_s
 
 log = structlog.get_logger()
 
@@ -54,6 +55,10 @@ class LeaseKeeper:
         self._ttl_s = ttl_s
         self._renew_s = renew_s
         self._valid_until_s: dict[Partition, float] = {}
+        # Given back, and the database was not told yet.
+        self._unreleased: dict[Partition, Lease] = {}
+        self._ticking = asyncio.Lock()
+        self._is_stopping = False
         self._connected_s = clock.monotonic_s()
         self._watch = LeaseWatch(clock, ttl_s)
         self._ticked_s = clock.monotonic_s()
@@ -73,14 +78,24 @@ class LeaseKeeper:
         return f"the last heartbeat was written {late_s:.0f} s ago: {self._fault or 'no answer'}"
 
     async def stop(self) -> None:
-        """Gives everything back cleanly: finish, acknowledge, close, release, leave."""
-        async with asyncio.TaskGroup() as group:
-            for lease in self._loop.leases():
-                group.create_task(self._give_back(lease), name=f"give back {lease.partition}")
-        try:
-            await self._store.leave()
-        except StoreFault as fault:
-            log.warning("lease.leave_failed", fault=str(fault))
+        """Gives everything back cleanly: finish, acknowledge, close, release, leave. `run` must go on meanwhile.
+
+        A tick under way ends first: cut off, it could leave a partition that it has just acquired unserved.
+        """
+        self._is_stopping = True
+        async with self._ticking:
+            async with asyncio.TaskGroup() as group:
+                for lease in self._loop.leases():
+                    group.create_task(self._give_back(lease), name=f"give back {lease.partition}")
+            until_s, attempt = self._clock.monotonic_s() + self._ttl_s, 0
+            while self._unreleased and self._clock.monotonic_s() < until_s:  # later, others take it anyhow
+                await self._clock.sleep(backoff_s(attempt))
+                attempt += 1
+                await self._release()
+            try:
+                await self._store.leave()
+            except StoreFault as fault:
+                log.warning("lease.leave_failed", fault=str(fault))
 
     def waiting_for(self) -> dict[Partition, str]:
         """Why this worker decides nothing in a partition that it owns, for those where that is so."""
@@ -95,7 +110,9 @@ class LeaseKeeper:
                 ended = self._watch.ended(await self._store.foreign_leases())
                 if ended or self._clock.monotonic_s() >= due_s:
                     due_s = self._clock.monotonic_s() + self._renew_s
-                    await self._tick(ended)
+                    async with self._ticking:
+                        if not self._is_stopping:
+                            await self._tick(ended)
                     self._ticked_s, self._fault = self._clock.monotonic_s(), ""
             except StoreFault as fault:
                 due_s, self._fault = -math.inf, str(fault)
@@ -118,6 +135,7 @@ class LeaseKeeper:
         # A worker counts as alive as long as a lease lasts after its last heartbeat.
         alive = await self._store.heartbeat(self._ttl_s)
         await self._renew()
+        await self._release()
         share = fair_share(self._owner, alive, self._partitions)
         held = self._loop.leases()
         for lease in held[share:]:
@@ -165,14 +183,17 @@ class LeaseKeeper:
 
     async def _acquire(self, ended: Sequence[Lease]) -> bool:
         began_s = self._clock.monotonic_s()
-        lease = await self._store.acquire(self._ttl_s, ended)
+        held = [lease.partition for lease in self._loop.leases()]
+        lease = await self._store.acquire(self._ttl_s, ended, held)
         if lease is None:
             return False
+        self._unreleased.pop(lease.partition, None)
         try:
             await self._loop.add(lease)
         except StoreFault:
             # Release it, or nobody would serve the partition until the lease expires.
-            await self._store.release([lease])
+            self._unreleased[lease.partition] = lease
+            await self._release()
             raise
         self._valid_until_s[lease.partition] = began_s + self._ttl_s
         metrics.LEASE_CHANGES.labels("taken").inc()
@@ -184,10 +205,22 @@ class LeaseKeeper:
         self._valid_until_s.pop(lease.partition, None)
         metrics.LEASE_CHANGES.labels("given_back").inc()
         log.info("lease.given_back", partition=lease.partition, epoch=lease.epoch)
+        self._unreleased[lease.partition] = lease
+        await self._release()
+
+    async def _release(self) -> None:
+        """Tells the database what was given back. What fails is tried again, or it would be unserved for a lease."""
+        leases = list(self._unreleased.values())
+        if not leases:
+            return
         try:
-            await self._store.release([lease])
+            await self._store.release(leases)
         except StoreFault as fault:
-            log.warning("lease.release_failed", partition=lease.partition, fault=str(fault))
+            log.warning("lease.release_failed", partitions=[lease.partition for lease in leases], fault=str(fault))
+            return
+        for lease in leases:
+            if self._unreleased.get(lease.partition) == lease:
+                del self._unreleased[lease.partition]
 
     async def _lose(self, partition: Partition, reason: str) -> None:
         self._valid_until_s.pop(partition, None)

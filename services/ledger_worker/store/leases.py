@@ -48,6 +48,7 @@ UPDATE ledger.partitions
       SELECT partition FROM ledger.partitions
        WHERE owner IS NULL OR lease_expires_at < clock_timestamp()
           OR (partition, epoch) IN (SELECT * FROM unnest($3::smallint[], $4::bigint[]))
+          OR (owner = $1 AND partition <> ALL($5::smallint[]))
        ORDER BY partition FOR UPDATE SKIP LOCKED LIMIT 1)
 RETURNING partition, epoch
 """
@@ -67,10 +68,11 @@ SELECT count(pg_terminate_backend(stuck.pid)) FROM (
             OR (p.partition, p.epoch) IN (SELECT * FROM unnest($2::smallint[], $3::bigint[])))) AS stuck
 """
 
+# `>=`, since the epoch may be raised while the partition is given back.
 RELEASE = """
 UPDATE ledger.partitions p SET owner = NULL, lease_expires_at = '-infinity', waiting_for = NULL
   FROM unnest($2::smallint[], $3::bigint[]) AS n (partition, epoch)
- WHERE p.partition = n.partition AND p.owner = $1 AND p.epoch = n.epoch
+ WHERE p.partition = n.partition AND p.owner = $1 AND p.epoch >= n.epoch
 """
 
 # `>=`, for a retry: owner ids are never reused, so a higher epoch under the same owner was raised by an earlier run of
@@ -111,10 +113,12 @@ class Leases(Connections):
             for row in rows
         ]
 
-    async def acquire(self, ttl_s: float, ended: Sequence[Lease] = ()) -> Lease | None:
+    async def acquire(
+        self, ttl_s: float, ended: Sequence[Lease] = (), held: Sequence[Partition] | None = None
+    ) -> Lease | None:
         """See ports.Store."""
-        places = _places(ended)
-        row = await self._run("lease", lambda connection: connection.fetchrow(ACQUIRE, self._owner, ttl_s, *places))
+        arguments = (self._owner, ttl_s, *_places(ended), held)
+        row = await self._run("lease", lambda connection: connection.fetchrow(ACQUIRE, *arguments))
         return None if row is None else Lease(Partition(row["partition"]), int(row["epoch"]))
 
     async def free_stuck(self, ended: Sequence[Lease] = ()) -> int:
