@@ -20,7 +20,12 @@ STALE_STATE: Final = "TL003"
 ROW_CLASSES: Final = ("22", "23", "TL")
 # Every statement of the worker finds its rows by key. Prepared plans live as long as the connection, and one made while
 # the tables were small would still use sequential scans after they have grown.
-BY_KEY: Final = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
+BY_KEY: Final = {
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "plan_cache_mode": "force_generic_plan",
+}
 # Held by each connection until it ends, however it ends: whoever gets the exclusive lock knows that no connection of
 # this worker is left. Shared, so that the connections of one worker, or two ids of one hash, never wait for each other.
 BE_PRESENT = "SELECT pg_advisory_lock_shared($1, hashtext($2))"
