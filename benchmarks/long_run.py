@@ -74,9 +74,7 @@ async def long_run(stack: Stack, minutes_min: int, folder: Path, say: Callable[[
     await open_accounts(stack, account_ids())
     target, wrk = Target(stack.gateway, stack.admin_key, accounts, ASSET), wrk_program()
     minutes: list[Minute] = []
-    while len(minutes) < MINUTES_MAX and (
-        len(minutes) < minutes_min or minutes[-1].transit_rows < TRANSIT_ROWS_MIN
-    ):
+    while len(minutes) < MINUTES_MAX and (len(minutes) < minutes_min or minutes[-1].transit_rows < TRANSIT_ROWS_MIN):
         pids = stack.pids()
         before = cpu_by_name(pids)
         counted = await asyncio.to_thread(run_load, wrk, target, LOAD, MINUTE_S)

@@ -76,6 +76,7 @@ class BatchProof:
         self._changes: dict[str, EntryLine] = {}  # operation → its entry without amounts
         self._totals = defaultdict[str, int](int)  # asset → sum of the entries
         self._transit = BatchTransit(self._partition, self._key)
+        self.netted: Mapping[str, int] = {}  # transit account → minor units that netting added; known after `check`
 
     @property
     def set_aside(self) -> Mapping[str, str]:
@@ -96,7 +97,7 @@ class BatchProof:
         self._compare("delta", expected, moved)
         self._compare("held_delta", self._expect_placed() | self._expect_ended(), held)
         self._transit.check_sent(self._batch.lines("transit"))
-        self._transit.check_nets(self._batch.lines("entries"))
+        self.netted = self._transit.check_nets(self._batch.lines("entries"))
         self._check_made()
         self._check_counts()
 

@@ -3,6 +3,7 @@
 import functools
 import json
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -131,6 +132,7 @@ class _Run:
         self._transit_balances: Mapping[str, int] = {}
         self._totals: Mapping[str, int] = {}
         self._cursors: dict[int, Mapping[int, int]] = {}
+        self._netted = Counter[str]()  # transit account → what netting has added to it, in minor units
         self._epochs: Mapping[int, int] = {}
         self._rows: Counted = {}  # table → rows that the batches have
         self._causes: dict[str, str] = {}  # key of an entry on suspense → why it is there
@@ -192,11 +194,12 @@ class _Run:
         cursors = chain.check_cursors(batch.row, batch.settled_batches())
         chain.advance(batch.row, batch.lines_of, cursors, unreadable=check.unreadable)
         self._causes.update(check.set_aside)
+        self._netted.update(check.netted)
 
     async def check_transit(self, counted: Counted) -> None:
         """What is on its way between any two partitions, and what all accounts hold together."""
         check_totals(self._totals)
-        transit = TransitBalances(self._cursors)
+        transit = TransitBalances(self._cursors, self._netted)
         counted["unsettled"] = 0
         rows = 0
         async for source, batch, destination, text in read_waiting(self._connection, self._cursors):

@@ -37,6 +37,11 @@ class EntryLine(NamedTuple):
     rest: str
 
     @property
+    def balance_after(self) -> str:
+        """The account's balance after it, in minor units."""
+        return self.rest.split("\t", 1)[0]
+
+    @property
     def status_after(self) -> str:
         """The account's status after it."""
         return self.rest.split("\t", 4)[3]

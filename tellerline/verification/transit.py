@@ -117,18 +117,24 @@ class BatchTransit:
             rule = f"its credit is on its way to partition {destination}"
             raise Violated("operations", min(unsent)[0], rule, "a row of transit", "none")
 
-    def check_nets(self, lines: Sequence[str]) -> None:
-        """The entries on transit accounts are the sums of the credits sent and taken in. Raises Violated.
+    def check_nets(self, lines: Sequence[str]) -> Mapping[str, int]:
+        """The entries on transit accounts are the sums of the credits sent and taken in, and what they were netted by.
 
-        `lines`: of the batch's entries.
+        `lines`: of the batch's entries. Returns account → minor units that netting has added. Raises Violated.
         """
-        for account, left in sorted(self._nets.items()):
-            if left != 0:
-                entries = [entry_of(line) for line in lines]
-                seq = next((entry.seq for entry in entries if entry.account_id == account), "none")
-                found = sum(int(entry.delta) for entry in entries if entry.account_id == account)
+        netted = {account: left for account, left in sorted(self._nets.items()) if left != 0}
+        entries = [entry_of(line) for line in lines] if netted else []
+        sums = Counter[str]()
+        for account, left in netted.items():
+            sums[account.split(":")[1]] += left
+        for account, left in netted.items():
+            of_account = [entry for entry in entries if entry.account_id == account]
+            if sums[account.split(":")[1]] != 0 or not any(_nets_by(entry, left) for entry in of_account):
+                seq = of_account[0].seq if of_account else "none"
+                found = sum(int(entry.delta) for entry in of_account)
                 rule = "the net entry is the sum of the credits in transit"
                 raise Violated("entries", f"{account}/{seq}", rule, found - left, found)
+        return netted
 
     def _was_set_aside(self, row: SettledRow, carried: Mapping[str, int], why: str) -> bool:
         """Whether the worker put all of this row on suspense, one entry for each asset. If so, notes these entries."""
@@ -162,10 +168,11 @@ class BatchTransit:
 class TransitBalances:
     """Over the whole ledger: a pair of transit accounts holds what has left one partition and not reached the other.
 
-    `cursors`: destination → source → the last batch taken in.
+    `cursors`: destination → source → the last batch taken in. `netted`: account → minor units that netting has added.
     """
 
     cursors: Mapping[int, Mapping[int, int]]
+    netted: Mapping[str, int]
     _waiting: Counter[str] = field(default_factory=Counter[str])  # account at the source → minor units
 
     def wait(self, source: int, batch: int, destination: int, carried: Mapping[str, int]) -> None:
@@ -186,12 +193,19 @@ class TransitBalances:
         """Compares with the balances of all transit accounts. Returns the number of pairs. Raises Violated."""
         held = Counter[str]()
         for account, balance in balances.items():
-            held[account if ":out:" in account else _other_end(account)] += balance
+            pair = account if ":out:" in account else _other_end(account)
+            held[pair] += balance - self.netted.get(account, 0)
         pairs = self._waiting.keys() | held.keys()
         for out in sorted(pairs):
             rule = f"with {_other_end(out)} it holds what is not settled"
             expect("accounts", out, rule, self._waiting[out], held[out])
         return len(pairs)
+
+
+def _nets_by(entry: EntryLine, delta: int) -> bool:
+    """Whether this entry takes the balance towards zero, not past it, by exactly this."""
+    before = int(entry.balance_after) - delta
+    return int(entry.delta) == delta and (0 < -delta <= before or 0 < delta <= -before)
 
 
 def read_credits(text: str) -> Sequence[TransitCredit] | None:

@@ -1,5 +1,6 @@
 """The checks of `tellerline verify`, on a journal in memory."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 from tellerline.verification.accounts import ACCOUNT, ENTRY, OPEN_HOLDS, AccountProof, check_totals
@@ -17,15 +18,18 @@ def prove(journal: Journal) -> int:
     accounts.finish()
     check_totals(accounts.totals)
     cursors: dict[int, dict[int, int]] = {}
+    netted = Counter[str]()
     for partition in range(journal.partitions):
         chain = Chain(partition, journal.partitions)
         for row in journal.batches[partition]:
             batch = _batch(journal, partition, row.batch)
             chain.check_place(row)
-            BatchProof(batch, journal.partitions, assets).check()
+            proof = BatchProof(batch, journal.partitions, assets)
+            proof.check()
+            netted.update(proof.netted)
             chain.advance(row, batch.lines_of, chain.check_cursors(row, batch.settled_batches()))
         cursors[partition] = chain.cursors
-    transit = TransitBalances(cursors)
+    transit = TransitBalances(cursors, netted)
     waiting = 0
     for place, credits in sorted(journal.transit.items()):
         if place not in journal.settlements:

@@ -127,7 +127,7 @@ class MemoryStore(MemoryLeases):
             found.extend(
                 (AssetCode(code), int(entry["delta"] or 0))
                 for entry in self.journal.entries.get(account, [])
-                if entry["batch"] == str(row.batch)
+                if entry["batch"] == str(row.batch) and int(entry["delta"] or 0) > 0
             )
         return found
 

@@ -71,8 +71,9 @@ class BatchBuilder:
     entered: list[Entered] = field(default_factory=list[Entered])
     # Operations of other partitions whose credits landed here.
     landed: dict[str, ListedOperation] = field(default_factory=dict[str, ListedOperation])
-    # Credits to other partitions, and what was taken in from them: source partition → asset → minor units.
+    # Credits to other partitions, their sums, and those of what was taken in: other partition → asset → minor units.
     outgoing: dict[Partition, list[TransitCredit]] = field(default_factory=dict[Partition, list[TransitCredit]])
+    sent: dict[Partition, dict[AssetCode, int]] = field(default_factory=dict[Partition, dict[AssetCode, int]])
     incoming: dict[Partition, dict[AssetCode, int]] = field(default_factory=dict[Partition, dict[AssetCode, int]])
 
     @property
@@ -165,6 +166,8 @@ class BatchBuilder:
     def send(self, destination: Partition, credit: TransitCredit) -> None:
         """Queues a credit for another partition; `add_transit_rows` writes it."""
         self.outgoing.setdefault(destination, []).append(credit)
+        sent = self.sent.setdefault(destination, {})
+        sent[credit.asset] = sent.get(credit.asset, 0) + credit.amount
 
     def settle(self, source: Partition, source_batch: int, amounts: Sequence[tuple[AssetCode, int]]) -> None:
         """Records that the transit row of that batch was taken in, and what it carried, in minor units."""

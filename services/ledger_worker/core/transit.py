@@ -5,17 +5,21 @@ sent back by a new operation whose subject is the original one; a return that ca
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from services.ledger_worker.core.accounts import Account, Status
 from services.ledger_worker.core.batch import OperationRow
 from services.ledger_worker.core.lists import ListedOperation
 from services.ledger_worker.core.state import PartitionState, is_visible
-from services.ledger_worker.core.transfers import postings_text
+from services.ledger_worker.core.transfers import TRANSIT_RESERVE, postings_text
 from shared.domain.ids import AccountId, AssetCode, Partition, system_account, transit_account
 from shared.domain.lifecycle import InvariantBroken
 from shared.domain.money import BALANCE_MINOR_MAX
 from shared.domain.values import value
 from shared.journal.transit import RETURN_FINGERPRINT, RETURN_KIND, TransitCredit, return_id
+
+# A transit account's balance is netted from this part of its bound on.
+NETTED_FROM: Final = 1_000
 
 
 @value
@@ -33,7 +37,8 @@ def take_in(
     """Enters one transit row's credits in the open batch and advances the cursor. Their accounts must be loaded."""
     if source_batch <= partition.cursors.get(source, 0):
         raise InvariantBroken(f"transit row {source}/{source_batch} → {partition.partition} was taken in before")
-    landed = [_land(partition, source, credit) for credit in credits]
+    full = _full_assets(partition, source, credits)
+    landed = [_land(partition, source, credit, is_full=credit.asset in full) for credit in credits]
     partition.open_batch().settle(source, source_batch, [(credit.asset, credit.amount) for credit in credits])
     partition.cursors[source] = source_batch
     return landed
@@ -51,19 +56,69 @@ def take_in_to_suspense(
 
 
 def close_transit(partition: PartitionState) -> None:
-    """Enters each transit account's net change and adds the transit rows. Must come last, just before the seal."""
+    """Enters each transit account's net change and adds the transit rows. Must come last, just before the seal.
+
+    What is sent is entered before the large balances are netted, and what is taken in after that: so an amount that
+    comes in and goes back in one batch finds room.
+    """
     batch = partition.builder
     if batch is None or not (batch.outgoing or batch.incoming):
         return
-    for account, delta in sorted(_transit_deltas(partition).items()):
-        batch.enter(partition.system_account(account), None, delta)
+    deltas = sorted(_transit_deltas(partition).items())
+    for account, delta in deltas:
+        if delta > 0:
+            batch.enter(partition.system_account(account), None, delta)
+    for asset in _large_assets(partition, deltas):
+        _net(partition, asset)
+    for account, delta in deltas:
+        if delta < 0:
+            batch.enter(partition.system_account(account), None, delta)
     batch.add_transit_rows()
 
 
 def transit_accounts(partition: PartitionState) -> Iterable[AccountId]:
-    """The transit accounts that `close_transit` will change."""
+    """The transit accounts that `close_transit` will change or net, as far as those in memory tell."""
     batch = partition.builder
-    return () if batch is None or not (batch.outgoing or batch.incoming) else _transit_deltas(partition)
+    if batch is None or not (batch.outgoing or batch.incoming):
+        return ()
+    deltas = _transit_deltas(partition)
+    large = _large_assets(partition, deltas.items())
+    return [*deltas, *(account for asset in large for account in _all_accounts(partition, asset))]
+
+
+def _large_assets(partition: PartitionState, deltas: Iterable[tuple[AccountId, int]]) -> list[AssetCode]:
+    """The assets of those accounts whose balance is large enough to be netted."""
+    found: set[AssetCode] = set()
+    for account, _ in deltas:
+        known = partition.accounts.get(account)
+        if known is not None and abs(known.balance) >= BALANCE_MINOR_MAX // NETTED_FROM:
+            found.add(known.asset)
+    return sorted(found)
+
+
+def _net(partition: PartitionState, asset: AssetCode) -> None:
+    """Takes off the transit accounts of an asset what they hold against each other.
+
+    What has left the partition stands on "out" accounts, above zero; what has come in stands on "in" accounts, below.
+    Their difference is what all other accounts of the partition hold together, so it has a bound of its own (ADR 10).
+    """
+    known = [partition.accounts[name] for name in _all_accounts(partition, asset) if name in partition.accounts]
+    above, below = [each for each in known if each.balance > 0], [each for each in known if each.balance < 0]
+    amount = min(sum(each.balance for each in above), -sum(each.balance for each in below))
+    for side, sign in ((above, 1), (below, -1)):
+        left = amount
+        for account in side:
+            part = min(left, sign * account.balance)
+            if part:
+                partition.open_batch().enter(account, None, -sign * part)
+            left -= part
+
+
+def _all_accounts(partition: PartitionState, asset: AssetCode) -> list[AccountId]:
+    own, peers = partition.partition, range(partition.ledger.partitions)
+    return [
+        transit_account(asset, Partition(peer), side, own) for peer in peers if peer != own for side in ("in", "out")
+    ]
 
 
 def landing_accounts(partition: PartitionState, credits: Iterable[TransitCredit]) -> set[AccountId]:
@@ -80,17 +135,30 @@ def _transit_deltas(partition: PartitionState) -> dict[AccountId, int]:
     """Transit account → what the open batch sends (positive) or takes in (negative), in minor units."""
     batch, own = partition.open_batch(), partition.partition
     deltas: dict[AccountId, int] = {}
-    for destination, credits in batch.outgoing.items():
-        for credit in credits:
-            account = transit_account(credit.asset, destination, "out", own)
-            deltas[account] = deltas.get(account, 0) + credit.amount
+    for destination, amounts in batch.sent.items():
+        for asset, amount in amounts.items():
+            deltas[transit_account(asset, destination, "out", own)] = amount
     for source, amounts in batch.incoming.items():
         for asset, amount in amounts.items():
             deltas[transit_account(asset, source, "in", own)] = -amount
     return deltas
 
 
-def _land(partition: PartitionState, source: Partition, credit: TransitCredit) -> LandedCredit:
+def _full_assets(partition: PartitionState, source: Partition, credits: Sequence[TransitCredit]) -> set[AssetCode]:
+    """The assets of which so much has come from that partition that a row of these credits would pass the bound."""
+    taken_in = dict(partition.open_batch().incoming.get(source, {}))
+    for credit in credits:
+        taken_in[credit.asset] = taken_in.get(credit.asset, 0) + credit.amount
+    full: set[AssetCode] = set()
+    for asset, amount in taken_in.items():
+        known = partition.accounts.get(transit_account(asset, source, "in", partition.partition))
+        balance = 0 if known is None else known.balance
+        if amount - balance > BALANCE_MINOR_MAX - BALANCE_MINOR_MAX // TRANSIT_RESERVE:
+            full.add(asset)
+    return full
+
+
+def _land(partition: PartitionState, source: Partition, credit: TransitCredit, *, is_full: bool) -> LandedCredit:
     batch = partition.open_batch()
     batch.landed[credit.operation] = ListedOperation(
         credit.operation_kind, credit.reference, (credit.asset,), credit.source_owner
@@ -101,7 +169,7 @@ def _land(partition: PartitionState, source: Partition, credit: TransitCredit) -
     if credit.kind == "return":
         # The destination has probably been closed since its facts were cached: the next transfer reads them again.
         partition.ledger.facts.pop(credit.source, None)
-    if _can_land(account, credit.amount):
+    if _can_land(account, credit.amount) and not (is_full and credit.kind == "credit"):
         batch.enter(account, credit.operation, credit.amount)
         balance = account.balance if is_visible(account, credit.principal, admin=credit.admin) else None
         return LandedCredit(credit, balance, is_returned=False)

@@ -73,7 +73,10 @@ class TransitIn:
         elif self._inbox.is_nudged and self._owned.states and not group.is_suspect:
             await self._take_in_waiting(group)
         for partition in list(self._owned.states.values()):
-            await self._prefetch.accounts(partition, transit_accounts(partition))
+            if any(account not in partition.accounts for account in transit_accounts(partition)):
+                await self._prefetch.accounts(partition, transit_accounts(partition))
+                # Once these are in memory, it is known whether others are to be netted with them.
+                await self._prefetch.accounts(partition, transit_accounts(partition))
 
     async def _take_in_waiting(self, group: CommitGroup) -> None:
         cursors = self._cursors_behind()

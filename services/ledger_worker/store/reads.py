@@ -56,10 +56,11 @@ SELECT source, batch, destination, credits, found FROM (
  ORDER BY destination, source, batch
 """
 
+# An entry below zero nets the account.
 TRANSIT_TOTALS = """
 SELECT asset, delta FROM ledger.entries
  WHERE partition = $1 AND batch = $2
-   AND account_id = 'transit:' || asset || ':' || $3::smallint::text || ':out:' || $1::text
+   AND account_id = 'transit:' || asset || ':' || $3::smallint::text || ':out:' || $1::text AND delta > 0
  ORDER BY asset
 """
 
