@@ -33,11 +33,13 @@ from services.gateway.usecases.state import AppState
 from shared.database import postgres
 from shared.domain.ids import CommandIds
 from shared.ledger_client.client import LedgerClient
-from shared.runtime.service import until_stop
+from shared.runtime.service import raise_descriptor_limit, until_stop
 
 log = structlog.get_logger()
 
 NAME: Final = "gateway"
+# Open files beside the connections of clients and those to PostgreSQL: listener, broker, log, modules, /proc.
+DESCRIPTORS_KEPT: Final = 64
 # For answering the requests in flight at a stop; shorter than the time that the whole stop may take.
 SHUTDOWN_S: Final = 8.0
 # For idle connections at a stop: a client that uses one within this time gets an answer that says `Connection: close`.
@@ -89,6 +91,14 @@ def assemble(settings: GatewaySettings, database: Database, ledger: LedgerClient
     return Gateway(settings, AppState(database, ledger, CommandIds(secrets.naming_key)), server)
 
 
+def connections_allowed(settings: GatewaySettings) -> int:
+    """How many connections of clients: `connections_max`, or fewer where the process may open too few files.
+
+    Beyond the limit of the system a connection is cut without a word; beyond ours it gets 503, and is counted.
+    """
+    return max(1, min(settings.connections_max, raise_descriptor_limit() - settings.pool_size_max - DESCRIPTORS_KEPT))
+
+
 @contextlib.asynccontextmanager
 async def serving(gateway: Gateway) -> AsyncGenerator[str]:
     """Serves the gateway; yields its address as `host:port`. Leaving it answers what is in flight, then closes."""
@@ -99,7 +109,7 @@ async def serving(gateway: Gateway) -> AsyncGenerator[str]:
         serve_unreadable=dispatcher.serve_unreadable,
         refuse_connection=dispatcher.refuse_connection,
         deadlines=Deadlines(settings.header_timeout_s, settings.idle_timeout_s, settings.write_timeout_s),
-        connections_max=settings.connections_max,
+        connections_max=connections_allowed(settings),
     )
     listener = await Listener.open(server, settings.host, settings.port)
     try:

@@ -11,6 +11,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from shared.ledger_client.client import LedgerClient
+from shared.runtime.logs import LINES_LOST
 
 DURATION_BUCKETS_S: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -31,6 +32,7 @@ class Metrics:
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
+        registry.register(LINES_LOST)
         self._routes: list[RouteMetrics] = []
         # (kind, `posted` or the code of the rejection) → number of commands. `submit` counts here.
         self.outcomes: Counts[tuple[str, str]] = Counts()

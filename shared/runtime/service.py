@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import resource
 import signal
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -26,6 +27,9 @@ SHUTDOWN_S = 1.0
 # -28 % (gateway) and -22 % (worker) at 256.
 COLLECT_AFTER = (50_000, 50, 100)
 
+# A process takes no more than so many files and sockets, even where the system's hard limit is a thousand million.
+DESCRIPTORS_MAX = 65_536
+
 Service = Callable[[asyncio.Event], Awaitable[None]]
 Readiness = Callable[[], Awaitable[dict[str, str]]]
 
@@ -35,6 +39,7 @@ def run_service(service: Service) -> None:
 
     An exception that it raises is logged and ends the process with exit code 1; SecretsRefused is one line, and 2.
     """
+    raise_descriptor_limit()
     gc.freeze()
     gc.set_threshold(*COLLECT_AFTER)
     try:
@@ -46,6 +51,15 @@ def run_service(service: Service) -> None:
                 sys.exit(2)
         log.critical("service.failed", faults=[repr(leaf) for leaf in _leaves(fault)], exc_info=fault)
         sys.exit(1)
+
+
+def raise_descriptor_limit() -> int:
+    """Raises the soft limit of open files to the hard one, or to DESCRIPTORS_MAX; children inherit it. The limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = max(soft, DESCRIPTORS_MAX if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS_MAX))
+    if soft != resource.RLIM_INFINITY and wanted > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return wanted
 
 
 def _leaves(fault: BaseException) -> list[BaseException]:

@@ -130,13 +130,14 @@ class Process:
         return self.started.wait(STOP_MAX_S)
 
 
-def start(service: str, folder: Path, environment: Mapping[str, str]) -> Process:
-    """`python -m services.<service>` with nothing else of ours in its environment."""
+def start(service: str, folder: Path, environment: Mapping[str, str], *, files_max: int | None = None) -> Process:
+    """`python -m services.<service>` with nothing else of ours in its environment; `files_max` may be open at once."""
     log = folder / f"{service}-{time.monotonic_ns()}.log"
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TELLERLINE_")}
     defaults = {"TELLERLINE_SECRET": SECRET, "TELLERLINE_LOG_FORMAT": "json", "TELLERLINE_PORT": "0"}
     with log.open("wb") as errors:
-        command = [sys.executable, "-m", f"services.{service}"]
+        bounded = [] if files_max is None else ["prlimit", f"--nofile={files_max}"]
+        command = [*bounded, sys.executable, "-m", f"services.{service}"]
         environment = kept | defaults | dict(environment)
         started = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=errors, stderr=errors)
     return Process(started, log)
@@ -156,12 +157,13 @@ class Stack:
         own = {"lease_ttl_s": "3"} | settings
         return self._start("ledger_worker", self.database.worker, variables(own))
 
-    def gateway(self, *, ready: bool = True, **settings: str) -> Client:
+    def gateway(self, *, ready: bool = True, files_max: int | None = None, **settings: str) -> Client:
         """One more gateway, once it listens (and is ready); settings in lower case."""
         process = self._start(
             "gateway",
             self.database.gateway,
             {"TELLERLINE_ADMIN_KEY": ADMIN_KEY} | variables(settings),
+            files_max=files_max,
         )
         client = Client(str(process.wait_for("gateway.listening")["url"]))
         if ready:
@@ -183,9 +185,11 @@ class Stack:
         finally:
             await connection.close()
 
-    def _start(self, service: str, dsn: str, environment: Mapping[str, str]) -> Process:
+    def _start(
+        self, service: str, dsn: str, environment: Mapping[str, str], *, files_max: int | None = None
+    ) -> Process:
         addresses = {"TELLERLINE_DATABASE_URL": dsn, "TELLERLINE_AMQP_URL": self.vhost}
-        process = start(service, self.folder, addresses | dict(environment))
+        process = start(service, self.folder, addresses | dict(environment), files_max=files_max)
         self.processes.append(process)
         return process
 

@@ -11,7 +11,7 @@ import pytest
 from shared.domain.ids import CommandIds, Principal
 from tests.backends.databases import Database
 from tests.backends.servers import RabbitServer
-from tests.integration.gateway import SECRET, Stack, stack
+from tests.integration.gateway import SECRET, Stack, stack, wait_until_ready
 
 BOB = {"id": "bob", "asset": "USD"}
 NUMBERS = itertools.count()
@@ -134,3 +134,37 @@ async def test_without_a_database_nothing_is_refused_that_took_effect(alone: Sta
     assert (await client.get(opened.headers["Location"] + "&wait=20"))["status"] == "posted"
     again = await client.post("/v1/accounts", {"id": "carol", "asset": "USD"}, key="a")
     assert (again.status, again.body["id"], again.replayed) == (201, "carol", True)
+
+
+async def test_where_too_few_files_may_be_open_a_connection_more_is_told_so_and_counted_and_nobody_else_notices(
+    alone: Stack,
+) -> None:
+    alone.worker()
+    client = alone.gateway(files_max=150)
+    await client.account("bob")
+    host, port = client.url.removeprefix("http://").split(":")
+    opened = [await asyncio.open_connection(host, int(port)) for _ in range(200)]
+    refused = [reader for reader, _ in opened if await said_at_once(reader)]
+    assert 100 < len(refused) < 200
+    _, first = opened[0]
+    first.write(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert (await opened[0][0].readline()).startswith(b"HTTP/1.1 ")
+    for _, writer in opened:
+        writer.close()
+    wait_until_ready(client.url)
+    lines = (await client.call("GET", "/metrics")).text.splitlines()
+    name = 'tellerline_gateway_problems_total{code="overloaded"} '
+    (counted,) = [float(line.removeprefix(name)) for line in lines if line.startswith(name)]
+    assert counted >= len(refused)
+    assert (await client.get("/v1/accounts/bob"))["balance"] == "0"
+
+
+async def said_at_once(reader: asyncio.StreamReader) -> bool:
+    """Whether this connection was refused with a whole answer."""
+    try:
+        async with asyncio.timeout(0.05):
+            answer = await reader.read()
+    except TimeoutError:
+        return False
+    assert answer.startswith(b"HTTP/1.1 503 "), answer
+    return True

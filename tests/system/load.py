@@ -79,14 +79,14 @@ async def total(client: Client, accounts: Sequence[str]) -> Decimal:
     return sum([Decimal(await client.balance(account)) for account in accounts], Decimal(0))
 
 
-async def running(stack: Stack, seen: Load, more: int = 50) -> None:
+async def running(stack: Stack, seen: Load, more: int = 50, *, within_s: float = 90) -> None:
     """Waits until the load has had `more` further outcomes: whatever was broken works again."""
     wanted = seen.posted + more
 
     async def has_more() -> bool:
         return seen.posted >= wanted
 
-    await stack.wait_until(has_more, within_s=90)
+    await stack.wait_until(has_more, within_s=within_s)
 
 
 async def sound(client: Client, accounts: Sequence[str], seen: Load) -> None:

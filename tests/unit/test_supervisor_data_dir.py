@@ -1,6 +1,8 @@
 """What a stack keeps in its data dir, who may read it, and what each process is told of it."""
 
+import errno
 import json
+import os
 import socket
 import stat
 from dataclasses import asdict
@@ -8,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tellerline.local_stack.servers.files import LOOPBACK, KeptPorts
+from tellerline.local_stack.servers.files import LOOPBACK, KeptPorts, write_private
 from tellerline.local_stack.servers.postgres import PrivatePostgres
 from tellerline.local_stack.servers.process import StartFailed
 from tellerline.local_stack.servers.rabbit import PrivateRabbit
@@ -190,3 +192,17 @@ def test_a_detached_supervisor_tells_what_it_does_until_it_is_ready(tmp_path: Pa
     assert failed.value.exit_code == 2
     with pytest.raises(StartFailed, match="ended without a word"):
         first_outcome([], heard.append, tmp_path)
+
+
+def test_what_is_written_already_needs_no_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "settings"
+    write_private(path, "as before")
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "open", full)
+    write_private(path, "as before")
+    with pytest.raises(OSError, match="No space"):
+        write_private(path, "another")
+    assert path.read_bytes() == b"as before"

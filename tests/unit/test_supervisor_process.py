@@ -1,7 +1,10 @@
 """Processes are awaited, stopped and found again by what they are, never by their name."""
 
 import asyncio
+import errno
 import os
+import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +24,7 @@ from tellerline.local_stack.servers.process import (
     processes_with,
     until_ready,
 )
+from tests.tree import ROOT
 
 FOR_EVER = "import time\nwhile True: time.sleep(60)"
 DEAF = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('deaf', flush=True)\ntime.sleep(60)"
@@ -124,3 +128,27 @@ def test_a_long_log_is_cut_under_its_writer_and_its_last_part_is_kept(
         cut(log)
     assert log.read_bytes() == b"more"
     assert (tmp_path / "x.log.1").read_bytes() == b"twelve bytes"
+
+
+def test_a_long_log_without_room_for_its_copy_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = tmp_path / "part.log"
+    log.write_bytes(b"x" * 20)
+    monkeypatch.setattr(process, "LOG_BYTES_MAX", 10)
+
+    def no_room(_source: Path, target: Path) -> None:
+        target.write_bytes(b"x")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfile", no_room)
+    cut(log)
+    assert log.read_bytes() == b"x" * 20
+    assert not log.with_name("part.log.1").exists()
+
+
+def test_the_limit_of_open_files_is_raised_as_far_as_the_system_allows() -> None:
+    program = "from shared.runtime.service import *; print(raise_descriptor_limit(), *resource.getrlimit(7))"
+    for soft, hard, reached in ((100, 4_000, 4_000), (100, 200_000, 65_536), (500, 500, 500)):
+        if resource.getrlimit(resource.RLIMIT_NOFILE)[1] >= hard:
+            command = ["prlimit", f"--nofile={soft}:{hard}", sys.executable, "-c", program]
+            told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+            assert told.split() == [str(reached), str(reached), str(hard)]

@@ -23,7 +23,14 @@ def private_folder(path: Path) -> Path:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replaces the file in one step; nobody else may read it."""
+    """Replaces the file in one step, unless it holds the text already; nobody else may read it.
+
+    On a disk that is full by now, whatever was written once can so be started again.
+    """
+    with contextlib.suppress(FileNotFoundError, UnicodeDecodeError):
+        if path.read_text(encoding="utf-8") == text:
+            path.chmod(0o600)
+            return
     new = path.with_name(path.name + ".new")
     with contextlib.suppress(FileNotFoundError):
         new.unlink()

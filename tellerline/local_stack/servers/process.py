@@ -95,11 +95,19 @@ class Child:
 
 
 def cut(log: Path) -> None:
-    """Empties a log that has grown long, keeping it as `<name>.1`. Its writer appends, so it may go on writing."""
-    with contextlib.suppress(FileNotFoundError):
+    """Empties a log that has grown long, keeping it as `<name>.1`. Its writer appends, so it may go on writing.
+
+    Where the disk has no room for the copy, the log stays as it is.
+    """
+    kept = log.with_name(log.name + ".1")
+    try:
         if log.stat().st_size > LOG_BYTES_MAX:
-            shutil.copyfile(log, log.with_name(log.name + ".1"))
+            shutil.copyfile(log, kept)
             os.truncate(log, 0)
+    except FileNotFoundError:
+        return
+    except OSError:
+        kept.unlink(missing_ok=True)
 
 
 def log_tail(log: Path, lines_max: int = LOG_TAIL_LINES_MAX) -> str:

@@ -26,13 +26,17 @@ OWN_FOLDER = "/proc/self/cwd"
 # In the configuration of a quorum queue: a folder an Erlang string, in one piece or several, or a list of numbers.
 RAFT_FOLDER = re.compile(r'\b((?:wal_)?data_dir\s*=>\s*)(?:"(?:[^"\\]|\\.)*"(?:\s*"(?:[^"\\]|\\.)*")*|\[[\d,\s]*\])')
 START_MAX_S = 120.0
+# The node blocks publishers while less is free: room for what is decided after that, and for PostgreSQL to go on.
+DISK_FREE_BYTES_MIN = 200_000_000
+# Below this a write of its Raft log may have failed.
+DISK_FULL_BYTES = 16_000_000
 EPMD_START_MAX_S = 10.0
 AMQP_HEADER = b"AMQP\x00\x00\x09\x01"
 METHOD_FRAME = b"\x01"
 EPMD_NAMES = b"\x00\x01n"  # a request of one byte
 
 SETTINGS: Mapping[str, str] = {
-    "disk_free_limit.absolute": "50MB",
+    "disk_free_limit.absolute": str(DISK_FREE_BYTES_MIN),
     "vm_memory_high_watermark.absolute": "512MB",
     # The write-ahead log is in memory too until it is full; half a gigabyte, as by default, would raise the alarm.
     "raft.wal_max_size_bytes": "64000000",
@@ -61,6 +65,7 @@ class PrivateRabbit(PrivateServer):
     ) -> None:
         super().__init__(folder, log, ports)
         self._plugins = plugins
+        self._disk_was_full = False
 
     @property
     def url(self) -> str:
@@ -95,6 +100,21 @@ class PrivateRabbit(PrivateServer):
         await until_ready(node, self._greets, "RabbitMQ", START_MAX_S)
         self._served = True
         return self.url
+
+    def end_after_full_disk(self) -> bool:
+        """Ends the node if its disk was full and has space again; whether it did. To be called about once a second.
+
+        The Raft log, which all queues write, ends at the first write that fails and does not come back by itself: the
+        node goes on accepting messages, and confirms none, nor does it stop cleanly. What was confirmed is on disk.
+        """
+        free_bytes = shutil.disk_usage(self._folder).free
+        if free_bytes < DISK_FULL_BYTES:
+            self._disk_was_full = True
+        if not self._disk_was_full or free_bytes < DISK_FREE_BYTES_MIN or self.name not in self.pids:
+            return False
+        self._disk_was_full = False
+        os.kill(self.pids[self.name], signal.SIGKILL)
+        return True
 
     def _found_by(self) -> Sequence[tuple[Callable[[], Iterator[int]], signal.Signals]]:
         return (self._nodes, signal.SIGTERM), (self._mappers, signal.SIGTERM)

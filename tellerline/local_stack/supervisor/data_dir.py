@@ -57,8 +57,10 @@ class DataDir:
                     )
                 time.sleep(LOCK_POLL_S)  # a command holds the shared lock for a moment, in `supervisor_pid`
             file.truncate(0)
-            file.write(f"{os.getpid()}\n")
-            file.flush()
+            try:
+                os.write(file.fileno(), f"{os.getpid()}\n".encode())
+            except OSError as error:
+                raise StartFailed(f"{self._lock} cannot be written: {error.strerror}") from error
             yield
             file.truncate(0)
 

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
@@ -13,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
+from shared.runtime.logs import LogStream
 from tellerline.local_stack.servers import StartFailed
 from tellerline.local_stack.servers.process import cut
 from tellerline.local_stack.supervisor.data_dir import DataDir
@@ -70,8 +72,10 @@ def serve(pipe: int, data_dir: DataDir, options: Options) -> int:
         with contextlib.suppress(BrokenPipeError):  # the command has ended; the stack goes on
             os.write(pipe, json.dumps(message).encode() + b"\n")
 
+    log = LogStream(sys.stdout.fileno())
+
     def say(text: str) -> None:
-        print(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {text}", flush=True)
+        log.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {text}\n")
         tell({"said": text})
 
     def ready(state: Mapping[str, object]) -> None:
@@ -81,7 +85,7 @@ def serve(pipe: int, data_dir: DataDir, options: Options) -> int:
         with data_dir.locked():
             asyncio.run(Supervisor(options, data_dir, say, ready).run(asyncio.Event()))
     except StartFailed as failure:
-        print(failure, flush=True)
+        log.write(f"{failure}\n")
         tell({"failed": str(failure), "exit_code": failure.exit_code})
         return failure.exit_code
     return 0

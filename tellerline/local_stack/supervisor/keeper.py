@@ -8,7 +8,7 @@ from shared.runtime.retry import backoff_s
 from tellerline.local_stack.servers.part import Part
 from tellerline.local_stack.servers.process import NotInstalled, StartFailed, how_it_ended
 
-BACKOFF_S_MAX = 10.0
+BACKOFF_S_MAX = 5.0
 STEADY_S = 10.0  # after this long the next failure counts as the first again
 FIRST_STARTS_MAX = 3
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from shared.database.migrate import PartitionsFixed, agreed_partitions, read_partitions
 from shared.database.postgres import CONNECTION_FAULTS
+from shared.runtime.service import raise_descriptor_limit
 from tellerline.local_stack.servers import PrivatePostgres, PrivateRabbit, StartFailed
 from tellerline.local_stack.servers.files import LOOPBACK, port_is_free
 from tellerline.local_stack.servers.part import Part
@@ -28,6 +29,8 @@ from tellerline.local_stack.supervisor.service import STOP_GRACE_S, Service, Ser
 STILL_WAITING_S = 5.0
 REASON_AFTER_S = 15.0  # from then on it is shown what each that is waited for says
 LOGS_LOOKED_AT_S = 60.0
+STATE_AGAIN_S = 2.0
+DISK_LOOKED_AT_S = 0.5
 MIGRATE = ("tellerline", "migrate")
 REFUSED = 2
 
@@ -48,9 +51,11 @@ class Supervisor:
     _keepers: list[Keeper] = field(default_factory=list[Keeper])
     _described: dict[str, object] = field(default_factory=dict[str, object])
     _status: str = "starting"
+    _state_is_old: bool = False
 
     async def run(self, stop: asyncio.Event) -> None:
         """Runs the stack until `stop` is set or a signal asks to end. Raises StartFailed when it does not come up."""
+        raise_descriptor_limit()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         failure: StartFailed | None = None
@@ -96,6 +101,8 @@ class Supervisor:
                 await keeper.ready.wait()
             waiting.cancel()
             group.create_task(self._bound_logs())
+            group.create_task(self._write_state_again())
+            group.create_task(self._restart_after_full_disk(rabbit))
             self._status = "ready"
             self._changed()
             self.ready(self._state())
@@ -149,10 +156,10 @@ class Supervisor:
             self.say(f"still waiting for {', '.join(part.name for part in waited_for) or 'migrate'}")
             if asyncio.get_running_loop().time() - begun < REASON_AFTER_S:
                 continue
-            for part in waited_for:
-                self.say(f"    {part.name}: {await part.why_not_ready()}")
-            if not waited_for:
-                self.say(log_tail(self.data_dir.log("migrate"), lines_max=1))
+            reasons = {part.name: await part.why_not_ready() for part in waited_for}
+            for name, reason in (reasons or {"migrate": log_tail(self.data_dir.log("migrate"), 1).strip()}).items():
+                if reason:
+                    self.say(f"    {name}: {reason}")
 
     async def _bound_logs(self) -> None:
         while True:
@@ -160,8 +167,30 @@ class Supervisor:
             for log in self.data_dir.log("any").parent.glob("*.log"):
                 await asyncio.to_thread(cut, log)
 
+    async def _restart_after_full_disk(self, rabbit: PrivateRabbit) -> None:
+        while True:
+            await asyncio.sleep(DISK_LOOKED_AT_S)
+            if rabbit.end_after_full_disk():
+                self.say(
+                    "the disk of rabbitmq was full: it is started again, since its queues do not go on by themselves"
+                )
+
+    async def _write_state_again(self) -> None:
+        while True:
+            await asyncio.sleep(STATE_AGAIN_S)
+            if self._state_is_old:
+                self._changed()
+
     def _changed(self) -> None:
-        self.data_dir.write_state(self._state())
+        """Writes the state. A full disk leaves the old one, and the stack goes on."""
+        try:
+            self.data_dir.write_state(self._state())
+        except OSError as fault:
+            if not self._state_is_old:
+                self.say(f"the state could not be written and is tried again: {fault.strerror}")
+            self._state_is_old = True
+        else:
+            self._state_is_old = False
 
     def _state(self) -> dict[str, object]:
         pids = {"supervisor": os.getpid()}
