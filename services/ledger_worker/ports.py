@@ -213,7 +213,7 @@ class Consumer(Protocol):
     async def close(self, partition: Partition) -> None:
         """Closes the channel: what is not acknowledged goes back to the head of the queue, in order.
 
-        Nothing more of that channel is delivered from this call on.
+        Nothing more of that channel is delivered from this call on. A slow broker may close it only after this returns.
         """
         ...
 

@@ -9,7 +9,7 @@ from itertools import count
 
 from services.ledger_worker.broker.consumer import DeliverySink
 from services.ledger_worker.ports import Delivery
-from shared.broker.channels import NotPublished
+from shared.broker.channels import NotPublished, PublishUnknown
 from shared.domain.ids import Partition
 from shared.messages import BatchEvent, EventMessage, Reply
 from shared.messages.envelopes import ENVELOPE_KIND
@@ -153,6 +153,8 @@ class MemoryConnection:
         self.is_frozen = False
         self.is_down = False
         self.dead_letters_refused = 0
+        self.dead_letters_unconfirmed = 0  # so many are published without a confirm
+        self.close_late_s: float | None = None  # the broker closes a channel so much later than `close` has returned
         self._sink = sink
         self._delay = delay
         self._is_nudge_lost = is_nudge_lost
@@ -176,8 +178,10 @@ class MemoryConnection:
         if channel is not None and not self.is_dead:
             self.broker.acknowledge(channel)
         await asyncio.sleep(self._delay())
-        if channel is not None:
+        if channel is not None and self.close_late_s is None:
             self.broker.close(channel)
+        elif channel is not None:
+            self._later(lambda: self.broker.close(channel), at_least_s=self.close_late_s or 0.0)
 
     def acknowledge(self, delivery: Delivery) -> None:
         channel = self._channels.get(delivery.partition)
@@ -204,6 +208,9 @@ class MemoryConnection:
             raise NotPublished("injected")
         if not self.is_dead:
             self.broker.dead_letters.append((delivery.partition, delivery.body, reason))
+        if self.dead_letters_unconfirmed > 0:
+            self.dead_letters_unconfirmed -= 1
+            raise PublishUnknown("injected")
 
     def announce(self, partition: Partition, event: BatchEvent) -> None:
         if not self.is_dead:

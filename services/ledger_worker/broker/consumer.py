@@ -73,6 +73,7 @@ class RabbitConsumer:
         self._sink = sink
         self._channels: dict[Partition, PartitionChannel] = {}
         self._wanted: set[Partition] = set()
+        self._closing: set[asyncio.Future[None]] = set()
         self._is_channel_missing = asyncio.Event()
         self._has_unacknowledged = asyncio.Event()
         self._has_many_unacknowledged = asyncio.Event()
@@ -108,9 +109,11 @@ class RabbitConsumer:
         known = self._channels.pop(partition, None)
         if known is not None:
             await self._acknowledge(known)
-            with contextlib.suppress(*BROKER_FAULTS), cancelled_only_by_us():
-                async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                    await known.channel.close()
+            # Not cut off by the time-out: a channel that stays open would keep the queue from its next owner.
+            closing = asyncio.ensure_future(_close(known.channel))  # noqa: TID251 - it raises nothing
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+            await asyncio.wait({closing}, timeout=CLOSE_TIMEOUT_S)
         if partition not in self._wanted:
             await self._bind_nudges(partition, bind=False)
 
@@ -227,6 +230,11 @@ class RabbitConsumer:
         for partition in list(self._channels):
             del self._channels[partition]
             self._sink.channel_lost(partition)
+
+
+async def _close(channel: Channel) -> None:
+    with contextlib.suppress(*BROKER_FAULTS), cancelled_only_by_us():
+        await channel.close()
 
 
 def _delivery(partition: Partition, channel: Channel, message: IncomingMessage) -> Delivery:
