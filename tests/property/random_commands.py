@@ -9,16 +9,22 @@ from shared.domain.ids import AccountId, AssetCode, Partition, partition_of
 from shared.domain.rejections import Rejection
 from shared.messages import AccountCreate, Command, HoldPlace
 from tests.builders import Commands, command_id
+from tests.twins.journal import Journal
 
 ACCOUNTS = 12
 RAISES = "breaks the core"
 REFUSED = "a NUL: \0"
+# Not even the rejection of such a command can be written: whoever publishes it tells the journal.
+UNWRITABLE = "cannot be written"
+LATE_ACCOUNTS = 4
 
 
 class RandomCommands:
-    """The same for the same seed. `created`: asset → the command that creates it."""
+    """The same for the same seed. `created`: asset → the command that creates it. `journal`: what clients can read."""
 
-    def __init__(self, rng: random.Random, partitions: int) -> None:
+    def __init__(self, rng: random.Random, partitions: int, journal: Journal) -> None:
+        self._journal = journal
+        self._late: dict[str, list[AccountId]] = {}
         self.created: dict[str, Command] = {}
         self._rng = rng
         self._partitions = partitions
@@ -79,6 +85,10 @@ class RandomCommands:
         transfer = make.transfer(here, there, amount, key=key)
         if roll < 0.33:
             return transfer.model_copy(update={"reference": REFUSED})
+        if roll < 0.332:
+            return make.transfer(here, there, amount, key=fresh).model_copy(update={"reference": UNWRITABLE})
+        if roll > 0.95 and (late := self._in_a_late_asset(amount, fresh)) is not None:
+            return late
         return transfer.model_copy(update={"reference": RAISES}) if roll < 0.34 else transfer
 
     def _about_no_old_account(self, sent: Sequence[tuple[Partition, Command]], fresh: str) -> Command:
@@ -97,6 +107,27 @@ class RandomCommands:
             return self.created[asset]
         made = Commands(partitions=self._partitions, asset=AssetCode(rng.choice(list(self.created))))
         return made.open(self._account(0), key=fresh)
+
+    def between_partitions(self) -> Command:
+        """A transfer of one minor unit from one of the accounts to another."""
+        here, there = self._rng.sample(self._accounts, 2)
+        return self._make.transfer(here, there, 1, key=next(self._keys))
+
+    def _in_a_late_asset(self, amount: int, fresh: str) -> Command | None:
+        """An account, anywhere, with an asset that clients have read of, or a transfer between two; None without one."""
+        assets = [asset for asset in self.created if asset in self._journal.assets]
+        if not assets:
+            return None
+        asset = self._rng.choice(assets)
+        made, accounts = Commands(partitions=self._partitions, asset=AssetCode(asset)), self._late.setdefault(asset, [])
+        opened = [account for account in accounts if account in self._journal.accounts]
+        if len(opened) < 2 and len(accounts) >= LATE_ACCOUNTS:
+            return None
+        if len(accounts) < LATE_ACCOUNTS:
+            accounts.append(self._account(self._rng.randrange(self._partitions)))
+            return made.open(accounts[-1], overdraft_limit=10**6, key=fresh)
+        here, there = self._rng.sample(opened, 2)
+        return made.transfer(here, there, amount, key=fresh)
 
     def _account(self, partition: int) -> AccountId:
         """A new one of this partition."""

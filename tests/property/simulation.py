@@ -8,7 +8,7 @@ from shared.domain.ids import Partition
 from shared.journal.rows import ANY_CONTENT_FINGERPRINT
 from shared.messages import AccountCreate, Command, CommandEnvelope, OperationCancel, PostTransaction
 from tests.property.envelopes import NO_SIGNATURE, EnvelopePublisher
-from tests.property.random_commands import ACCOUNTS, RAISES, REFUSED, RandomCommands
+from tests.property.random_commands import ACCOUNTS, RAISES, REFUSED, UNWRITABLE, RandomCommands
 from tests.property.replies import ReceivedReplies
 from tests.property.simulated_worker import SimulatedWorker
 from tests.twins.broker import MemoryBroker, Message
@@ -18,6 +18,7 @@ from tests.twins.journal import Journal
 from tests.twins.proof import prove
 
 HEALED_MAX_S = 120.0
+CHAOS = ("channel", "channel", "kill", "stop", "start", "freeze", "lease", "dead letter", "late close")
 
 
 class Simulation:
@@ -39,7 +40,9 @@ class Simulation:
         self.failed_callbacks: list[Mapping[str, object]] = []
         asyncio.get_running_loop().set_exception_handler(self._note_fault)
         self.names = iter(f"worker-{number}" for number in range(10_000))
-        self.commands = RandomCommands(self.rng, self.partitions)
+        self.commands = RandomCommands(self.rng, self.partitions, self.journal)
+        # Seconds between commands that keep coming while everything heals: not more than a worker can decide.
+        self.traffic_s = self.rng.choice((None, 3 * self.delay_max_s + 0.002))
 
     def delay(self) -> float:
         """How long the next call takes."""
@@ -64,6 +67,8 @@ class Simulation:
         self.is_faulty = False
         for worker in self.workers:
             worker.thaw()
+            worker.connection.dead_letters_refused = 0
+        await self._decided_under_traffic()
         await self.until(self.is_done, "not everything was decided and settled")
         for worker in list(self.workers):
             worker.check()
@@ -138,8 +143,23 @@ class Simulation:
                 self.publish(*commands, partition=partition)
             await asyncio.sleep(self.rng.choice((0.0, 0.0, 0.01, 0.3)))
 
+    async def _decided_under_traffic(self) -> None:
+        """What was sent so far is decided though more keeps coming."""
+        if self.traffic_s is None:
+            return
+        sent = {command.id for _, command in self.publisher.sent} - self.journal.unwritable
+        traffic = asyncio.get_running_loop().create_task(self._keep_sending(self.traffic_s))
+        await self.until(lambda: sent <= self.journal.operations.keys(), "not everything was decided under traffic")
+        traffic.cancel()
+
+    async def _keep_sending(self, every_s: float) -> None:
+        while True:
+            self.publish(self.commands.between_partitions())
+            await asyncio.sleep(every_s)
+
     def publish(self, *commands: Command, partition: Partition | None = None) -> None:
         """One envelope."""
+        self.journal.unwritable.update(command.id for command in commands if command.reference == UNWRITABLE)
         place = self.commands.partition_for(commands[0]) if partition is None else partition
         self.publisher.publish(place, commands)
 
@@ -158,7 +178,7 @@ class Simulation:
         while self.fault_rate:
             await asyncio.sleep(rng.random() * rng.choice((0.02, 0.5, 4.0)))
             worker = rng.choice(self.workers)
-            match rng.choice(("channel", "channel", "kill", "stop", "start", "freeze", "lease", "dead letter")):
+            match rng.choice(CHAOS):
                 case "channel":
                     worker.connection.lose_channel(Partition(rng.randrange(self.partitions)))
                 case "kill" if len(self.workers) > 1:
@@ -182,7 +202,10 @@ class Simulation:
                     if partition not in self.journal.locks:
                         self.journal.owners[partition].owner = None
                 case "dead letter":
-                    worker.connection.dead_letters_refused += 1
+                    worker.connection.dead_letters_refused += rng.choice((1, 3, 100))
+                    worker.connection.dead_letters_unconfirmed += rng.choice((0, 1))
+                case "late close":
+                    worker.connection.close_late_s = rng.choice((None, 0.1, 2.0))
                 case _:
                     pass
 
@@ -221,7 +244,13 @@ class Simulation:
             assert not any(command.id in self.journal.operations for command in commands)
 
     def _check_decided(self) -> None:
+        copies = b"".join(body for _, body, _ in self.broker.dead_letters)
         for _, command in self.publisher.sent:
+            if command.id in self.journal.unwritable:
+                assert command.id not in self.journal.operations
+                assert (command.id, command.fingerprint) not in self.replies.outcomes, "told, but not in the journal"
+                assert command.id.encode() in copies
+                continue
             row = self.journal.operations[command.id]
             assert row["code"] != "account_not_found", f"{command} was decided on accounts that were not loaded"
             assert (command.id, command.fingerprint) in self.replies.outcomes, "no reply"
@@ -241,7 +270,7 @@ class Simulation:
         """
         first: dict[str, Command] = {}
         for place, command in self.publisher.sent:
-            if place == partition:
+            if place == partition and command.id not in self.journal.unwritable:
                 first.setdefault(command.id, command)
         rows = self.journal.operations
         here = [identity for identity, row in rows.items() if row["partition"] == str(partition)]
