@@ -114,7 +114,7 @@ class RandomCommands:
         return self._make.transfer(here, there, 1, key=next(self._keys))
 
     def _in_a_late_asset(self, amount: int, fresh: str) -> Command | None:
-        """An account, anywhere, with an asset that clients have read of, or a transfer between two; None without one."""
+        """An account, anywhere, with an asset that clients know, or a transfer between two; None without one."""
         assets = [asset for asset in self.created if asset in self._journal.assets]
         if not assets:
             return None
