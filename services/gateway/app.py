@@ -20,15 +20,17 @@ from services.gateway.api import (
     transfers,
 )
 from services.gateway.api.openapi import document_bytes
-from services.gateway.http.auth import Keychain
+from services.gateway.http.auth import Keychain, KeyLimits
 from services.gateway.http.cursors import Cursors
 from services.gateway.http.dispatch import Dispatcher
 from services.gateway.http.listener import Listener
 from services.gateway.http.request import ServerParts
 from services.gateway.http.server import Deadlines, GuardedServer
+from services.gateway.http.sources import parse_networks
 from services.gateway.settings import GatewaySettings
-from services.gateway.store.database import Database
+from services.gateway.store.database import SESSION, Database
 from services.gateway.store.health import read_fingerprints, read_partitions
+from services.gateway.store.shares import Shares
 from services.gateway.usecases.state import AppState
 from shared.database import postgres
 from shared.domain.ids import CommandIds
@@ -44,6 +46,10 @@ DESCRIPTORS_KEPT: Final = 64
 SHUTDOWN_S: Final = 8.0
 # For idle connections at a stop: a client that uses one within this time gets an answer that says `Connection: close`.
 IDLE_GRACE_S: Final = 1.0
+# Connections to PostgreSQL: of their own for look-ups of keys, notes of their use, and readiness; and of the others,
+# those that no read may use.
+RESERVED: Final = 3
+FOR_WRITES: Final = 2
 
 ROUTES: Final = (
     *assets.ROUTES.routes,
@@ -71,24 +77,26 @@ class Gateway:
     server: ServerParts
 
 
-def assemble(settings: GatewaySettings, database: Database, ledger: LedgerClient) -> Gateway:
-    """Makes the parts of a gateway."""
+def assemble(settings: GatewaySettings, database: Database, reserved: Database, ledger: LedgerClient) -> Gateway:
+    """Makes the parts of a gateway. `reserved`: the connections for keys and readiness."""
     secrets = settings.ledger_secrets()
-    keys = Keychain(
-        database,
-        None if settings.admin_key is None else settings.admin_key.get_secret_value(),
+    limits = KeyLimits(
         age_s_max=settings.key_age_s_max,
         rate_per_s_max=settings.rate_per_s_max,
         rate_burst_max=settings.rate_burst_max,
+        failures_per_s_max=settings.failures_per_s_max,
+        failures_burst_max=settings.failures_burst_max,
     )
+    admin_key = None if settings.admin_key is None else settings.admin_key.get_secret_value()
     server = ServerParts(
-        keys,
+        Keychain(reserved, admin_key, limits),
         Cursors(*secrets.accepted),
         document_bytes(ROUTES),
         settings.body_timeout_s,
         settings.requests_in_flight_max,
+        parse_networks(settings.trusted_balancers),
     )
-    return Gateway(settings, AppState(database, ledger, CommandIds(secrets.naming_key)), server)
+    return Gateway(settings, AppState(database, reserved, ledger, CommandIds(secrets.naming_key)), server)
 
 
 def connections_allowed(settings: GatewaySettings) -> int:
@@ -123,14 +131,14 @@ async def serving(gateway: Gateway) -> AsyncGenerator[str]:
 async def run(settings: GatewaySettings, stop: asyncio.Event) -> None:
     """Runs a gateway until `stop` is set. Raises LedgerMissing, SecretsRefused, DatabaseUnavailable, or a task's."""
     secrets = settings.ledger_secrets()
-    pool = await postgres.open_pool(
-        settings.database_url.get_secret_value(),
-        application=NAME,
-        size_max=settings.pool_size_max,
-        settings=postgres.BY_KEY,
-    )
-    async with pool:
-        database = Database(pool)
+    dsn, size = settings.database_url.get_secret_value(), settings.pool_size_max
+    session = {**postgres.BY_KEY, **SESSION}
+    async with (
+        await postgres.open_pool(dsn, application=NAME, size_max=size, settings=session) as pool,
+        await postgres.open_pool(dsn, application=NAME, size_max=RESERVED, settings=session) as reserved_pool,
+    ):
+        database = Database(pool, Shares(together_max=size - FOR_WRITES, each_max=size // 2))
+        reserved = Database(reserved_pool)
         partitions = await read_partitions(database)
         if partitions is None:
             raise LedgerMissing
@@ -141,7 +149,7 @@ async def run(settings: GatewaySettings, stop: asyncio.Event) -> None:
             secret=secrets.secret,
             name=NAME,
         )
-        gateway = assemble(settings, database, client)
+        gateway = assemble(settings, database, reserved, client)
         # The ledger client ends after the server: the requests that are still being answered need it.
         served = asyncio.Event()
         async with until_stop(served) as group:

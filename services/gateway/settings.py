@@ -1,7 +1,8 @@
 """Settings of the gateway."""
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
+from services.gateway.http.sources import parse_networks
 from shared.runtime.settings import LedgerSettings
 
 
@@ -21,6 +22,20 @@ class GatewaySettings(LedgerSettings):
     rate_per_s_max: float = Field(default=0.0, ge=0)
     rate_burst_max: int = Field(default=200, gt=0)
 
+    # Unknown API keys of one source: so many a second, and so many at once after a pause. The rest is 429.
+    failures_per_s_max: float = Field(default=20.0, gt=0)
+    failures_burst_max: int = Field(default=200, gt=0)
+    # Networks whose X-Forwarded-For is believed, such as `10.0.0.0/8, 192.0.2.7`. Otherwise a source is the peer.
+    trusted_balancers: str = ""
+
     # For how many seconds a cached key is trusted: a revoked one is refused after this at the latest.
     key_age_s_max: float = Field(default=1.0, gt=0)
-    pool_size_max: int = Field(default=8, gt=0)
+    # Connections to PostgreSQL; keys and readiness have three of their own. Two of these are for writes alone, and one
+    # principal reads with at most half of them.
+    pool_size_max: int = Field(default=8, ge=4)
+
+    @field_validator("trusted_balancers")
+    @classmethod
+    def _are_networks(cls, text: str) -> str:
+        parse_networks(text)
+        return text

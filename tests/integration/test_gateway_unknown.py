@@ -84,9 +84,12 @@ async def gateway(
         while not client.is_ready():
             await asyncio.sleep(0.01)
         deaf = cast("LedgerClient", Deaf(client, heard, fault, arrives))
-        async with serving(assemble(settings, Database(pool), deaf)) as address:
+        gateway = assemble(settings, Database(pool), Database(pool), deaf)
+        keys = group.create_task(gateway.server.keys.run())
+        async with serving(gateway) as address:
             yield Client(f"http://{address}")
         running.cancel()
+        keys.cancel()
 
 
 async def pair(api: Client, name: Name, number: int = 0) -> dict[str, object]:

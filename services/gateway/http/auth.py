@@ -1,138 +1,156 @@
 """Authenticates callers by API key, checks the scopes of their keys, and limits their rate.
 
-Keys are cached by their SHA-256. A cached key is trusted for `age_s_max` seconds; a background task re-reads the keys
-in use before that, so that requests need not wait for the database and a revoked key is refused within that time.
+Live keys are cached by their SHA-256. A cached key is trusted for `age_s_max` seconds; a background task looks up the
+keys in use before that, so that requests need not wait for the database and a revoked key is refused within that time.
+Unknown keys are remembered apart, and a source that sends many of them is refused before the database is asked.
 """
 
 import asyncio
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TypeVar
 
-import structlog
-
+from services.gateway.http.key_lookups import KeyLookups, all_of
 from services.gateway.http.problems import Problem, RequestFault
-from services.gateway.store.database import Database, DatabaseUnavailable
-from services.gateway.store.keys import StoredKey, note_keys_used, read_live_keys
+from services.gateway.http.sources import FailureLimit, TokenBucket, rate_limited
+from services.gateway.store.database import Database
+from services.gateway.store.keys import StoredKey
 from services.gateway.usecases.caller import ADMIN, Caller
 from shared.domain.api_keys import Scope, hash_of_key
 from shared.domain.ids import Principal
-
-log = structlog.get_logger()
+from shared.domain.values import value
 
 KEYS_KNOWN_MAX: Final = 10_000
 KEY_TEXT: Final = re.compile(r"[\x21-\x7e]{16,200}", re.ASCII)
+NEVER_RECHECKED: Final = float("inf")
+
+Kept = TypeVar("Kept")
+
+
+@value
+class KeyLimits:
+    """`age_s_max`: for how many seconds a look-up is trusted. Rates: requests of a key, unknown keys of a source."""
+
+    age_s_max: float = 1.0
+    rate_per_s_max: float = 0.0
+    rate_burst_max: int = 200
+    failures_per_s_max: float = 20.0
+    failures_burst_max: int = 200
 
 
 @dataclass(slots=True, eq=False)
 class _Known:
-    """A cached key. `caller` None: it does not exist or is revoked. `checked_s` infinite: the admin key, never re-read.
+    """A live key. `checked_s`: begin of its last look-up, by the monotonic clock; infinite for the admin key."""
 
-    `tokens`: how many requests it may send now. Times in seconds of the monotonic clock.
-    """
-
-    caller: Caller | None
+    caller: Caller
     checked_s: float
-    tokens: float
-    refilled_s: float
+    bucket: TokenBucket
     in_use: bool = False
 
 
-@dataclass(slots=True, eq=False)
 class Keychain:
-    """The cache of API keys: `known` maps the SHA-256 of a key to what this gateway knows of it."""
+    """The cache of API keys: `known` maps the SHA-256 of a live key to what this gateway knows of it."""
 
-    database: Database
-    admin_key: str | None
-    age_s_max: float
-    rate_per_s_max: float
-    rate_burst_max: int
-    clock: Callable[[], float] = time.monotonic
-    known: dict[bytes, _Known] = field(default_factory=dict[bytes, _Known])
-    used: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def __post_init__(self) -> None:
-        if self.admin_key is not None:
+    def __init__(
+        self,
+        database: Database,
+        admin_key: str | None,
+        limits: KeyLimits,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.known: dict[bytes, _Known] = {}
+        self._unknown: dict[bytes, float] = {}  # SHA-256 of a key that is not live → begin of the look-up
+        self._limits = limits
+        self._clock = clock
+        self._used = asyncio.Event()
+        self._lookups = KeyLookups(database, clock)
+        self._failures = FailureLimit(per_s=limits.failures_per_s_max, burst=limits.failures_burst_max, clock=clock)
+        if admin_key is not None:
             caller = Caller("admin", ADMIN, frozenset({Scope.ADMIN}), admin=True)
-            self.known[hash_of_key(self.admin_key)] = self._made(caller, float("inf"))
+            self.known[hash_of_key(admin_key)] = self._made(caller, NEVER_RECHECKED)
 
-    async def authenticate(self, authorizations: list[str]) -> Caller:
-        """The caller whose key is in the one Authorization header. Raises Problem or DatabaseUnavailable."""
+    async def authenticate(self, authorizations: list[str], source: Callable[[], str]) -> Caller:
+        """The caller whose key is in the one Authorization header. `source`: tells where the request comes from.
+
+        Raises Problem or DatabaseUnavailable.
+        """
         if len(authorizations) != 1:
             _refuse("one Authorization header is needed: Bearer <API key>")
         scheme, _, text = authorizations[0].partition(" ")
         if scheme.lower() != "bearer" or not KEY_TEXT.fullmatch(text):
             _refuse("the Authorization header is: Bearer <API key>")
         digest = hash_of_key(text)
-        now = self.clock()
+        now = self._clock()
         known = self.known.get(digest)
-        if known is None or now - known.checked_s > self.age_s_max:
-            known = await self._look_up(digest, now)
-        if known.caller is None:
+        if known is None or now - known.checked_s > self._limits.age_s_max:
+            known = await self._look_up(digest) if known else await self._look_up_new(digest, now, source)
+        if known is None:
             _refuse("the API key is unknown or revoked")
         if not known.in_use:
             known.in_use = True
-            self.used.set()
-        if self.rate_per_s_max:
-            self._take(known, now)
+            self._used.set()
+        if self._limits.rate_per_s_max and (wait_s := known.bucket.take(now)):
+            raise rate_limited("the API key asks too often", wait_s)
         return known.caller
 
     async def run(self) -> None:
-        """Re-reads the keys in use from the database every `age_s_max / 2` seconds. Runs until cancelled."""
+        """Answers look-ups, and looks up the keys in use every `age_s_max / 2` seconds. Runs until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._lookups.run(), name="look-ups of keys")
+            group.create_task(self._recheck(), name="keys in use")
+
+    async def _recheck(self) -> None:
         while True:
-            await self.used.wait()
-            await asyncio.sleep(self.age_s_max / 2)
-            self.used.clear()
-            in_use = {
-                digest: known
-                for digest, known in self.known.items()
-                if known.in_use and known.checked_s != float("inf")
-            }
+            await self._used.wait()
+            await asyncio.sleep(self._limits.age_s_max / 2)
+            self._used.clear()
+            in_use = {key: known for key, known in self.known.items() if known.in_use}
             for known in in_use.values():
                 known.in_use = False
-            try:
-                await self._check(in_use)
-            except DatabaseUnavailable as fault:
-                log.warning("keys.unchecked", fault=str(fault))
+            checked = [digest for digest, known in in_use.items() if known.checked_s != NEVER_RECHECKED]
+            lookups = {digest: self._lookups.ask(digest) for digest in checked}
+            await all_of(lookups.values())
+            for digest, looked in lookups.items():
+                if (found := looked.result()).fault is None:
+                    self._learn(digest, found.key, found.began_s)
+            await self._lookups.note_used([in_use[digest].caller.key_id for digest in checked])
 
-    async def _check(self, in_use: dict[bytes, _Known]) -> None:
-        if not in_use:
-            return
-        began = self.clock()
-        used = [known.caller.key_id for known in in_use.values() if known.caller is not None]
-        live = {key.hash: key for key in await read_live_keys(self.database, in_use)}
-        for digest, known in in_use.items():
-            known.caller = _caller(live[digest]) if digest in live else None
-            known.checked_s = began
-        await note_keys_used(self.database, used)
-
-    async def _look_up(self, digest: bytes, now: float) -> _Known:
-        """Reads the key from the database into the cache; drops the oldest keys when that is full."""
-        stored = await read_live_keys(self.database, [digest])
-        caller = _caller(stored[0]) if stored else None
-        known = self.known.get(digest)
+    async def _look_up_new(self, digest: bytes, now: float, source: Callable[[], str]) -> _Known | None:
+        """Looks up a key that is not in the cache. Raises Problem after too many unknown ones of its source."""
+        address = source()
+        self._failures.check(address)
+        known = None
+        if now - self._unknown.get(digest, -NEVER_RECHECKED) > self._limits.age_s_max:
+            known = await self._look_up(digest)
         if known is None:
-            if len(self.known) >= KEYS_KNOWN_MAX:
-                for oldest in [each for each in islice(self.known, 100) if self.known[each].checked_s != float("inf")]:
-                    del self.known[oldest]
-            known = self.known[digest] = self._made(caller, now)
-        known.caller, known.checked_s = caller, now
+            self._failures.note(address)
         return known
 
-    def _take(self, known: _Known, now: float) -> None:
-        """Takes a token from the key's bucket. Raises Problem rate_limited when there is none."""
-        refilled = known.tokens + (now - known.refilled_s) * self.rate_per_s_max
-        known.tokens, known.refilled_s = min(refilled, float(self.rate_burst_max)), now
-        if known.tokens < 1:
-            wait_s = int((1 - known.tokens) / self.rate_per_s_max) + 1
-            raise Problem(RequestFault.RATE_LIMITED, "the API key asks too often", headers={"Retry-After": str(wait_s)})
-        known.tokens -= 1
+    async def _look_up(self, digest: bytes) -> _Known | None:
+        looked = await self._lookups.find(digest)
+        return self._learn(digest, looked.key, looked.began_s)
 
-    def _made(self, caller: Caller | None, checked_s: float) -> _Known:
-        return _Known(caller, checked_s, float(self.rate_burst_max), self.clock())
+    def _learn(self, digest: bytes, key: StoredKey | None, began_s: float) -> _Known | None:
+        """Takes what a look-up found into the cache."""
+        known = self.known.get(digest)
+        if key is None:
+            if known is not None:
+                del self.known[digest]
+            _keep(self._unknown, digest, began_s)
+            return None
+        self._unknown.pop(digest, None)
+        if known is None:
+            known = self._made(_caller(key), began_s)
+            _keep(self.known, digest, known)
+        known.caller, known.checked_s = _caller(key), began_s
+        return known
+
+    def _made(self, caller: Caller, checked_s: float) -> _Known:
+        burst = float(self._limits.rate_burst_max)
+        return _Known(caller, checked_s, TokenBucket(self._limits.rate_per_s_max, burst, burst, self._clock()))
 
 
 def require_scope(caller: Caller, scopes: Sequence[Scope]) -> None:
@@ -140,6 +158,16 @@ def require_scope(caller: Caller, scopes: Sequence[Scope]) -> None:
     if not caller.may(*scopes):
         lacking = " or ".join(f"`{scope}`" for scope in scopes)
         raise Problem(RequestFault.FORBIDDEN, f"the API key lacks the scope {lacking}")
+
+
+def _keep(kept: dict[bytes, Kept], digest: bytes, item: Kept) -> None:
+    """Adds an item; drops the oldest ones when there are too many, but never the admin key."""
+    kept[digest] = item
+    if len(kept) > KEYS_KNOWN_MAX:
+        for oldest in list(islice(kept, KEYS_KNOWN_MAX // 10)):
+            known = kept[oldest]
+            if not isinstance(known, _Known) or known.checked_s != NEVER_RECHECKED:
+                del kept[oldest]
 
 
 def _caller(key: StoredKey) -> Caller:

@@ -6,6 +6,7 @@ import re
 import time
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Final
 from urllib.parse import unquote
 
@@ -17,8 +18,10 @@ from services.gateway.http.problems import Problem, RequestFault, invalid_field,
 from services.gateway.http.request import RequestContext, ServerParts, refuse_body
 from services.gateway.http.response import JSON, PROBLEM_JSON, HttpResponse, ResponseWriter
 from services.gateway.http.routing import Route
+from services.gateway.http.sources import source_of
 from services.gateway.metrics import DURATION_BUCKETS_S, RouteMetrics
 from services.gateway.store.database import DatabaseUnavailable
+from services.gateway.store.shares import READER
 from services.gateway.usecases.faults import CommandNotSent, InvalidField, NotAllowed, NotFound, TooManyCommands
 from services.gateway.usecases.state import AppState
 from shared.runtime.compact_json import compact_json
@@ -143,8 +146,11 @@ class Dispatcher:
         if self._in_flight > self._server.requests_in_flight_max:
             raise Problem(RequestFault.OVERLOADED, "too many requests are under way", headers=RETRY)
         if route.scopes:
-            context.caller = await self._server.keys.authenticate(request.headers.getall("Authorization", []))
+            context.caller = await self._server.keys.authenticate(
+                request.headers.getall("Authorization", []), partial(source_of, request, self._server.trusted)
+            )
             require_scope(context.caller, route.scopes)
+            READER.set(None if route.writes else context.caller.principal)
             if not takes_json(request.headers.get("Accept", "*/*")):
                 raise Problem(RequestFault.NOT_ACCEPTABLE)
         if route.body is None:

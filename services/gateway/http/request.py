@@ -12,6 +12,7 @@ from services.gateway.http.auth import Keychain
 from services.gateway.http.cursors import Cursors
 from services.gateway.http.problems import FieldError, Problem, RequestFault
 from services.gateway.http.queries import Query, parse_parameters
+from services.gateway.http.sources import Network
 from services.gateway.usecases.caller import Caller
 from services.gateway.usecases.state import AppState
 from shared.domain.ids import CommandId, Principal
@@ -34,13 +35,17 @@ QueryModel = TypeVar("QueryModel", bound=Query)
 
 @dataclass(frozen=True, slots=True)
 class ServerParts:
-    """The parts of the HTTP layer that all requests share. `openapi`: the OpenAPI document, as JSON in UTF-8."""
+    """The parts of the HTTP layer that all requests share. `openapi`: the OpenAPI document, as JSON in UTF-8.
+
+    `trusted`: networks of balancers, which say where a request comes from.
+    """
 
     keys: Keychain
     cursors: Cursors
     openapi: bytes
     body_timeout_s: float
     requests_in_flight_max: int
+    trusted: Sequence[Network] = ()
 
 
 @dataclass(slots=True, eq=False)

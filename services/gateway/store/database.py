@@ -7,10 +7,14 @@ from typing import Any, Final
 
 import asyncpg
 
+from services.gateway.store.shares import READER, Shares
 from shared.database import postgres
 
 # How long a request waits for a connection and its rows together.
 WITHIN_S: Final = 5.0
+
+# How soon a statement ends whose connection was given up after a time-out, and at the latest otherwise.
+SESSION: Final = {"client_connection_check_interval": "500ms", "statement_timeout": "15s"}
 
 # Exceptions of a server or connection that cannot answer now; errors of the statement itself are not among them.
 FAULTS: Final = (
@@ -32,26 +36,26 @@ class DatabaseUnavailable(Exception):
 
 
 class Database:
-    """Runs statements on a pool. Every method raises DatabaseUnavailable."""
+    """Runs statements on a pool. Every method raises DatabaseUnavailable. `shares` bound what READER may use of it."""
 
-    def __init__(self, pool: postgres.Pool) -> None:
+    def __init__(self, pool: postgres.Pool, shares: Shares | None = None) -> None:
         self._pool = pool
+        self._shares = shares
 
     async def rows(self, statement: str, *arguments: object, within_s: float = WITHIN_S) -> Sequence[asyncpg.Record]:
         """All rows. `within_s`: seconds for the connection and the rows together."""
         until_s = time.monotonic() + within_s
+        reader = READER.get()
+        if self._shares is None or reader is None:
+            return await self._run(statement, arguments, until_s)
         try:
-            async with self._pool.acquire(timeout=within_s) as connection:
-                try:
-                    return await connection.fetch(statement, *arguments, timeout=until_s - time.monotonic())
-                except postgres.OUTDATED_FAULTS:  # the statement had no effect, or was a read
-                    return await connection.fetch(statement, *arguments, timeout=until_s - time.monotonic())
-                except TimeoutError:
-                    # The pool would first send a cancel request and wait for its answer (measured: 5 s more).
-                    connection.terminate()
-                    raise
-        except FAULTS as fault:
-            raise DatabaseUnavailable(repr(fault)) from fault
+            await self._shares.take(reader, within_s)
+        except TimeoutError as fault:
+            raise DatabaseUnavailable("too many reads are under way") from fault
+        try:
+            return await self._run(statement, arguments, until_s)
+        finally:
+            self._shares.give_back(reader)
 
     async def row(self, statement: str, *arguments: object, within_s: float = WITHIN_S) -> asyncpg.Record | None:
         """The first row, if there is one. `within_s` as above."""
@@ -61,6 +65,21 @@ class Database:
     async def reconnect(self) -> None:
         """Each connection is replaced before its next use."""
         await self._pool.expire_connections()
+
+    async def _run(self, statement: str, arguments: Sequence[object], until_s: float) -> Sequence[asyncpg.Record]:
+        try:
+            async with self._pool.acquire(timeout=until_s - time.monotonic()) as connection:
+                try:
+                    return await connection.fetch(statement, *arguments, timeout=until_s - time.monotonic())
+                except postgres.OUTDATED_FAULTS:  # the statement had no effect, or was a read
+                    return await connection.fetch(statement, *arguments, timeout=until_s - time.monotonic())
+                except TimeoutError:
+                    # The pool would first send a cancel request and wait for its answer (measured: 5 s more). By the
+                    # settings of SESSION the server itself ends the statement soon.
+                    connection.terminate()
+                    raise
+        except FAULTS as fault:
+            raise DatabaseUnavailable(repr(fault)) from fault
 
 
 def fields(row: asyncpg.Record) -> dict[str, Any]:

@@ -79,9 +79,10 @@ class Stopping:
 
 @dataclass(slots=True, eq=False)
 class AppState:
-    """The parts of one gateway that know nothing of HTTP."""
+    """The parts of one gateway that know nothing of HTTP. `reserved`: connections that no request uses up."""
 
     database: Database
+    reserved: Database
     ledger: LedgerClient
     ids: CommandIds
     metrics: Metrics = field(default_factory=Metrics)
@@ -92,5 +93,5 @@ class AppState:
 
     def __post_init__(self) -> None:
         self.assets = Assets(self.database)
-        self.dependencies = Dependencies(self.database, self.ledger)
+        self.dependencies = Dependencies(self.reserved, self.ledger)
         self.metrics.watch(self.ledger)
