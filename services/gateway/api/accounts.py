@@ -3,6 +3,8 @@
 import json
 from typing import Final, Literal
 
+from pydantic import ConfigDict, field_validator
+from pydantic.json_schema import SkipJsonSchema
 from typing_extensions import TypedDict
 
 from services.gateway.api.fields import AmountText, AssetName, Metadata, NewAccountName, OwnerName, canonical_json
@@ -75,9 +77,18 @@ class AccountNew(Body):
 class AccountChange(Body):
     """What is given is changed; metadata is replaced whole, by null with none."""
 
-    overdraft_limit: AmountText | None = None
-    status: Literal["open", "frozen"] | None = None
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
+
+    overdraft_limit: AmountText | SkipJsonSchema[None] = None
+    status: Literal["open", "frozen"] | SkipJsonSchema[None] = None
     metadata: Metadata | None = None
+
+    @field_validator("overdraft_limit", "status", mode="before")
+    @classmethod
+    def _is_given(cls, given: object) -> object:
+        if given is None:
+            raise ValueError("leave it out to keep it as it is")
+        return given
 
 
 @ROUTES.add("POST", "/v1/accounts", scopes=(Scope.WRITE,), body=AccountNew, answers={201: AccountBody})

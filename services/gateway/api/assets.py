@@ -2,7 +2,7 @@
 
 from typing import Annotated, Final
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from typing_extensions import TypedDict
 
 from services.gateway.api.fields import AssetName
@@ -20,11 +20,16 @@ from shared.domain.money import SCALE_MAX
 ROUTES: Final = RouteTable()
 
 
+def whole(number: object) -> object:
+    """The int that a whole number such as 2.0 is: JSON knows no other numbers. Anything else as it is."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
 class AssetNew(Body):
     """One unit of the asset is 10^scale minor units."""
 
     code: AssetName
-    scale: Annotated[int, Field(ge=0, le=SCALE_MAX)]
+    scale: Annotated[int, Field(ge=0, le=SCALE_MAX), BeforeValidator(whole)]
     name: Annotated[str, Field(min_length=1, max_length=128)]
 
 

@@ -23,9 +23,13 @@ WRITE_HEADERS: Final = (
     (
         "Idempotency-Key",
         "Repeats with the same key and content get the first outcome.",
-        {"type": "string", "maxLength": 255},
+        {"type": "string", "pattern": "^[!-~]([ -~]{0,253}[!-~])?$"},
     ),
-    ("Prefer", "`wait=N` (seconds, 0 to 30, 5 unless said) or `respond-async`.", {"type": "string"}),
+    (
+        "Prefer",
+        "`wait=N` (seconds, 0 to 30, 5 unless said) or `respond-async`.",
+        {"type": "string", "examples": ["wait=10"]},
+    ),
 )
 
 

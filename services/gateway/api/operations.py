@@ -44,7 +44,7 @@ class OperationQuery(Query):
     """`of` binds the question to what was sent; `wait` is in seconds."""
 
     of: Annotated[str, StringConstraints(pattern="^[0-9a-f]{32}$")] | None = None
-    wait: Annotated[Digits, Field(ge=0, le=WAIT_S_MAX)] = 0
+    wait: Digits = Field(default=0, ge=0, le=WAIT_S_MAX)
 
 
 @ROUTES.add("GET", "/v1/operations/{id}", scopes=(Scope.READ,), query=OperationQuery, answers={200: OperationBody})

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final
 from urllib.parse import parse_qsl
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
 
 from services.gateway.http.problems import Problem, RequestFault
 
@@ -17,6 +17,7 @@ INSTANT: Final = re.compile(
 )
 MICROSECOND: Final = timedelta(microseconds=1)
 FIRST_INSTANT: Final = datetime.min.replace(tzinfo=UTC)
+CURSOR_PATTERN: Final = r"^[A-Za-z0-9_-]{1,512}$"
 DIGITS: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
@@ -53,7 +54,9 @@ class ListQuery(Query):
     """What every list takes."""
 
     limit: Digits = Field(default=50, ge=1, le=LIST_LIMIT_MAX)
-    cursor: str | None = Field(default=None, description="`next` of the page before")
+    cursor: Annotated[str, StringConstraints(pattern=CURSOR_PATTERN)] | None = Field(
+        default=None, description="`next` of the page before"
+    )
 
 
 class TimedListQuery(ListQuery):
