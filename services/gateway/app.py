@@ -155,6 +155,7 @@ async def run(settings: GatewaySettings, stop: asyncio.Event) -> None:
         async with until_stop(served) as group:
             group.create_task(client.run(), name="ledger client")
             group.create_task(gateway.server.keys.run(), name="keys")
+            group.create_task(gateway.state.instants.run(), name="instants")
             async with serving(gateway) as address:
                 log.info("gateway.listening", url=f"http://{address}", partitions=partitions)
                 await stop.wait()

@@ -53,6 +53,8 @@ BY_KEY: Final[Mapping[str, str]] = MappingProxyType(
     {
         "plan_cache_mode": "force_generic_plan",
         "enable_seqscan": "off",
+        # A bitmap scan would read all of an account's entries to sort them, for a page of the newest.
+        "enable_bitmapscan": "off",
         "enable_hashjoin": "off",
         "enable_mergejoin": "off",
         "enable_hashagg": "off",

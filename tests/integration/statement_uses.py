@@ -152,6 +152,7 @@ GATEWAY: Final[Mapping[str, Sequence[Use]]] = {
     "services.gateway.store.assets.READ_ASSET": [Use(("USD",))],
     "services.gateway.store.assets.LIST_ASSETS": [Use(("", 20))],
     "services.gateway.store.health.READ_PARTITIONS": [Use(must_find=False)],
+    "services.gateway.store.instants.READ_INSTANTS": [Use()],
     "services.gateway.store.keys.READ_LIVE_KEYS": [Use(("{\\\\x00}",), must_find=False)],
     "services.gateway.store.keys.NOTE_KEYS_USED": [Use((array("0000000000000001"),))],
     "services.gateway.store.mixes.READ_MIX": [Use((row_id(1),), must_find=False)],

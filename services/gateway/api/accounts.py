@@ -13,7 +13,7 @@ from services.gateway.http.paging import page, position_of
 from services.gateway.http.problems import Problem, RequestFault
 from services.gateway.http.queries import ListQuery
 from services.gateway.http.request import Body, RequestContext
-from services.gateway.http.response import HttpResponse, instant_text, json_response
+from services.gateway.http.response import HttpResponse, instant_text, json_response, list_response
 from services.gateway.http.routing import RouteTable
 from services.gateway.store.accounts import AccountFilter, AccountState
 from services.gateway.usecases.accounts import (
@@ -137,7 +137,7 @@ async def show_all(context: RequestContext) -> HttpResponse:
     wanted = AccountFilter(str(after), query.owner, query.asset, query.status, query.id_prefix)
     found = await visible_accounts(context.state, context.caller, wanted, query.limit + 1)
     rows, following = page(context, query, found, lambda row: [row.id])
-    return json_response(200, {"data": [await _body(context.state, row) for row in rows], "next": following})
+    return list_response([await _body(context.state, row) for row in rows], following, context.state.instants.position)
 
 
 async def _answer(state: AppState, submission: Submission, status: int) -> HttpResponse:

@@ -10,7 +10,7 @@ from services.gateway.api.writes import answer_write, begin_write
 from services.gateway.http.paging import page, position_of
 from services.gateway.http.queries import ListQuery
 from services.gateway.http.request import Body, RequestContext
-from services.gateway.http.response import HttpResponse, json_response
+from services.gateway.http.response import HttpResponse, json_response, list_response
 from services.gateway.http.routing import RouteTable
 from services.gateway.store.assets import AssetFacts, list_assets
 from services.gateway.usecases.assets import asset, create_asset
@@ -71,7 +71,7 @@ async def show_all(context: RequestContext) -> HttpResponse:
     [after] = position_of(context, query, [""])
     found = await list_assets(context.state.database, after=str(after), limit=query.limit + 1)
     rows, following = page(context, query, found, lambda row: [row.code])
-    return json_response(200, {"data": [_shown(row) for row in rows], "next": following})
+    return list_response([_shown(row) for row in rows], following, context.state.instants.position)
 
 
 def _shown(facts: AssetFacts) -> AssetBody:

@@ -1,6 +1,5 @@
 """/v1/accounts/{id}/entries and /balance: an account's history, and what it held at an instant."""
 
-from datetime import UTC, datetime
 from typing import Annotated, Final, get_args
 
 from pydantic import AfterValidator, BaseModel, WithJsonSchema
@@ -9,12 +8,20 @@ from typing_extensions import TypedDict
 from services.gateway.http.paging import page, position_of
 from services.gateway.http.queries import Instant, Query, TimedListQuery
 from services.gateway.http.request import RequestContext
-from services.gateway.http.response import HttpResponse, instant_text, json_response, microseconds_of
+from services.gateway.http.response import (
+    HttpResponse,
+    instant_of,
+    instant_text,
+    json_response,
+    list_response,
+    microseconds_of,
+)
 from services.gateway.http.routing import RouteTable
 from services.gateway.store.accounts import read_balance_at
 from services.gateway.store.entries import EntryFacts, EntryFilter, list_entries
 from services.gateway.store.transactions import parse_postings
 from services.gateway.usecases.accounts import visible_account
+from services.gateway.usecases.faults import NotFound
 from services.gateway.usecases.transactions import SEQ_MAX
 from shared.domain.api_keys import Scope
 from shared.domain.money import format_amount
@@ -91,23 +98,26 @@ class BalanceQuery(Query):
 async def show_all(context: RequestContext) -> HttpResponse:
     """An account's history, newest first."""
     query = context.query(EntriesQuery)
-    [seq_max] = position_of(context, query, [SEQ_MAX])
+    seq_max, until_us = map(int, position_of(context, query, [SEQ_MAX, 0]))
     account = await visible_account(context.state, context.caller, context.path["id"])
     kind = None if query.kind is None else f"{query.kind}.v1"
-    wanted = EntryFilter(int(seq_max), query.after, query.until, kind)
+    followed = await context.state.instants.follow(query.after_position, until_us)
+    wanted = EntryFilter(seq_max, *query.times(followed.after_us, followed.until_us), kind)
     found = await list_entries(context.state.database, account, wanted, limit=query.limit + 1)
-    rows, following = page(context, query, found, lambda row: [row.seq])
+    rows, following = page(context, query, found, lambda row: [row.seq, followed.until_us or 0])
     scale = await context.state.assets.scale(account.asset)
-    return json_response(200, {"data": [_shown(row, account.id, scale) for row in rows], "next": following})
+    return list_response([_shown(row, account.id, scale) for row in rows], following, followed.position)
 
 
 @ROUTES.add("GET", "/v1/accounts/{id}/balance", scopes=(Scope.READ,), query=BalanceQuery, answers={200: BalanceBody})
 async def show_balance(context: RequestContext) -> HttpResponse:
-    """What an account held at an instant."""
+    """What an account held after everything recorded until an instant, which is final: asked again, it is the same."""
     query = context.query(BalanceQuery)
     account = await visible_account(context.state, context.caller, context.path["id"])
-    at = query.at or datetime.now(UTC)
-    then = await read_balance_at(context.state.database, account, at)
+    at_us = await context.state.instants.final_us(None if query.at is None else microseconds_of(query.at))
+    if at_us < account.created_at_us:
+        raise NotFound("account at that instant")
+    then = await read_balance_at(context.state.database, account, instant_of(at_us))
     scale = await context.state.assets.scale(account.asset)
     body: BalanceBody = {
         "account": account.id,
@@ -117,7 +127,7 @@ async def show_balance(context: RequestContext) -> HttpResponse:
         "available": format_amount(then.balance - then.held + then.overdraft_limit, scale),
         "overdraft_limit": format_amount(then.overdraft_limit, scale),
         "version": then.version,
-        "at": instant_text(microseconds_of(at)),
+        "at": instant_text(at_us),
         "links": {"account": f"/v1/accounts/{account.id}"},
     }
     return json_response(200, body)

@@ -10,7 +10,14 @@ from services.gateway.http.paging import page, position_of
 from services.gateway.http.problems import invalid_field
 from services.gateway.http.queries import ListQuery
 from services.gateway.http.request import Body, RequestContext
-from services.gateway.http.response import HttpResponse, instant_of, instant_text, json_response, microseconds_of
+from services.gateway.http.response import (
+    HttpResponse,
+    instant_of,
+    instant_text,
+    json_response,
+    list_response,
+    microseconds_of,
+)
 from services.gateway.http.routing import RouteTable
 from services.gateway.store.mixes import MixFacts, list_mixes
 from services.gateway.store.transaction_lists import END_OF_TIME
@@ -134,7 +141,7 @@ async def show_all(context: RequestContext) -> HttpResponse:
     found = await list_mixes(database, owner, query.status, place, query.limit + 1)
     rows, following = page(context, query, found, lambda row: [row.created_at_us, row.id])
     scale = await context.state.assets.scale(ASSET)
-    return json_response(200, {"data": [_shown(row, scale) for row in rows], "next": following})
+    return list_response([_shown(row, scale) for row in rows], following, context.state.instants.position)
 
 
 def _ordered(order: MixCreate) -> MixBody:

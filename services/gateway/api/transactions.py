@@ -2,16 +2,23 @@
 
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Final, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
 from services.gateway.api.fields import AccountName, AssetName, ReferenceText
-from services.gateway.http.cursors import Position
 from services.gateway.http.paging import page, position_of
 from services.gateway.http.queries import TimedListQuery
 from services.gateway.http.request import RequestContext
-from services.gateway.http.response import HttpResponse, instant_of, instant_text, json_response, microseconds_of
+from services.gateway.http.response import (
+    HttpResponse,
+    instant_of,
+    instant_text,
+    json_response,
+    list_response,
+    microseconds_of,
+)
 from services.gateway.http.routing import RouteTable
 from services.gateway.store.transaction_lists import END_OF_TIME, ListedTransaction, ListPlace, TransactionFilter
 from services.gateway.store.transactions import TransactionFacts
@@ -52,8 +59,8 @@ class TransactionBody(TypedDict):
 
 
 TransactionPage = TypedDict("TransactionPage", {"data": list[TransactionBody], "next": str | None})  # noqa: UP013 - the API calls the field `data`
-# A position newer than every transaction; see ListPlace.
-START: Final = (microseconds_of(END_OF_TIME), 0, 0)
+# A position newer than every transaction, see ListPlace; and no bound for what may be shown.
+START: Final = (microseconds_of(END_OF_TIME), 0, 0, 0)
 
 
 class TransactionsQuery(TimedListQuery):
@@ -65,10 +72,10 @@ class TransactionsQuery(TimedListQuery):
     status: Literal["posted"] | None = None
     reference: ReferenceText | None = None
 
-    def wanted(self) -> TransactionFilter:
+    def wanted(self, after: datetime | None, until: datetime | None) -> TransactionFilter:
         """The filter in terms of the journal, whose kinds have a version."""
         kind = None if self.kind is None else f"{self.kind}.v1"
-        return TransactionFilter(self.account, self.asset, kind, self.reference, self.after, self.until)
+        return TransactionFilter(self.account, self.asset, kind, self.reference, after, until)
 
 
 def transaction_body(facts: TransactionFacts, scales: Mapping[str, int]) -> TransactionBody:
@@ -115,15 +122,17 @@ async def show(context: RequestContext) -> HttpResponse:
 async def show_all(context: RequestContext) -> HttpResponse:
     """Transactions, newest first."""
     query = context.query(TransactionsQuery)
-    recorded_at_us, partition, line = map(int, position_of(context, query, START))
+    recorded_at_us, partition, line, until_us = map(int, position_of(context, query, START))
     place = ListPlace(instant_of(recorded_at_us), partition, line)
-    found = await transactions(context.state, context.caller, query.wanted(), place, query.limit + 1)
-    rows, following = page(context, query, found, _position)
+    followed = await context.state.instants.follow(query.after_position, until_us)
+    wanted = query.wanted(*query.times(followed.after_us, followed.until_us))
+    found = await transactions(context.state, context.caller, wanted, place, query.limit + 1)
+    rows, following = page(context, query, found, lambda row: [*_position(row), followed.until_us or 0])
     scales = await scales_of(context.state, [row.transaction for row in rows])
     shown = [transaction_body(row.transaction, scales) for row in rows]
-    return json_response(200, {"data": shown, "next": following})
+    return list_response(shown, following, followed.position)
 
 
-def _position(listed: ListedTransaction) -> Position:
+def _position(listed: ListedTransaction) -> tuple[int, int, int]:
     place = listed.place
-    return [microseconds_of(place.recorded_at), place.partition, place.line]
+    return microseconds_of(place.recorded_at), place.partition, place.line

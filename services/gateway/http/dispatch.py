@@ -15,14 +15,21 @@ from aiohttp import HttpVersion10, HttpVersion11, web
 
 from services.gateway.http.auth import require_scope
 from services.gateway.http.problems import Problem, RequestFault, invalid_field, problem_code
-from services.gateway.http.request import RequestContext, ServerParts, refuse_body
+from services.gateway.http.request import NOBODY, RequestContext, ServerParts, refuse_body
 from services.gateway.http.response import JSON, PROBLEM_JSON, HttpResponse, ResponseWriter
 from services.gateway.http.routing import Route
 from services.gateway.http.sources import source_of
 from services.gateway.metrics import DURATION_BUCKETS_S, RouteMetrics
 from services.gateway.store.database import DatabaseUnavailable
 from services.gateway.store.shares import READER
-from services.gateway.usecases.faults import CommandNotSent, InvalidField, NotAllowed, NotFound, TooManyCommands
+from services.gateway.usecases.faults import (
+    CommandNotSent,
+    InvalidField,
+    NotAllowed,
+    NotFinal,
+    NotFound,
+    TooManyCommands,
+)
 from services.gateway.usecases.state import AppState
 from shared.runtime.compact_json import compact_json
 
@@ -33,7 +40,17 @@ SERVER_ERRORS: Final = 500
 PATH_CHARACTERS_MAX: Final = 512
 NO_ROUTE: Final = "(none)"
 RETRY: Final = {"Retry-After": "1"}
-FAULTS: Final = (Problem, NotFound, NotAllowed, InvalidField, CommandNotSent, TooManyCommands, DatabaseUnavailable)
+FAULTS: Final = (
+    Problem,
+    NotFound,
+    NotAllowed,
+    NotFinal,
+    InvalidField,
+    CommandNotSent,
+    TooManyCommands,
+    DatabaseUnavailable,
+)
+READS: Final = frozenset({"GET", "HEAD"})
 
 
 class Router:
@@ -115,7 +132,8 @@ class Dispatcher:
         finally:
             self._in_flight -= 1
         _note(counts, response.status, time.perf_counter() - began_s)
-        writer = ResponseWriter(response, request_id)
+        is_write = context is not None and context.caller is not NOBODY and request.method not in READS
+        writer = ResponseWriter(response, request_id, self._state.instants.position if is_write else None)
         if self._state.stopping.has_begun:
             writer.force_close()
         return writer
@@ -194,7 +212,7 @@ def _problem_of(fault: Exception) -> Problem:
             return Problem(RequestFault.FORBIDDEN, str(fault))
         case InvalidField():
             return invalid_field(fault.field, fault.message, problem_code(fault.code))
-        case CommandNotSent():
+        case CommandNotSent() | NotFinal():
             return Problem(RequestFault.UNAVAILABLE, str(fault), headers=RETRY)
         case TooManyCommands():
             return Problem(RequestFault.OVERLOADED, str(fault), headers=RETRY)

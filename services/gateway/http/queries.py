@@ -16,6 +16,7 @@ INSTANT: Final = re.compile(
     re.ASCII,
 )
 MICROSECOND: Final = timedelta(microseconds=1)
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 FIRST_INSTANT: Final = datetime.min.replace(tzinfo=UTC)
 CURSOR_PATTERN: Final = r"^[A-Za-z0-9_-]{1,512}$"
 DIGITS: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
@@ -60,15 +61,25 @@ class ListQuery(Query):
 
 
 class TimedListQuery(ListQuery):
-    """A list that can be filtered by when the ledger wrote a row; `after` and `before` are exclusive."""
+    """A list that can be filtered by when the ledger wrote a row, and followed; all bounds are exclusive."""
 
     after: Instant | None = None
     before: Instant | None = None
+    after_position: Annotated[str, StringConstraints(max_length=200)] | None = Field(
+        default=None, description="`Tellerline-Position` of an earlier answer: only rows that were not there yet"
+    )
 
-    @property
-    def until(self) -> datetime | None:
-        """The last instant before `before`; nothing was recorded in the year 1."""
-        return None if self.before is None else max(self.before, FIRST_INSTANT + MICROSECOND) - MICROSECOND
+    def times(self, after_us: int | None, until_us: int | None) -> tuple[datetime | None, datetime | None]:
+        """After which instant, and until which, rows are wanted; also not before and after these, in microseconds."""
+        # Nothing was recorded in the year 1.
+        until = None if self.before is None else max(self.before, FIRST_INSTANT + MICROSECOND) - MICROSECOND
+        after = [each for each in (self.after, _instant(after_us)) if each is not None]
+        until_these = [each for each in (until, _instant(until_us)) if each is not None]
+        return max(after, default=None), min(until_these, default=None)
+
+
+def _instant(microseconds: int | None) -> datetime | None:
+    return None if microseconds is None else EPOCH + microseconds * MICROSECOND
 
 
 def parse_parameters(text: str) -> dict[str, str]:

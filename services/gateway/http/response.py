@@ -17,6 +17,7 @@ from shared.runtime.compact_json import compact_json
 JSON: Final = "application/json"
 PROBLEM_JSON: Final = "application/problem+json"
 NO_CONTENT: Final = 204
+POSITION_HEADER: Final = "Tellerline-Position"
 EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - UTC throughout; an aware one would print its offset
 AWARE_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND: Final = timedelta(microseconds=1)
@@ -43,14 +44,23 @@ def json_response(status: int, body: object) -> HttpResponse:
     return HttpResponse(status, compact_json(body))
 
 
+def list_response(rows: object, following: str | None, position: str) -> HttpResponse:
+    """A page of a list: its rows, the cursor of the next page, and the position from which the list can be followed."""
+    return HttpResponse(200, compact_json({"data": rows, "next": following}), {POSITION_HEADER: position})
+
+
 class ResponseWriter:
-    """Writes one response. aiohttp asks it for `prepare`, `write_eof` and `keep_alive`."""
+    """Writes one response. aiohttp asks it for `prepare`, `write_eof` and `keep_alive`.
 
-    __slots__ = ("_keep_alive", "_request_id", "_response")
+    `position`: of the ledger, on the answer to a write.
+    """
 
-    def __init__(self, response: HttpResponse, request_id: str) -> None:
+    __slots__ = ("_keep_alive", "_position", "_request_id", "_response")
+
+    def __init__(self, response: HttpResponse, request_id: str, position: str | None = None) -> None:
         self._response = response
         self._request_id = request_id
+        self._position = position
         self._keep_alive = "Connection" not in response.headers
 
     @property
@@ -80,6 +90,8 @@ class ResponseWriter:
     def _head(self, is_http_1_1: bool) -> str:  # noqa: FBT001 - its only argument
         response = self._response
         lines = [_line(name, value) for name, value in response.headers.items() if name != "Connection"]
+        if self._position is not None:
+            lines.append(f"{POSITION_HEADER}: {self._position}\r\n")
         if response.body:
             lines.append(f"Content-Type: {response.media_type}\r\n")
         if response.status != NO_CONTENT:

@@ -19,6 +19,10 @@ class InvalidField(Exception):
         self.message = message
 
 
+class NotFinal(Exception):
+    """More may still be recorded up to the instant that was asked for: a commit has been under way for too long."""
+
+
 class CommandNotSent(Exception):
     """The broker takes no commands at the moment: the command had no effect."""
 

@@ -1,4 +1,4 @@
--- For reading a batch as a whole, as `tellerline verify` does; see entries_place in 0001_ledger.sql.
+-- For reading a batch as a whole, as `tellerline verify` does; see entries_place in 0007_lists.sql.
 CREATE INDEX accounts_place ON ledger.accounts USING brin (partition, batch)
     WITH (pages_per_range = 16, autosummarize = on);
 CREATE INDEX settlements_place ON ledger.settlements USING brin (destination, batch)
