@@ -18,9 +18,8 @@ Id = Annotated[CommandId, StringConstraints(pattern=_UUID)]
 Account = Annotated[AccountId, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$")]
 Hold = Annotated[HoldId, StringConstraints(pattern=_UUID)]
 Asset = Annotated[AssetCode, StringConstraints(pattern=r"^[A-Z][A-Z0-9._-]{0,15}$")]
-# Without NUL, which the database refuses: it stands in the row of every outcome, also of a rejection.
-Owner = Annotated[Principal, StringConstraints(min_length=1, max_length=128, pattern=r"^[^\x00]+$")]
-Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+Owner = Annotated[Principal, StringConstraints(min_length=1, max_length=128)]
+Fingerprint = Annotated[str, StringConstraints(min_length=32, max_length=32)]  # hex digits
 # Minor units, as JSON integers of any length: sender and worker are both this code and parse them exactly.
 Amount = Annotated[int, Field(gt=0, le=AMOUNT_MINOR_MAX)]
 Limit = Annotated[int, Field(ge=0, le=BALANCE_MINOR_MAX)]

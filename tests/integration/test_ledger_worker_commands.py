@@ -63,8 +63,9 @@ async def test_a_command_that_the_database_refuses_is_set_aside_alone(ledger: Le
     await ledger.publish(0, body, mac=mac)
     [(_, reason)] = await ledger.dead_letters(1)
     assert "the database refused it" in reason
-    # Not even its refusal can be written when the principal is at fault; then the dead letter is all there is.
+    # Not even its rejection can be written when the principal is at fault; then the dead letter is all there is.
     expected = None if "principal" in change else "internal_error"
+    assert ("has no outcome" in reason) == (expected is None)
     assert [await ledger.outcome(command) for command in commands] == ["posted"] * 17 + [expected] + ["posted"] * 22
     [result] = await ledger.call(MAKE.transfer(alice, bob, 1))
     assert result.outcome.status == "posted"
