@@ -120,6 +120,7 @@ class Commands:
         *,
         overdraft_limit: int | None = None,
         status: Literal["open", "frozen"] | None = None,
+        metadata_patch: str | None = None,
         key: str | None = None,
     ) -> AccountUpdate:
         """Changes what is given."""
@@ -127,10 +128,11 @@ class Commands:
             id=command_id(key, self.principal),
             principal=self.principal,
             admin=self.admin,
-            fingerprint=fingerprint("update", account, overdraft_limit, status),
+            fingerprint=fingerprint("update", account, overdraft_limit, status, metadata_patch),
             account=account,
             overdraft_limit=overdraft_limit,
             status=status,
+            metadata_patch=metadata_patch,
         )
 
     def close(self, account: AccountId, *, key: str | None = None) -> AccountClose:

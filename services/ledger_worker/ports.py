@@ -103,6 +103,10 @@ class Store(Protocol):
         """Those of the accounts that exist, as their last entry left them."""
         ...
 
+    async def metadata(self, wanted: Sequence[AccountId]) -> dict[AccountId, str | None]:
+        """Metadata as JSON text, of those of the accounts that exist; None where there is none."""
+        ...
+
     async def holds(self, wanted: Sequence[HoldId]) -> list[Hold]:
         """Those of the holds that exist, open or ended."""
         ...

@@ -65,12 +65,16 @@ class AccountCreate(_Command):
 
 
 class AccountUpdate(_Command):
-    """Changes the fields that are not None. `metadata` replaces all of the account's metadata."""
+    """Changes the fields that are not None. `metadata` replaces all of the account's metadata.
+
+    `metadata_patch` merges into it instead (RFC 7396): JSON text, in which null deletes.
+    """
 
     kind: Literal["account.update.v1"] = "account.update.v1"
     account: Account
     overdraft_limit: Limit | None = None
     status: Literal["open", "frozen"] | None = None
+    metadata_patch: Text | None = None
 
 
 class AccountClose(_Command):

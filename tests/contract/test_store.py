@@ -36,6 +36,14 @@ async def test_what_a_commit_wrote_is_read_back(store: Store, scribe: Scribe) ->
     }
 
 
+async def test_metadata_is_that_of_the_last_change(store: Store, scribe: Scribe) -> None:
+    alice, bob, _ = spread()
+    await scribe.write(MAKE.open(alice), MAKE.open(bob))
+    assert await store.metadata([alice, AccountId("nobody")]) == {alice: None}
+    await scribe.write(MAKE.update(alice, metadata_patch='{"a":1}'), MAKE.update(alice, metadata_patch='{"b":2}'))
+    assert await store.metadata([alice, bob]) == {alice: '{"a":1,"b":2}', bob: None}
+
+
 async def test_a_hold_that_was_ended_says_so(store: Store, scribe: Scribe) -> None:
     alice, bob, _ = spread()
     hold = MAKE.hold(alice, 30)

@@ -122,6 +122,19 @@ async def test_null_takes_an_accounts_metadata_away(served: Served, name: Name) 
     assert (await api.call("PATCH", path, {})).code == "invalid_request"
 
 
+async def test_a_patch_of_metadata_merges_and_null_deletes(served: Served, name: Name) -> None:
+    api = served.client
+    made = await api.made("/v1/accounts", {"id": name("noted"), "asset": "USD", "metadata": {"a": 1, "b": {"c": 2}}})
+    path = f"/v1/accounts/{made['id']}"
+    patch, headers = {"metadata": {"a": None, "b": {"d": "x"}, "e": [1]}}, {"Idempotency-Key": name("key")}
+    first = await api.call("PATCH", path, patch, headers=headers)
+    assert first.body["metadata"] == {"b": {"c": 2, "d": "x"}, "e": [1]}
+    assert (await api.call("PATCH", path, {"metadata": {"e": None}})).body["metadata"] == {"b": {"c": 2, "d": "x"}}
+    again = await api.call("PATCH", path, patch, headers=headers)
+    assert (again.text, again.replayed) == (first.text, True)
+    assert (await api.get(path))["metadata"] == {"b": {"c": 2, "d": "x"}}
+
+
 async def test_the_key_of_a_cancel_is_used_up_like_any_other(served: Served, name: Name) -> None:
     api, key, used = served.client, name("key"), name("used")
     unknown = IDS.of_key(ADMIN, name("lost"))

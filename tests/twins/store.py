@@ -77,6 +77,11 @@ class MemoryStore(MemoryLeases):
             is_system=owner == LEDGER,
         )
 
+    async def metadata(self, wanted: Sequence[AccountId]) -> dict[AccountId, str | None]:
+        await self._call("metadata")
+        rows = self.journal.accounts
+        return {account: rows[account]["metadata"] for account in wanted if account in rows}
+
     async def holds(self, wanted: Sequence[HoldId]) -> list[Hold]:
         await self._call("holds")
         found = [(hold, self.journal.holds[hold]) for hold in wanted if hold in self.journal.holds]

@@ -75,7 +75,7 @@ class AccountNew(Body):
 
 
 class AccountChange(Body):
-    """What is given is changed; metadata is replaced whole, by null with none."""
+    """What is given is changed. `metadata` is a merge patch (RFC 7396): null deletes a key, or all of it."""
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 

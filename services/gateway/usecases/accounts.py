@@ -22,7 +22,7 @@ from shared.domain.rejections import Rejection
 from shared.domain.values import value
 from shared.messages import AccountClose, AccountCreate, AccountUpdate
 
-# What the journal holds as the metadata of an account after a client has removed it: the JSON text of null.
+# The merge patch that removes all metadata: the JSON text of null.
 NO_METADATA: Final = "null"
 
 
@@ -39,11 +39,14 @@ class AccountOrder:
 
 @value
 class AccountChangeOrder:
-    """A change of an account; None leaves a field as it is. Units and types are those of AccountOrder."""
+    """A change of an account; None leaves a field as it is. Units are those of AccountOrder.
+
+    `metadata_patch` is a merge patch (RFC 7396) as JSON text.
+    """
 
     overdraft_limit: str | None = None
     status: Literal["open", "frozen"] | None = None
-    metadata: str | None = None
+    metadata_patch: str | None = None
 
 
 async def open_account(write: Write, order: AccountOrder) -> Submission:
@@ -90,7 +93,7 @@ async def change_account(write: Write, account: str, change: AccountChangeOrder)
         account=AccountId(head.id),
         overdraft_limit=limit,
         status=change.status,
-        metadata=change.metadata,
+        metadata_patch=change.metadata_patch,
     )
     return await submit(write, command, partition_of(command.account, state.ledger.partitions), scale=scale)
 

@@ -3,6 +3,7 @@
 import json
 
 from services.ledger_worker.core.accounts import Account, Status
+from services.ledger_worker.core.metadata import METADATA_CHARACTERS_MAX, KnownMetadata, merged
 from services.ledger_worker.core.outcomes import CommandContext, Decision, Rejected
 from services.ledger_worker.core.state import PartitionState
 from services.ledger_worker.core.transfers import available
@@ -20,6 +21,7 @@ def create_account(partition: PartitionState, command: AccountCreate, _: Command
     batch = partition.open_batch()
     account = Account(command.account, command.asset, command.owner, limit=command.overdraft_limit)
     partition.accounts[account.id] = account
+    partition.metadata[account.id] = KnownMetadata(command.metadata, batch.batch)
     batch.add_account(account, command.metadata)
     if command.overdraft_limit:
         batch.enter(account, command.id, 0)
@@ -39,13 +41,20 @@ def update_account(partition: PartitionState, command: AccountUpdate, _: Command
         lowered_by = account.limit - command.overdraft_limit
         if available(account) < lowered_by:
             return Rejected(Rejection.INSUFFICIENT_FUNDS, available(account), lowered_by)
+    metadata = command.metadata
+    if command.metadata_patch is not None:
+        metadata = merged(partition.metadata[account.id].text, command.metadata_patch)
+        if len(metadata) > METADATA_CHARACTERS_MAX:
+            return Rejected(Rejection.LIMIT_EXCEEDED)
     # From here on it must succeed.
     batch = partition.open_batch()
     account.limit = account.limit if command.overdraft_limit is None else command.overdraft_limit
     account.status = account.status if command.status is None else Status(command.status)
     batch.enter(account, command.id, 0)
-    batch.change_account(account, command.metadata)
-    batch.add_posted(command, subject=command.account, accounts=(command.account,))
+    if metadata is not None:
+        partition.metadata[account.id] = KnownMetadata(metadata, batch.batch)
+    batch.change_account(account, metadata)
+    batch.add_posted(command, subject=command.account, metadata=metadata, accounts=(command.account,))
     return Decision(command.id, command.fingerprint)
 
 

@@ -15,6 +15,7 @@ from services.ledger_worker.core.accounts import (
     is_system_name,
 )
 from services.ledger_worker.core.batch import BatchBuilder, SealedBatch
+from services.ledger_worker.core.metadata import KnownMetadata
 from services.ledger_worker.core.outcomes import KnownOutcome
 from shared.domain.ids import SYSTEM_ACCOUNT_ID, AccountId, AssetCode, HoldId, Partition, partition_of
 from shared.domain.lifecycle import InvariantBroken
@@ -63,6 +64,7 @@ class PartitionState:
     committed: int = 0
     accounts: dict[AccountId, Account] = field(default_factory=dict[AccountId, Account])
     holds: dict[HoldId, Hold] = field(default_factory=dict[HoldId, Hold])
+    metadata: dict[AccountId, KnownMetadata] = field(default_factory=dict[AccountId, KnownMetadata])
     builder: BatchBuilder | None = None
     is_draining: bool = False
 
@@ -105,7 +107,7 @@ class PartitionState:
         return known
 
     def trim(self, accounts_max: int) -> None:
-        """Evicts holds, and the oldest accounts beyond the bound; never system accounts or what is uncommitted."""
+        """Evicts holds, metadata and the oldest accounts beyond the bound; no system accounts, nothing uncommitted."""
         excess = len(self.accounts) - accounts_max
         if excess > 0:
             free = (known for known in self.accounts.values() if known.batch <= self.committed and not known.is_system)
@@ -113,6 +115,8 @@ class PartitionState:
                 del self.accounts[known.id]
         if self.holds:
             self.holds = {key: hold for key, hold in self.holds.items() if hold.batch > self.committed}
+        if self.metadata:
+            self.metadata = {key: known for key, known in self.metadata.items() if known.batch > self.committed}
 
     def _is_own(self, account: AccountId) -> bool:
         return (

@@ -10,6 +10,7 @@ import structlog
 from services.ledger_worker import metrics
 from services.ledger_worker.core.accounts import AccountFacts, Status, asset_of_system_account, is_system_name
 from services.ledger_worker.core.decide import decide, needed_accounts
+from services.ledger_worker.core.metadata import KnownMetadata
 from services.ledger_worker.core.outcomes import CommandContext, Decision
 from services.ledger_worker.core.state import PartitionState
 from services.ledger_worker.engine.group import CommitGroup
@@ -22,6 +23,7 @@ from shared.domain.lifecycle import InvariantBroken
 from shared.domain.rejections import Rejection
 from shared.messages import (
     AccountCreate,
+    AccountUpdate,
     AssetCreate,
     Command,
     HoldCapture,
@@ -101,6 +103,7 @@ class Prefetch:
         await self._load_accounts(own, {account for account in foreign if not is_system_name(account)})
         if holds:
             await self._load_holds(holds)
+        await self._load_metadata(taken)
 
     def _want_accounts(
         self,
@@ -127,6 +130,20 @@ class Prefetch:
                 partition.accounts.setdefault(read.id, read)
             if read.id in foreign:
                 self._ledger.facts[read.id] = AccountFacts(read.asset, read.status is Status.CLOSED)
+
+    async def _load_metadata(self, taken: Sequence[PendingDelivery]) -> None:
+        """Loads the metadata that these commands change in parts."""
+        wanted: dict[AccountId, PartitionState] = {}
+        for pending in taken:
+            partition = self._owned.states[pending.delivery.partition]
+            for command in pending.commands:
+                if isinstance(command, AccountUpdate) and command.metadata_patch is not None:
+                    wanted[command.account] = partition
+        if wanted:
+            found = await self._store.metadata(sorted(wanted))
+            for account, partition in wanted.items():
+                # What is in memory already is newer than the committed state just read.
+                partition.metadata.setdefault(account, KnownMetadata(found.get(account)))
 
     async def _load_holds(self, wanted: Sequence[tuple[PartitionState, HoldId]]) -> None:
         found = {hold.id: hold for hold in await self._store.holds(sorted({hold for _, hold in wanted}))}

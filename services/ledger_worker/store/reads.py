@@ -21,6 +21,8 @@ SELECT a.id, a.asset, a.owner, a.status, e.seq, e.balance_after, e.held_after, e
  WHERE a.id = ANY($1::text[])
 """
 
+METADATA = "SELECT id, metadata FROM ledger.accounts WHERE id = ANY($1::text[])"
+
 HOLDS = """
 SELECT h.id::text, h.account_id, h.asset, h.amount, h.destination, h.operation_id::text, x.ended
   FROM ledger.holds h LEFT JOIN ledger.hold_ends x ON x.hold_id = h.id
@@ -90,6 +92,11 @@ class Reads(Connections):
             )
             for row in rows
         ]
+
+    async def metadata(self, wanted: Sequence[AccountId]) -> dict[AccountId, str | None]:
+        """See ports.Store."""
+        rows = await self._run("read", lambda connection: connection.fetch(METADATA, list(wanted)))
+        return {AccountId(row["id"]): row["metadata"] for row in rows}
 
     async def holds(self, wanted: Sequence[HoldId]) -> list[Hold]:
         """See ports.Store."""
