@@ -103,6 +103,7 @@ WORKER: Final[Mapping[str, Sequence[Use]]] = {
     "services.ledger_worker.store.commits.FENCE": [Use((array(0, 1), "worker", array(1, 1)))],
     "services.ledger_worker.store.reads.ASSETS": [Use()],
     "services.ledger_worker.store.reads.ACCOUNTS": [Use((ACCOUNTS,))],
+    "services.ledger_worker.store.reads.METADATA": [Use((ACCOUNTS,))],
     "services.ledger_worker.store.reads.HOLDS": [Use((IDS,))],
     "services.ledger_worker.store.reads.KNOWN": [Use((IDS,))],
     "services.ledger_worker.store.reads.HEADS": [Use((0,)), Use((3,))],
