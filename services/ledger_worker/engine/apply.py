@@ -82,6 +82,7 @@ class Prefetch:
         holds: list[tuple[PartitionState, HoldId]] = []
         assets: set[AssetCode] = set()
         suspected: list[str] = []
+        patched = self._patched(taken)
         look_up_all = self._clock.monotonic_s() < self._look_up_until_s
         for pending in taken:
             partition = self._owned.states[pending.delivery.partition]
@@ -103,7 +104,8 @@ class Prefetch:
         await self._load_accounts(own, {account for account in foreign if not is_system_name(account)})
         if holds:
             await self._load_holds(holds)
-        await self._load_metadata(taken)
+        if patched:
+            await self._load_metadata(patched)
 
     def _want_accounts(
         self,
@@ -131,19 +133,20 @@ class Prefetch:
             if read.id in foreign:
                 self._ledger.facts[read.id] = AccountFacts(read.asset, read.status is Status.CLOSED)
 
-    async def _load_metadata(self, taken: Sequence[PendingDelivery]) -> None:
-        """Loads the metadata that these commands change in parts."""
-        wanted: dict[AccountId, PartitionState] = {}
-        for pending in taken:
-            partition = self._owned.states[pending.delivery.partition]
-            for command in pending.commands:
-                if isinstance(command, AccountUpdate) and command.metadata_patch is not None:
-                    wanted[command.account] = partition
-        if wanted:
-            found = await self._store.metadata(sorted(wanted))
-            for account, partition in wanted.items():
-                # What is in memory already is newer than the committed state just read.
-                partition.metadata.setdefault(account, KnownMetadata(found.get(account)))
+    def _patched(self, taken: Sequence[PendingDelivery]) -> dict[AccountId, PartitionState]:
+        """The accounts whose metadata these commands change in parts, each with its partition."""
+        return {
+            command.account: self._owned.states[pending.delivery.partition]
+            for pending in taken
+            for command in pending.commands
+            if isinstance(command, AccountUpdate) and command.metadata_patch is not None
+        }
+
+    async def _load_metadata(self, wanted: Mapping[AccountId, PartitionState]) -> None:
+        found = await self._store.metadata(sorted(wanted))
+        for account, partition in wanted.items():
+            # What is in memory already is newer than the committed state just read.
+            partition.metadata.setdefault(account, KnownMetadata(found.get(account)))
 
     async def _load_holds(self, wanted: Sequence[tuple[PartitionState, HoldId]]) -> None:
         found = {hold.id: hold for hold in await self._store.holds(sorted({hold for _, hold in wanted}))}
