@@ -16,6 +16,7 @@ from services.gateway.api import (
     health,
     mixes,
     operations,
+    operator,
     transactions,
     transfers,
 )
@@ -59,6 +60,7 @@ ROUTES: Final = (
     *transactions.ROUTES.routes,
     *operations.ROUTES.routes,
     *mixes.ROUTES.routes,
+    *operator.ROUTES.routes,
     *health.ROUTES.routes,
     *docs.ROUTES.routes,
 )

@@ -109,6 +109,15 @@ async def ping(connection: Connection, *, queue: str | None = None) -> None:
         await channel.close()
 
 
+async def waiting_messages(connection: Connection, queue: str) -> int:
+    """How many messages wait in the queue for a consumer. Waits without a bound. Raises what is in BROKER_FAULTS."""
+    with cancelled_only_by_us():
+        channel = await open_channel(connection, confirmed=False)
+        declared = await channel.queue_declare(queue, passive=True)
+        await channel.close()
+    return declared.message_count or 0
+
+
 class PublishFailed(Exception):
     """A publish did not end with the broker's confirm."""
 

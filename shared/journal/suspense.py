@@ -13,7 +13,7 @@ from shared.domain.ids import CommandId, derived_id
 # recorded_at, resolved_by (an operation). Parameters: account and seq of the last item before, whether resolved items
 # are wanted, how many at most. Each account is read by its key, whatever the planner thinks of its size (OFFSET 0).
 READ_SUSPENSE: Final = """
-SELECT e.account_id, e.seq, e.asset, e.delta::text AS amount, e.operation_id::text, e.partition, e.batch,
+SELECT e.account_id, e.seq, e.asset, e.delta AS amount, e.operation_id::text, e.partition, e.batch,
        b.recorded_at, r.id::text AS resolved_by
   FROM ledger.assets s
  CROSS JOIN generate_series(0, (SELECT partitions - 1 FROM ledger.constants)) AS p
@@ -24,10 +24,12 @@ SELECT e.account_id, e.seq, e.asset, e.delta::text AS amount, e.operation_id::te
   LEFT JOIN ledger.batches b ON b.partition = e.partition AND b.batch = e.batch
   LEFT JOIN ledger.operations o ON o.id = e.operation_id
   LEFT JOIN LATERAL (
-       SELECT id FROM ledger.operations
-        WHERE reference = e.account_id || '/' || e.seq AND outcome = 'posted'
-          AND starts_with(postings, '[["' || e.account_id || '","')
-          AND right(postings, length(e.delta || e.asset) + 9) = '","' || e.delta || '","' || e.asset || '"]]'
+       SELECT o.id
+         FROM ledger.listed l CROSS JOIN unnest(l.operations) AS u (id) JOIN ledger.operations o ON o.id = u.id
+        WHERE l.list = 'ledger' AND l.reference = e.account_id || ':' || e.seq
+          AND o.reference = e.account_id || ':' || e.seq AND o.outcome = 'posted'
+          AND starts_with(o.postings, '[["' || e.account_id || '","')
+          AND right(o.postings, length(e.delta || e.asset) + 9) = '","' || e.delta || '","' || e.asset || '"]]'
         LIMIT 1) AS r ON true
  WHERE (e.operation_id IS NULL OR o.kind = 'return.v1')
    AND (e.account_id, e.seq) > ($1::text COLLATE "C", $2::bigint) AND ($3::boolean OR r.id IS NULL)
@@ -37,7 +39,7 @@ SELECT e.account_id, e.seq, e.asset, e.delta::text AS amount, e.operation_id::te
 
 def item_key(account: str, seq: int) -> str:
     """The name of an item, and the reference of the operation that resolves it."""
-    return f"{account}/{seq}"
+    return f"{account}:{seq}"
 
 
 def resolution_id(item: str, attempt: int) -> CommandId:

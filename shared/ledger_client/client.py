@@ -5,6 +5,7 @@ PublishUnknown: the journal may have its outcome, now or later, unless the sende
 """
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from typing import Final
 
@@ -23,6 +24,7 @@ from shared.broker.channels import (
     open_channel,
     ping,
     publish,
+    waiting_messages,
 )
 from shared.broker.connection import ManagedConnection
 from shared.domain.ids import Partition, subkey
@@ -40,6 +42,7 @@ PENDING_MAX: Final = 20_000
 # told that it is under way. Longer than one publish, since it may have to wait for an envelope before it.
 PUBLISHED_S_MAX: Final = 5.0
 MIX_KIND: Final = "mix.v1"
+BACKLOGS_S_MAX: Final = 2.0
 
 
 class LedgerClient:
@@ -88,6 +91,16 @@ class LedgerClient:
             await ping(replying, queue=self._reply_to)
         except BROKER_FAULTS as fault:
             raise NotPublished(repr(fault)) from fault
+
+    async def backlogs(self) -> dict[Partition, int]:
+        """How many messages wait in each partition's queue; those that cannot be asked for now are left out."""
+        found: dict[Partition, int] = {}
+        if (connection := self._replying.current) is not None:
+            with contextlib.suppress(*BROKER_FAULTS):
+                async with asyncio.timeout(BACKLOGS_S_MAX):
+                    for partition in map(Partition, range(self.partitions)):
+                        found[partition] = await waiting_messages(connection, topology.partition_queue(partition))
+        return found
 
     @property
     def outcomes_unmatched(self) -> int:

@@ -80,6 +80,4 @@ def _show_findings(proof: Proof) -> None:
         click.echo(f"finding {finding.key}: {finding.amount} minor units of {finding.asset}: {finding.cause} ({ended})")
     if proof.open_findings:
         plural = "s" * (proof.open_findings != 1)
-        click.echo(
-            f"{proof.open_findings} open finding{plural}: move each out of suspense, with its name as reference."
-        )
+        click.echo(f"{proof.open_findings} open finding{plural}: 'tellerline suspense resolve' ends each.")

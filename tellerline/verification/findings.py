@@ -35,7 +35,7 @@ def expect(table: str, key: object, rule: str, expected: object, found: object) 
 class SuspenseFinding:
     """An amount that the ledger put on suspense, as it must when a credit can land nowhere else: no broken rule.
 
-    `key`: the entry, as `account/seq`, or the transit row that waits to be set aside. `amount`: minor units.
+    `key`: its name in shared.journal.suspense, or the transit row that waits to be set aside. `amount`: minor units.
     `acknowledged_by`: the operation with which an operator resolved it; None while it is open.
     """
 

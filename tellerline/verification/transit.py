@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from shared.domain.ids import AssetCode, Partition, system_account, transit_account
+from shared.journal.suspense import item_key
 from shared.journal.transit import TransitCredit, TransitRowError, decode_credits, return_id
 from tellerline.verification.findings import Violated, expect
 from tellerline.verification.rows import EntryLine, entry_of, is_transit, text_of
@@ -57,7 +58,7 @@ class BatchTransit:
         if is_transit(entry.account_id):
             self._nets[entry.account_id] += delta
         elif entry.account_id.startswith("suspense:"):
-            self._suspended.setdefault((entry.account_id, delta), []).append(f"{entry.account_id}/{entry.seq}")
+            self._suspended.setdefault((entry.account_id, delta), []).append(item_key(entry.account_id, int(entry.seq)))
         else:
             raise entry.breaks("only transit and suspense have entries without an operation", "an operation", "none")
 

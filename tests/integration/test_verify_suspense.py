@@ -28,7 +28,7 @@ async def test_the_exit_code_is_3_while_something_lies_in_suspense_and_0_once_an
         await scenario.write(writer)
         code, printed = await verified(database)
         assert (code, "The journal holds: 40 entries" in printed) == (3, True), printed
-        assert "finding suspense:USD:2/1: 40 minor units of USD: transit row 0/" in printed
+        assert "finding suspense:USD:2:1: 40 minor units of USD: transit row 0/" in printed
         assert "(open)\n1 open finding:" in printed
         code, printed = await verified(database, "--json")
         said = json.loads(printed)
@@ -92,7 +92,7 @@ async def test_a_transit_row_that_cannot_be_read_is_a_finding_and_no_broken_rule
     assert proof.first_violation is None, str(proof.first_violation)
     last = proof.findings[-1] if is_set_aside else proof.findings[0]
     assert (last.amount, last.asset, last.acknowledged_by, "cannot be read" in last.cause) == (12, "USD", None, True)
-    assert last.key == "suspense:USD:2/2" if is_set_aside else last.key.startswith("transit 0/")
+    assert last.key == "suspense:USD:2:2" if is_set_aside else last.key.startswith("transit 0/")
 
 
 async def test_only_a_posting_of_the_whole_amount_out_of_suspense_acknowledges_a_finding(database: Database) -> None:

@@ -6,7 +6,8 @@ import pytest
 from click.testing import CliRunner
 
 from tellerline.cli import main
-from tellerline.commands.mix import API_KEY, GATEWAY_URL, Mix, print_mix
+from tellerline.commands.mix import Mix, print_mix
+from tellerline.gateway_api import API_KEY, GATEWAY_URL
 
 MIX = {
     "id": "m", "status": "paying", "deposit_address": "d", "received": "10", "fee": "0", "paid": "4", "remaining": "6",

@@ -1,0 +1,120 @@
+"""What waits for an operator is shown, and ended by commands that the journal holds: by HTTP and the command line."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from tellerline.verification.proof import prove
+from tellerline.verification.store.snapshot import snapshot
+from tests.backends.databases import Database
+from tests.contract.conditions import eventually_async
+from tests.integration.gateway import Client, Stack, stack
+from tests.journal_scenario import Scenario
+from tests.journal_writer import JournalWriter
+
+ITEM = "suspense:USD:2:1"
+PATH = f"/v1/operator/suspense/{ITEM}"
+UNOWNED = "UPDATE ledger.partitions SET owner = NULL, lease_expires_at = '-infinity'"
+
+
+@pytest.fixture
+async def scenario(database: Database) -> Scenario:
+    """A ledger with 0.40 in suspense and 0.60 on their way, which nobody serves."""
+    written = Scenario()
+    async with JournalWriter(database) as writer:
+        await written.write(writer)
+    return written
+
+
+@pytest.fixture
+async def running(database: Database, vhost: str, tmp_path: Path, scenario: Scenario) -> AsyncIterator[Stack]:
+    made = stack(database, vhost, tmp_path)
+    served = await asyncio.to_thread(made.__enter__)
+    await served.execute(UNOWNED)
+    try:
+        yield served
+    finally:
+        await asyncio.to_thread(made.__exit__, None, None, None)
+
+
+async def tellerline(api: Client, *arguments: str) -> tuple[int, str]:
+    """The command line as a shell runs it."""
+    environment = os.environ | {"TELLERLINE_GATEWAY_URL": api.url, "TELLERLINE_API_KEY": api.key}
+    command = [sys.executable, "-m", "tellerline", *arguments]
+    ended = await asyncio.to_thread(
+        subprocess.run, command, capture_output=True, text=True, timeout=60, check=False, env=environment
+    )
+    return ended.returncode, ended.stdout + ended.stderr
+
+
+async def test_an_operator_sees_what_waits_while_nobody_serves_the_ledger(running: Stack, scenario: Scenario) -> None:
+    api = await asyncio.to_thread(running.gateway, ready=False)
+    (item,) = await api.rows("/v1/operator/suspense")
+    assert (item["id"], item["amount"], item["asset"], item["resolved_by"]) == (ITEM, "0.4", "USD", None)
+    (waiting,) = await api.rows("/v1/operator/unsettled")
+    credits = cast("list[dict[str, str]]", waiting["credits"])
+    assert [(each["account"], each["amount"]) for each in credits] == [(scenario.carol, "0.6")]
+    partitions = await api.rows("/v1/operator/partitions")
+    assert [each["partition"] for each in partitions] == [0, 1, 2, 3]
+    assert {each["owner"] for each in partitions} == {None}
+
+    async def backlogs() -> bool:
+        rows = await api.rows("/v1/operator/partitions")
+        return {row["backlog"] for row in rows} == {0}
+
+    await eventually_async(backlogs)
+    code, printed = await tellerline(api, "status", "--ledger")
+    assert (code, f"in suspense: {ITEM}  0.4 USD" in printed) == (0, True), printed
+    assert "partition 3: nobody" in printed
+    assert "1 in suspense, 1 batches with unsettled credits" in printed
+    code, printed = await tellerline(api, "status", "--ledger", "--json")
+    assert set(json.loads(printed)) == {"partitions", "suspense", "unsettled"}
+
+
+async def test_an_amount_leaves_suspense_once_by_a_transaction_that_verify_takes_as_acknowledged(
+    running: Stack, scenario: Scenario, database: Database
+) -> None:
+    await asyncio.to_thread(running.worker)
+    api = await asyncio.to_thread(running.gateway)
+    resolve = f"{PATH}/resolve"
+    refused = await api.post(resolve, {"destination": "nobody"})
+    assert (refused.status, refused.code) == (422, "account_not_found")
+    code, printed = await tellerline(
+        api, "suspense", "resolve", ITEM, "--destination", scenario.dave, "--reason", "his"
+    )
+    assert (code, f"{ITEM}  " in printed, "(resolved by " in printed) == (0, True, True), printed
+    again = await api.post(resolve, {"destination": scenario.dave, "reason": "his"})
+    assert (again.status, again.replayed) == (200, True), again
+    other = await api.post(resolve, {"destination": scenario.alice})
+    assert (other.status, other.code) == (422, "idempotency_key_reused")
+    assert await api.rows("/v1/operator/suspense") == []
+    (done,) = await api.rows("/v1/operator/suspense?resolved=true")
+    moved = await api.get(f"/v1/transactions/{done['resolved_by']}")
+    assert (moved["reference"], moved["metadata"]) == (ITEM, {"reason": "his"})
+
+    async def is_proved() -> bool:
+        async with snapshot(database.verify) as connection:
+            proof = await prove(connection, lambda _: None)
+        assert proof.first_violation is None, str(proof.first_violation)
+        return proof.open_findings == 0 and proof.checked["unsettled"] == 0
+
+    await eventually_async(is_proved)
+
+
+async def test_what_waits_for_an_operator_is_for_admins_and_an_unknown_item_is_not_found(running: Stack) -> None:
+    api = await asyncio.to_thread(running.gateway, ready=False)
+    stranger = Client(api.url, await running.key("alice", "read", "write", "payout"))
+    for path in ("suspense", f"suspense/{ITEM}", "unsettled", "partitions"):
+        told = await stranger.call("GET", f"/v1/operator/{path}")
+        assert (told.status, told.code) == (403, "forbidden")
+    for name in ("suspense:USD:2:99", "alice:1", "suspense:USD:2", "suspense:USD:2:0", "%00:1", "world:USD:0:1"):
+        for method, path, body in (("GET", "", None), ("POST", "/resolve", {"destination": "alice"})):
+            told = await api.call(method, f"/v1/operator/suspense/{name}{path}", body)
+            assert (told.status, told.code) == (404, "not_found"), name
