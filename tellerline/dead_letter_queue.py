@@ -86,8 +86,10 @@ class DeadLetterQueue:
 
     async def find(self, wanted: str) -> DeadLetter:
         """The only message whose id begins with `wanted` (ID_LENGTH_MIN characters or more). Raises DeadLetterError."""
+        if len(wanted) < ID_LENGTH_MIN:
+            raise DeadLetterError(f"{wanted!r} is too short: at least {ID_LENGTH_MIN} characters of the id are needed")
         matching = [message for message in await self.messages() if message.id.startswith(wanted)]
-        if len(wanted) < ID_LENGTH_MIN or len(matching) != 1:
+        if len(matching) != 1:
             raise DeadLetterError(f"{len(matching)} dead letters have an id that begins with {wanted!r}")
         return matching[0]
 

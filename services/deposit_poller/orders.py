@@ -23,7 +23,7 @@ from shared.broker.channels import (
     publish,
 )
 from shared.broker.connection import ManagedConnection
-from shared.broker.dead_letters import dead_letter
+from shared.broker.dead_letters import RETRIES_HEADER, dead_letter
 from shared.database.postgres import TRANSIENT_FAULTS
 from shared.domain.ids import subkey
 from shared.domain.rejections import Rejection
@@ -175,6 +175,7 @@ class OrdersConsumer:
             key=topology.MIX_KEY,
             reply_to=properties.reply_to,
             mac=(properties.headers or {}).get(MAC_HEADER),
+            retries=(properties.headers or {}).get(RETRIES_HEADER),
         )
         try:
             await publish(self._publishing_channel, copy)

@@ -205,6 +205,7 @@ class Delivery:
     channel: object
     tag: int
     kind: str | None = None
+    retries: object = None  # how often an operator has sent it back, if ever
 
 
 class Consumer(Protocol):

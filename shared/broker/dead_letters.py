@@ -31,9 +31,20 @@ REASON_CHARACTERS_MAX: Final = 2_000
 
 
 def dead_letter(
-    body: bytes, *, kind: str | None, reason: str, exchange: str, key: str, reply_to: str | None, mac: object
+    body: bytes,
+    *,
+    kind: str | None,
+    reason: str,
+    exchange: str,
+    key: str,
+    reply_to: str | None,
+    mac: object,
+    retries: object = None,
 ) -> OutgoingMessage:
-    """The copy to publish. `exchange` and `key`: where the message was published, and where a retry publishes it."""
+    """The copy to publish. `exchange` and `key`: where the message was published, and where a retry publishes it.
+
+    `mac`, `retries`: the message's headers of that name, if it has them.
+    """
     return OutgoingMessage(
         topology.DEAD_LETTERS,
         topology.DEAD_LETTERS_KEY,
@@ -47,6 +58,7 @@ def dead_letter(
             EXCHANGE_HEADER: exchange,
             KEY_HEADER: key,
             **({MAC_HEADER: mac} if isinstance(mac, str) else {}),
+            **({RETRIES_HEADER: retries} if isinstance(retries, int) else {}),
         },
     )
 

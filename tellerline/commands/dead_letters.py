@@ -1,8 +1,9 @@
 """`tellerline dead-letters`: shows messages that no service could process, sends them back, or drops them."""
 
+import contextlib
 import json
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,12 +12,15 @@ import uvloop
 
 from shared.broker.channels import BROKER_FAULTS, PublishFailed, open_channel
 from shared.broker.connection import connect
+from shared.database import postgres
 from shared.runtime.settings import SettingsError
-from tellerline.addresses import AMQP_URL, amqp_url
+from tellerline.addresses import AMQP_URL, amqp_url, database_option, database_url
+from tellerline.command_outcomes import command_ids, outcome_lines, read_outcomes
 from tellerline.dead_letter_queue import DeadLetter, DeadLetterError, DeadLetterQueue
 from tellerline.stack_options import data_dir_option, json_option, say
 
 REFUSED, NOT_RUN = 1, 2
+OUTCOMES_WAIT_S = 10.0
 
 Result = TypeVar("Result")
 
@@ -58,9 +62,12 @@ def show_command(*, wanted: str, amqp_url: str | None, data_dir: Path) -> None:
 @click.option("--id", "wanted", metavar="ID", help="The message, or how its id begins.")
 @click.option("--all", "everything", is_flag=True, help="Every message that is there now, oldest first.")
 @amqp_option
+@database_option
 @data_dir_option
-def retry_command(*, wanted: str | None, everything: bool, amqp_url: str | None, data_dir: Path) -> None:
-    """Send messages back to where they came from.
+def retry_command(
+    *, wanted: str | None, everything: bool, amqp_url: str | None, database_url: str | None, data_dir: Path
+) -> None:
+    """Send messages back to where they came from, and say what became of their commands.
 
     A command that had its effect already has none again. A message that fails again becomes a dead letter again.
     """
@@ -69,12 +76,34 @@ def retry_command(*, wanted: str | None, everything: bool, amqp_url: str | None,
 
     async def retry(queue: DeadLetterQueue) -> int:
         messages = await queue.messages() if wanted is None else [await queue.find(wanted)]
-        for message in messages:
-            await queue.retry(message)
-            click.echo(f"retried {_line(message)}")
+        async with _journal(database_url, data_dir) as journal:
+            for message in messages:
+                ids = command_ids(message.body)
+                before = {} if journal is None else await read_outcomes(journal, ids)
+                await queue.retry(message)
+                click.echo(f"sent back {_line(message)}")
+                if journal is not None:
+                    after = await read_outcomes(journal, ids, OUTCOMES_WAIT_S)
+                    for line in outcome_lines(ids, before, after):
+                        click.echo(f"  {line}")
         return len(messages)
 
-    click.echo(f"{_run(amqp_url, data_dir, retry)} retried")
+    click.echo(f"{_run(amqp_url, data_dir, retry)} sent back")
+
+
+@contextlib.asynccontextmanager
+async def _journal(given_url: str | None, data_dir: Path) -> "AsyncGenerator[postgres.Connection | None]":
+    """A connection that reads the journal; None, with a word of it, when there is none."""
+    try:
+        connection = await postgres.connect(database_url(given_url, data_dir), application="tellerline dead-letters")
+    except (*postgres.CONNECTION_FAULTS, SettingsError) as error:
+        say(f"what becomes of the commands cannot be read: {error or repr(error)}")
+        yield None
+        return
+    try:
+        yield connection
+    finally:
+        await connection.close()
 
 
 @command.command("drop")

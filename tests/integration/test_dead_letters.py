@@ -15,10 +15,23 @@ import pytest
 from aiormq.abc import DeliveredMessage
 
 from shared.broker.channels import Channel, OutgoingMessage, Unroutable, open_channel, publish
-from shared.broker.dead_letters import EXCHANGE_HEADER, ID_HEADER, KEY_HEADER, REASON_HEADER, SINCE_HEADER
+from shared.broker.dead_letters import (
+    EXCHANGE_HEADER,
+    ID_HEADER,
+    KEY_HEADER,
+    REASON_HEADER,
+    RETRIES_HEADER,
+    SINCE_HEADER,
+    dead_letter,
+)
 from shared.domain.ids import Partition
 from shared.messages import topology
+from tellerline.command_outcomes import command_ids, outcome_lines, read_outcomes
 from tellerline.dead_letter_queue import DeadLetterQueue
+from tellerline.verification.store.snapshot import snapshot
+from tests.backends.databases import Database
+from tests.journal_scenario import Scenario
+from tests.journal_writer import JournalWriter
 
 QUEUE = topology.partition_queue(Partition(2))
 BODY = b'{"v":1,"commands":[]}'
@@ -135,7 +148,7 @@ def test_a_message_is_shown_whole(broker: str) -> None:
 def test_a_retried_message_arrives_as_it_was_sent_with_the_number_of_the_retry(broker: str) -> None:
     other, identity = add(broker, 1), add(broker, 2)
     code, printed, errors = tellerline(broker, "retry", "--id", identity)
-    assert (code, printed.splitlines()[-1]) == (0, "1 retried"), errors
+    assert (code, printed.splitlines()[-1]) == (0, "1 sent back"), errors
     assert [message["id"] for message in listed(broker)] == [other]
     message = taken(broker, QUEUE)
     properties = message.header.properties
@@ -148,7 +161,7 @@ def test_all_are_retried_in_their_order(broker: str) -> None:
     for number in (1, 2, 3):
         add(broker, number)
     code, printed, _ = tellerline(broker, "retry", "--all")
-    assert (code, printed.splitlines()[-1]) == (0, "3 retried")
+    assert (code, printed.splitlines()[-1]) == (0, "3 sent back")
     assert (waiting(broker), waiting(broker, QUEUE)) == (0, 3)
 
 
@@ -228,9 +241,9 @@ def test_nothing_is_dropped_without_a_reason_or_by_an_id_that_is_not_one_message
     add(broker, 2)
     assert tellerline(broker, "drop", "--id", "0" * 31 + "1")[0] == 2
     assert tellerline(broker, "drop", "--id", "0" * 31 + "1", "--reason", " ")[0] == 2
-    for wanted in ("00000000", "", "f" * 32):
+    for wanted, why in (("00000000", "2 dead letters have an id"), ("f" * 32, "0 dead letters"), ("abc", "too short")):
         code, _, errors = tellerline(broker, "drop", "--id", wanted, "--reason", "x")
-        assert (code, "dead letters have an id" in errors) == (1, True)
+        assert (code, why in errors) == (1, True), errors
     assert tellerline(broker, "retry")[0] == 2
     assert waiting(broker) == 2
 
@@ -238,3 +251,39 @@ def test_nothing_is_dropped_without_a_reason_or_by_an_id_that_is_not_one_message
 def test_a_broker_that_cannot_be_reached_is_said_so(tmp_path: Path) -> None:
     code, _, errors = tellerline("amqp://nobody:x@127.0.0.1:1/", "list")
     assert (code, "cannot be reached" in errors) == (2, True)
+
+
+def test_a_message_that_comes_back_after_a_retry_says_how_often_it_was_sent_back() -> None:
+    again = dead_letter(
+        BODY, kind="cmd.v1", reason="again", exchange="ledger.cmd", key="p02", reply_to=None, mac="abc", retries=2
+    )
+    assert again.headers is not None
+    assert again.headers[RETRIES_HEADER] == 2
+
+
+async def test_a_retry_says_what_became_of_the_commands_and_when(broker: str, database: Database) -> None:
+    """Also of what was decided long ago, and that is not told as if the retry had done it."""
+    scenario = Scenario()
+    make = scenario.commands
+    posted, refused = make.transfer(scenario.alice, scenario.bob, 1), make.transfer(scenario.bob, scenario.alice, 10**9)
+    never = make.transfer(scenario.alice, scenario.bob, 2)
+    async with JournalWriter(database) as writer:
+        await scenario.write(writer)
+        await writer.write(posted, refused)
+    ids = [posted.id, refused.id, never.id]
+    body = json.dumps({"v": 1, "commands": [{"id": identity} for identity in ids]}).encode()
+    assert command_ids(body) == ids
+    assert command_ids(b"[1]") == command_ids(b"\xff") == command_ids(b'{"commands": [1]}') == []
+    async with snapshot(database.verify) as connection:
+        outcomes = await read_outcomes(connection, ids)
+    lines = list(outcome_lines(ids, {posted.id: outcomes[posted.id]}, outcomes))
+    assert lines[0].startswith(f"{posted.id} was already posted, at 20")
+    assert lines[1].startswith(f"{refused.id} is now rejected insufficient_funds, at 20")
+    assert lines[2] == f"{never.id} has no outcome yet: ask /v1/operations/{never.id}"
+
+
+async def test_a_retry_reads_the_journal_of_the_running_stack(broker: str, database: Database) -> None:
+    identity = await asyncio.to_thread(add, broker)
+    arguments = ("retry", "--id", identity, "--database-url", database.gateway)
+    code, printed, errors = await asyncio.to_thread(tellerline, broker, *arguments)
+    assert (code, printed.splitlines()[-1], errors) == (0, "1 sent back", "")

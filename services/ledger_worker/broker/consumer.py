@@ -25,6 +25,7 @@ from shared.broker.channels import (
     when_closed,
 )
 from shared.broker.connection import ManagedConnection
+from shared.broker.dead_letters import RETRIES_HEADER
 from shared.domain.ids import Partition
 from shared.messages import Nudge, topology
 from shared.messages.envelopes import MAC_HEADER
@@ -250,4 +251,5 @@ def _delivery(partition: Partition, channel: Channel, message: IncomingMessage) 
         channel,
         message.delivery_tag,
         properties.message_type,
+        (properties.headers or {}).get(RETRIES_HEADER),
     )

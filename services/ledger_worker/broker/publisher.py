@@ -80,6 +80,7 @@ class RabbitPublisher:
                 key=topology.PARTITION_KEYS[delivery.partition],
                 reply_to=delivery.reply_to,
                 mac=delivery.mac,
+                retries=delivery.retries,
             ),
         )
 
