@@ -187,7 +187,12 @@ GATEWAY: Final[Mapping[str, Sequence[Use]]] = {
 }
 
 COMMANDS: Final[Mapping[str, Sequence[Use]]] = {
+    "tellerline.command_outcomes.READ_OUTCOMES": [Use((IDS,))],
     "shared.journal.suspense.READ_SUSPENSE": [Use(("", 0, True, 100), must_find=False)],
+    "services.gateway.store.operator.LIST_UNSETTLED": [
+        Use((-1, -1, 0, 21), blocks_max=PAGE_BLOCKS_MAX, must_find=False)
+    ],
+    "services.gateway.store.operator.READ_PARTITION_OWNERS": [Use()],
     "tellerline.commands.keys.WRITE_KEY": [Use(("f" * 16, "\\x" + "00" * 32, "somebody", array("read"), None))],
     "tellerline.commands.keys.REVOKE_KEY": [Use(("0000000000000001",))],
 }
