@@ -110,10 +110,33 @@ async def close_account(write: Write, account: str) -> Submission:
 
 async def account_after(state: AppState, submission: Submission) -> AccountState:
     """The account right after this command, so that a repeat shows the same. Raises NotFound, DatabaseUnavailable."""
+    opened = _just_opened(state, submission)
+    if opened is not None:
+        return opened
     found = await read_account_after(state.database, submission.command.id)
     if found is None:
         raise NotFound("account")
     return found
+
+
+def _just_opened(state: AppState, submission: Submission) -> AccountState | None:
+    """The account that this command has opened: its reply says when, the command all else. None unless that is so."""
+    command, outcome = submission.command, submission.outcome
+    if not isinstance(command, AccountCreate) or outcome is None or submission.is_replayed:
+        return None
+    return AccountState(
+        id=command.account,
+        asset=command.asset,
+        owner=command.owner,
+        partition=partition_of(command.account, state.ledger.partitions),
+        status="open",
+        metadata=command.metadata,
+        created_at_us=outcome.recorded_at_us,
+        version=1 if command.overdraft_limit else 0,  # a limit is recorded by a first entry
+        balance=0,
+        held=0,
+        overdraft_limit=command.overdraft_limit,
+    )
 
 
 async def visible_account(state: AppState, caller: Caller, account: str) -> AccountState:

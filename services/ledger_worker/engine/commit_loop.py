@@ -27,7 +27,7 @@ from shared.domain.ids import Partition
 
 # How many outcomes of commands, and facts of other partitions' accounts, a worker keeps in memory.
 RECENT_MAX: Final = 200_000
-FACTS_MAX: Final = 500_000
+FACTS_MAX: Final = 200_000
 
 
 class CommitLoop:
@@ -113,7 +113,7 @@ class CommitLoop:
 
     def accounts_cached(self) -> int:
         """Accounts in memory."""
-        return sum(len(partition.accounts) for partition in self.owned.states.values())
+        return self.owned.accounts_cached()
 
     # The loop.
 
@@ -228,8 +228,7 @@ class CommitLoop:
         if group.deliveries or group.sealed:
             await self._post_commit.finish(group, recorded_at_us)
             self.owned.ledger.trim(RECENT_MAX, FACTS_MAX)
-            for partition in self.owned.states.values():
-                partition.trim(self._accounts_max)
+            self.owned.trim(self._accounts_max)
             self.progress.finished()
         await self._notify_progress()
 

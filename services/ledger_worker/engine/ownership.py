@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from services.ledger_worker.core.state import LedgerState, PartitionState
+from services.ledger_worker.core.state import DROPPED_AT_ONCE_PART, LedgerState, PartitionState
 from services.ledger_worker.ports import JournalHead, Lease
 from shared.domain.ids import Partition
 
@@ -41,6 +41,18 @@ class OwnedPartitions:
         for partition, head in heads.items():
             if self.states.get(partition) is seen[partition]:
                 self.begin(partition, head)
+
+    def accounts_cached(self) -> int:
+        """Accounts in memory, of all partitions."""
+        return sum(len(partition.accounts) for partition in self.states.values())
+
+    def trim(self, accounts_max: int) -> None:
+        """Evicts holds, and accounts once there are 1/16 more than the bound: each partition keeps its share of all."""
+        cached = self.accounts_cached()
+        is_over = cached > accounts_max + accounts_max // DROPPED_AT_ONCE_PART
+        for partition in self.states.values():
+            count = len(partition.accounts)
+            partition.trim(count * accounts_max // cached if is_over else count)
 
     def end(self, partition: Partition) -> None:
         """The partition is no longer this worker's."""

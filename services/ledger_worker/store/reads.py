@@ -1,6 +1,7 @@
 """The worker's queries: ends of the journal, assets, accounts, holds, known outcomes and pending transit rows."""
 
 from collections.abc import Sequence
+from sys import intern
 
 from services.ledger_worker.core.accounts import LEDGER, Account, Hold, Status
 from services.ledger_worker.core.outcomes import KnownOutcome
@@ -81,7 +82,7 @@ class Reads(Connections):
         return [
             Account(
                 AccountId(row["id"]),
-                AssetCode(row["asset"]),
+                AssetCode(intern(row["asset"])),  # one text for all: each decoded row would bring its own
                 Principal(row["owner"]),
                 Status(row["status"]),
                 int(row["seq"] or 0),
