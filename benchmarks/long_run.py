@@ -14,7 +14,8 @@ from shared.database.postgres import connect
 
 WORKERS: Final = 3
 MINUTE_S: Final = 60.0
-MINUTES_MAX: Final = 30
+MINUTES_DEFAULT: Final = 6
+MINUTES_MAX: Final = 60
 TRANSIT_ROWS_MIN: Final = 200_000
 # The last minute's throughput over the second's. The first is a warm-up.
 LAST_SHARE_MIN: Final = 0.85

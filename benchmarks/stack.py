@@ -48,12 +48,18 @@ class Stack:
 
 
 @contextmanager
-def stack_of(data_dir: Path) -> Generator[Stack]:
-    """The stack that runs in the data dir; else one is started there, and stopped in the end. Raises StackFailed."""
+def stack_of(data_dir: Path, *, workers: int = 1) -> Generator[Stack]:
+    """The stack that runs in the data dir; else one is started there, and stopped in the end. Raises StackFailed.
+
+    One that is started has so many workers, and a partition for each.
+    """
     try:
         described = _tellerline("status", "--json", "--data-dir", str(data_dir))
     except StackFailed:
-        described = _tellerline("up", "--detach", "--json", "--port", "0", "--data-dir", str(data_dir))
+        described = _tellerline(
+            *("up", "--detach", "--json", "--port", "0", "--workers", str(workers), "--partitions", str(workers)),
+            *("--data-dir", str(data_dir)),
+        )
         try:
             yield _described(described, data_dir)
         finally:
