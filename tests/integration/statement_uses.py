@@ -40,7 +40,7 @@ def array(*values: object) -> str:
 
 
 # A page of 20 transactions with the accounts and entries of each: some 35 blocks for one.
-PAGE_BLOCKS_MAX: Final = 1_000
+PAGE_BLOCKS_MAX: Final = 2_000
 # As many entries of an account as are read one by one, each with its operation and batch.
 FIRST_ENTRIES_BLOCKS_MAX: Final = 10_000
 
