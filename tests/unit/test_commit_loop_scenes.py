@@ -100,7 +100,7 @@ def test_a_partition_that_is_lost_while_its_accounts_are_read_decides_nothing_on
         it = Scene()
         await it.begin()
         [worker] = it.workers
-        del worker.loop.owned.states[P0].accounts[it.here]
+        worker.loop.owned.states[P0].accounts.pop(it.here, None)  # as if evicted
         read = worker.store.accounts
 
         async def read_slowly(wanted: Sequence[AccountId]) -> list[Account]:
