@@ -24,6 +24,7 @@ from shared.broker.channels import (
 )
 from shared.broker.connection import ManagedConnection
 from shared.broker.dead_letters import RETRIES_HEADER, dead_letter
+from shared.broker.declare import DEAD_LETTER_QUEUE, MIX_ORDER_QUEUE, declare_bound, publish_to
 from shared.database.postgres import TRANSIENT_FAULTS
 from shared.domain.ids import subkey
 from shared.domain.rejections import Rejection
@@ -178,7 +179,7 @@ class OrdersConsumer:
             retries=(properties.headers or {}).get(RETRIES_HEADER),
         )
         try:
-            await publish(self._publishing_channel, copy)
+            await publish_to(self._publishing_channel, DEAD_LETTER_QUEUE, copy)
         except PublishFailed as fault:
             log.warning("dead_letter.not_published", fault=repr(fault))
             return False
@@ -196,6 +197,7 @@ class OrdersConsumer:
 
     async def _open_consuming(self, connection: Connection) -> Sequence[Channel]:
         channel = await open_channel(connection, confirmed=False)
+        await declare_bound(channel, MIX_ORDER_QUEUE)
         await channel.basic_qos(prefetch_count=PREFETCH_ORDERS)
 
         async def received(message: IncomingMessage) -> None:
@@ -207,6 +209,9 @@ class OrdersConsumer:
         return [channel]
 
     async def _open_publishing(self, connection: Connection) -> Sequence[Channel]:
+        channel = await open_channel(connection, confirmed=False)
+        await declare_bound(channel, DEAD_LETTER_QUEUE)
+        await channel.close()
         self._publishing_channel = await open_channel(connection, confirmed=True)
         return [self._publishing_channel]
 

@@ -17,6 +17,7 @@ from services.distributor.core.credits import CreditState, DrawNumber, MixCredit
 from services.distributor.store import CreditStore, FoundCredit
 from shared.broker.channels import Channel, Connection, consume_exclusive_queue
 from shared.broker.connection import ManagedConnection
+from shared.broker.declare import declare_exchange
 from shared.database.postgres import TRANSIENT_FAULTS
 from shared.domain.ids import Partition
 from shared.messages import topology
@@ -51,6 +52,7 @@ def mix_events(url: str, name: str, partitions: int, *, wake_reader: asyncio.Eve
 
     async def opened(connection: Connection) -> Sequence[Channel]:
         channel, queue = await consume_exclusive_queue(connection, receive, length_max=EVENTS_MAX)
+        await declare_exchange(channel, topology.EVENTS)
         for key in topology.PARTITION_KEYS[:partitions]:
             await channel.queue_bind(queue, topology.EVENTS, key)
         wake_reader.set()  # there may have been events while it was not connected

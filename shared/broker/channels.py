@@ -92,6 +92,8 @@ async def consume_exclusive_queue(
 
     if declared.queue is None:
         raise RuntimeError("the broker gave the exclusive queue no name")
+    # A consumer that the broker cancels (its queue was deleted) leaves the channel open and silent.
+    channel.on_consumer_cancel_callbacks.add(lambda _: channel.close())
     await channel.basic_consume(declared.queue, deliver, no_ack=True)
     return channel, declared.queue
 

@@ -1,14 +1,26 @@
-"""Declares exchanges, queues and bindings on a broker: `tellerline migrate`."""
+"""Declares exchanges, queues and bindings on a broker: `tellerline migrate`, and whoever finds one missing."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import cache
 from typing import Final
 
 import aio_pika
 import structlog
 
+from shared.broker.channels import (
+    BROKER_FAULTS,
+    CONFIRM_TIMEOUT_S,
+    Channel,
+    OutgoingMessage,
+    Unroutable,
+    cancelled_only_by_us,
+    open_channel,
+    publish,
+)
 from shared.broker.connection import connect_aio_pika
 from shared.domain.ids import Partition
+from shared.domain.values import value
 from shared.messages import topology
 
 log = structlog.get_logger()
@@ -38,21 +50,75 @@ async def _declare(connection: aio_pika.abc.AbstractConnection, partitions: int)
     for exchange, kind in topology.EXCHANGES.items():
         await channel.declare_exchange(exchange, aio_pika.ExchangeType(kind), durable=True)
     created = 0
-    for name, arguments, exchange, key in _queues(partitions):
-        created += not await _exists(connection, name)
-        queue = await channel.declare_queue(name, durable=True, arguments=dict(arguments))
-        await queue.bind(exchange, key)
+    for wanted in (DEAD_LETTER_QUEUE, MIX_ORDER_QUEUE, *map(commands_of, map(Partition, range(partitions)))):
+        created += not await _exists(connection, wanted.queue)
+        queue = await channel.declare_queue(wanted.queue, durable=True, arguments=dict(wanted.arguments))
+        await queue.bind(wanted.exchange, wanted.key)
     return created
 
 
-def _queues(partitions: int) -> Iterator[tuple[str, Mapping[str, str | int | bool], str, str]]:
-    """Queue, its arguments, the exchange that it is bound to, and the routing key."""
-    dead_letters = topology.DEAD_LETTERS_QUEUE_ARGUMENTS
-    yield topology.DEAD_LETTERS_QUEUE, dead_letters, topology.DEAD_LETTERS, topology.DEAD_LETTERS_KEY
-    yield topology.MIX_QUEUE, topology.MIX_QUEUE_ARGUMENTS, topology.MIXER, topology.MIX_KEY
-    for number in range(partitions):
-        queue, key = topology.partition_queue(Partition(number)), topology.PARTITION_KEYS[number]
-        yield queue, topology.PARTITION_QUEUE_ARGUMENTS, topology.COMMANDS, key
+@value
+class BoundQueue:
+    """A durable queue with its arguments, the exchange that it is bound to, and the routing key."""
+
+    queue: str
+    arguments: Mapping[str, str | int | bool]
+    exchange: str
+    key: str
+
+
+DEAD_LETTER_QUEUE: Final = BoundQueue(
+    topology.DEAD_LETTERS_QUEUE,
+    topology.DEAD_LETTERS_QUEUE_ARGUMENTS,
+    topology.DEAD_LETTERS,
+    topology.DEAD_LETTERS_KEY,
+)
+MIX_ORDER_QUEUE: Final = BoundQueue(topology.MIX_QUEUE, topology.MIX_QUEUE_ARGUMENTS, topology.MIXER, topology.MIX_KEY)
+
+
+@cache
+def commands_of(partition: Partition) -> BoundQueue:
+    """The queue of a partition's commands."""
+    queue, key = topology.partition_queue(partition), topology.PARTITION_KEYS[partition]
+    return BoundQueue(queue, topology.PARTITION_QUEUE_ARGUMENTS, topology.COMMANDS, key)
+
+
+async def declare_exchange(channel: Channel, exchange: str) -> None:
+    """Declares one of our exchanges, if it is missing. Raises what is in BROKER_FAULTS."""
+    await channel.exchange_declare(exchange, exchange_type=topology.EXCHANGES[exchange], durable=True)
+
+
+async def declare_bound(channel: Channel, wanted: BoundQueue) -> None:
+    """Declares exchange, queue and binding, as far as one is missing, on the channel of whoever needs them.
+
+    What a queue held is lost with it. Raises what is in BROKER_FAULTS; the channel is closed then.
+    """
+    await declare_exchange(channel, wanted.exchange)
+    await channel.queue_declare(wanted.queue, durable=True, arguments=dict(wanted.arguments))
+    await channel.queue_bind(wanted.queue, wanted.exchange, routing_key=wanted.key)
+
+
+async def publish_to(channel: Channel | None, queue: BoundQueue, message: OutgoingMessage) -> None:
+    """Publishes a message to its queue, with a confirm. If the queue or its binding is missing, declares it first.
+
+    Raises PublishFailed, as shared.broker.channels.publish does.
+    """
+    try:
+        await publish(channel, message)
+    except Unroutable as fault:
+        if channel is None:
+            raise
+        try:
+            with cancelled_only_by_us():
+                async with asyncio.timeout(CONFIRM_TIMEOUT_S):
+                    declaring = await open_channel(channel.connection, confirmed=False)
+                    await declare_bound(declaring, queue)
+                    await declaring.close()
+        except BROKER_FAULTS as refusal:
+            log.warning("topology.not_declared", queue=queue.queue, fault=repr(refusal))
+            raise fault from refusal
+        log.warning("topology.declared_again", queue=queue.queue)
+        await publish(channel, message)
 
 
 async def _exists(connection: aio_pika.abc.AbstractConnection, queue: str) -> bool:

@@ -23,10 +23,10 @@ from shared.broker.channels import (
     consume_exclusive_queue,
     open_channel,
     ping,
-    publish,
     waiting_messages,
 )
 from shared.broker.connection import ManagedConnection
+from shared.broker.declare import MIX_ORDER_QUEUE, BoundQueue, commands_of, declare_exchange, publish_to
 from shared.domain.ids import Partition, subkey
 from shared.ledger_client.pending import CommandResult, PendingCommand, PendingCommands
 from shared.ledger_client.send_queue import SendQueue
@@ -183,9 +183,7 @@ class LedgerClient:
             await self._publish_commands(partition, commands[:middle])
             return await self._publish_commands(partition, commands[middle:])
         headers = {"p": int(partition), "n": len(commands)}
-        is_confirmed = await self._publish(
-            topology.COMMANDS, topology.PARTITION_KEYS[partition], ENVELOPE_KIND, body, headers, commands
-        )
+        is_confirmed = await self._publish(commands_of(partition), ENVELOPE_KIND, body, headers, commands)
         self.envelopes_confirmed += is_confirmed
         return is_confirmed
 
@@ -193,12 +191,11 @@ class LedgerClient:
         while True:
             pending = await self._orders.get()
             body = MixMessage.model_validate({"order": pending.command}).model_dump_json().encode()
-            await self._publish(topology.MIXER, topology.MIX_KEY, MIX_KIND, body, {}, [pending])
+            await self._publish(MIX_ORDER_QUEUE, MIX_KIND, body, {}, [pending])
 
     async def _publish(
         self,
-        exchange: str,
-        key: str,
+        queue: BoundQueue,
         kind: str,
         body: bytes,
         headers: dict[str, int],
@@ -206,11 +203,11 @@ class LedgerClient:
     ) -> bool:
         """Publishes one signed message. If the broker does not confirm it, its commands fail with the fault."""
         signed = {MAC_HEADER: sign(self._mac_key, body), **headers}
-        message = OutgoingMessage(exchange, key, body, kind, reply_to=self._reply_to, headers=signed)
+        message = OutgoingMessage(queue.exchange, queue.key, body, kind, reply_to=self._reply_to, headers=signed)
         try:
-            await publish(self._channel, message)
+            await publish_to(self._channel, queue, message)
         except PublishFailed as fault:
-            log.warning("publish.failed", key=key, commands=len(commands), fault=repr(fault))
+            log.warning("publish.failed", queue=queue.queue, commands=len(commands), fault=repr(fault))
             for pending in commands:
                 self._fail(pending, fault)
             return False
@@ -235,6 +232,11 @@ class LedgerClient:
         self._pending.receive(reply)
 
     async def _open_publishing(self, connection: Connection) -> Sequence[Channel]:
+        # A message to a missing exchange closes its channel.
+        declaring = await open_channel(connection, confirmed=False)
+        for exchange in (topology.COMMANDS, topology.MIXER):
+            await declare_exchange(declaring, exchange)
+        await declaring.close()
         self._channel = await open_channel(connection, confirmed=True)
         return [self._channel]
 

@@ -26,6 +26,7 @@ from shared.broker.channels import (
 )
 from shared.broker.connection import ManagedConnection
 from shared.broker.dead_letters import RETRIES_HEADER
+from shared.broker.declare import DEAD_LETTER_QUEUE, BoundQueue, commands_of, declare_bound, declare_exchange
 from shared.domain.ids import Partition
 from shared.messages import Nudge, topology
 from shared.messages.envelopes import MAC_HEADER
@@ -39,6 +40,7 @@ PREFETCH_ENVELOPES: Final = 32
 # Each acknowledgement costs a quorum queue one write to disk. So they are sent together, after this many seconds or
 # deliveries. After a crash that many more deliveries come again; their commands are then found to be repeats.
 ACK_DELAY_S_MAX: Final = 0.1
+TOPOLOGY_S: Final = 5.0
 ACK_DELIVERIES_MAX: Final = PREFETCH_ENVELOPES // 2
 
 
@@ -89,6 +91,7 @@ class RabbitConsumer:
             group.create_task(self._connection.run(), name="consuming connection")
             group.create_task(self._keep_channels(), name="partition channels")
             group.create_task(self._keep_acknowledging(), name="acknowledgements")
+            group.create_task(self._keep_topology(), name="topology")
 
     def is_ready(self) -> bool:
         """See ports.Consumer."""
@@ -165,11 +168,28 @@ class RabbitConsumer:
                 self._is_channel_missing.set()
             attempt = attempt + 1 if is_failed else 0
 
+    async def _keep_topology(self) -> None:
+        """Declares again what was deleted and would not be missed before it is needed: exchanges, bindings."""
+        while True:
+            await asyncio.sleep(TOPOLOGY_S)
+            connection = self._connection.current
+            if connection is None:
+                continue
+            try:
+                with cancelled_only_by_us():
+                    async with asyncio.timeout(TOPOLOGY_S):
+                        await _declare(connection, [DEAD_LETTER_QUEUE, *map(commands_of, sorted(self._wanted))])
+            except BROKER_FAULTS as fault:
+                log.warning("topology.not_declared", fault=repr(fault))
+            for partition in sorted(self._wanted):
+                await self._bind_nudges(partition, bind=True)
+
     async def _consume(self, partition: Partition) -> None:
         connection = self._connection.current
         if connection is None:
             return  # `_opened` sets the event again
         channel = await open_channel(connection, confirmed=False)
+        await declare_bound(channel, commands_of(partition))
         await channel.basic_qos(prefetch_count=PREFETCH_ENVELOPES)
         if partition not in self._wanted:  # given back meanwhile: nobody would acknowledge its deliveries
             await channel.close()
@@ -214,6 +234,7 @@ class RabbitConsumer:
                 await change(queue, exchange=topology.EVENTS, routing_key=topology.NUDGE_KEYS[partition])
 
     async def _opened(self, connection: Connection) -> Sequence[Channel]:
+        await _declare(connection, [])
         self._nudges = await consume_exclusive_queue(connection, self._nudged)
         self._is_channel_missing.set()
         return [self._nudges[0]]
@@ -236,6 +257,14 @@ class RabbitConsumer:
 async def _close(channel: Channel) -> None:
     with contextlib.suppress(*BROKER_FAULTS), cancelled_only_by_us():
         await channel.close()
+
+
+async def _declare(connection: Connection, queues: Sequence[BoundQueue]) -> None:
+    channel = await open_channel(connection, confirmed=False)
+    await declare_exchange(channel, topology.EVENTS)
+    for queue in queues:
+        await declare_bound(channel, queue)
+    await channel.close()
 
 
 def _delivery(partition: Partition, channel: Channel, message: IncomingMessage) -> Delivery:

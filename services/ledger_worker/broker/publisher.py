@@ -22,6 +22,7 @@ from shared.broker.channels import (
 )
 from shared.broker.connection import ManagedConnection
 from shared.broker.dead_letters import dead_letter
+from shared.broker.declare import DEAD_LETTER_QUEUE, declare_bound, declare_exchange, publish_to
 from shared.domain.ids import Partition
 from shared.messages import BatchEvent, EventMessage, Nudge, Reply, topology
 from shared.messages.events import NUDGE_KIND
@@ -70,8 +71,9 @@ class RabbitPublisher:
 
     async def dead_letter(self, delivery: Delivery, reason: str) -> None:
         """See ports.Publisher."""
-        await publish(
+        await publish_to(
             self._confirmed,
+            DEAD_LETTER_QUEUE,
             dead_letter(
                 delivery.body,
                 kind=delivery.kind,
@@ -117,6 +119,11 @@ class RabbitPublisher:
             log.info("event.lost", partition=partition, fault=repr(fault))
 
     async def _opened(self, connection: Connection) -> Sequence[Channel]:
+        # A message to a missing exchange closes its channel.
+        channel = await open_channel(connection, confirmed=False)
+        await declare_exchange(channel, topology.EVENTS)
+        await declare_bound(channel, DEAD_LETTER_QUEUE)
+        await channel.close()
         self._unconfirmed = await open_channel(connection, confirmed=False)
         self._confirmed = await open_channel(connection, confirmed=True)
         return [self._unconfirmed, self._confirmed]
