@@ -9,7 +9,7 @@ import aio_pika
 import pytest
 
 from shared.broker.channels import PublishFailed, open_channel
-from shared.domain.ids import Partition
+from shared.domain.ids import AccountId, Partition
 from shared.messages import Command, topology
 from tests.backends.databases import Database
 from tests.contract.conditions import eventually_async
@@ -45,7 +45,7 @@ async def exists(ledger: Ledger, queue: str) -> bool:
         return True
 
 
-async def decided_again(ledger: Ledger, alice: str, bob: str) -> None:
+async def decided_again(ledger: Ledger, alice: AccountId, bob: AccountId) -> None:
     """Commands are decided within REPAIRED_S_MAX, whatever became of those that were sent at once."""
     async with asyncio.timeout(REPAIRED_S_MAX):
         while (command := MAKE.transfer(alice, bob, 1)) and not await is_decided(ledger, command):

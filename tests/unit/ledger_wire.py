@@ -3,14 +3,15 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
+from types import SimpleNamespace
 from typing import TypeVar
 
 import pytest
 
+from shared.broker import declare
 from shared.broker.channels import OutgoingMessage, PublishFailed
 from shared.broker.connection import ManagedConnection
 from shared.domain.ids import Partition
-from shared.ledger_client import client
 from shared.ledger_client.client import LedgerClient
 from shared.ledger_client.pending import PendingCommand
 from shared.messages import Command, CommandEnvelope, Outcome, Reply, Settled
@@ -69,6 +70,10 @@ class Wire:
 AnyWire = TypeVar("AnyWire", bound=Wire)
 
 
+async def refuses(_: object, *, confirmed: bool) -> None:
+    raise ConnectionError(f"no channel: {confirmed}")
+
+
 async def never_opens(_: ManagedConnection) -> None:
     await asyncio.Event().wait()
 
@@ -89,9 +94,10 @@ def posted(pending: PendingCommand, *, legs: tuple[int, ...] = ()) -> Outcome:
 @asynccontextmanager
 async def wired(monkeypatch: pytest.MonkeyPatch, wire: AnyWire) -> AsyncGenerator[AnyWire]:
     """Runs the wire's client, which believes that it is connected."""
-    monkeypatch.setattr(client, "publish", wire.publish)
+    monkeypatch.setattr(declare, "publish", wire.publish)
     monkeypatch.setattr(ManagedConnection, "run", never_opens)
-    monkeypatch.setattr(wire.client, "_channel", object())
+    monkeypatch.setattr(declare, "open_channel", refuses)
+    monkeypatch.setattr(wire.client, "_channel", SimpleNamespace(connection=None))
     monkeypatch.setattr(wire.client, "_reply_to", "replies")
     running = asyncio.get_running_loop().create_task(wire.client.run())
     yield wire
