@@ -24,6 +24,15 @@ class Channel:
     def is_closed(self) -> bool:
         return self.closing.done()
 
+    async def exchange_declare(self, *_: object, exchange_type: str, durable: bool) -> None:
+        assert durable, exchange_type
+
+    async def queue_declare(self, *_: object, durable: bool, arguments: object) -> None:
+        assert durable, arguments
+
+    async def queue_bind(self, *_: object, routing_key: str) -> None:
+        assert routing_key == "p00"
+
     async def basic_qos(self, *, prefetch_count: int) -> None:
         assert prefetch_count > 0
 
