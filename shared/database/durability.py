@@ -33,7 +33,7 @@ async def unsafe_settings(connection: postgres.Connection) -> dict[str, str]:
 async def read_ledger_constants(dsn: str, secrets: LedgerSecrets, *, application: str) -> int:
     """The number of partitions, after checking schema, secrets and durability. Waits until the database answers.
 
-    Raises MigrationError, SecretsRefused or NotDurable.
+    Raises MigrationError, PoolerRefused, SecretsRefused or NotDurable.
     """
     attempt = 0
     while True:
@@ -46,6 +46,7 @@ async def read_ledger_constants(dsn: str, secrets: LedgerSecrets, *, application
 
 
 async def _read_constants(dsn: str, secrets: LedgerSecrets, application: str) -> int:
+    await postgres.check_sessions(dsn)
     connection = await postgres.connect(dsn, application=application)
     try:
         await check_schema(connection)

@@ -2,7 +2,9 @@
 
 import asyncio
 import ssl as _ssl
+import uuid
 from collections.abc import Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -10,11 +12,16 @@ import asyncpg
 import structlog
 from asyncpg.connection import LoggedQuery
 
+from shared.runtime.refusal import StartRefused
 from shared.runtime.retry import backoff_s
 
 log = structlog.get_logger()
 
 CONNECT_TIMEOUT_S: Final = 5.0
+BACKEND = "SELECT pg_backend_pid()"
+# With these words PgBouncer closes a connection that begins a transaction.
+NO_TRANSACTIONS: Final = "not allowed in statement pooling mode"
+MARK = "SELECT current_setting('tellerline.session', true)"
 COMMAND_TIMEOUT_S: Final = 10.0
 
 # The connection could not be made or was lost. A statement that was running may or may not have taken effect.
@@ -83,6 +90,10 @@ class _Session(_Base):
             self.terminate()
 
 
+class PoolerRefused(StartRefused):
+    """Statements of one connection reach several sessions, so that locks and settings of a session mean nothing."""
+
+
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
@@ -94,14 +105,63 @@ async def connect(
     command_timeout_s: float = COMMAND_TIMEOUT_S,
     settings: Mapping[str, str] = MappingProxyType({}),
 ) -> Connection:
-    """One connection, whose session gets these settings. Raises what is in CONNECTION_FAULTS."""
-    return await asyncpg.connect(
+    """One connection, whose session gets these settings. Raises what is in CONNECTION_FAULTS.
+
+    They are set by statements: as parameters of the start a pooler refuses them, or drops them silently.
+    """
+    connection = await asyncpg.connect(
         dsn,
         connection_class=_Session,
         timeout=CONNECT_TIMEOUT_S,
         command_timeout=command_timeout_s,
-        server_settings={"application_name": application, **settings},
+        server_settings={"application_name": application},
     )
+    try:
+        await _set(connection, settings)
+    except BaseException:
+        connection.terminate()
+        raise
+    return connection
+
+
+async def _set(connection: Connection, settings: Mapping[str, str]) -> None:
+    if settings:
+        await connection.execute("; ".join(f"SET {name} = '{value}'" for name, value in settings.items()))
+
+
+async def check_sessions(dsn: str) -> None:
+    """Raises PoolerRefused unless each connection is one session, or what is in CONNECTION_FAULTS."""
+    first = await connect(dsn, application="tellerline start")
+    try:
+        second = await connect(dsn, application="tellerline start")
+        try:
+            is_own = await _are_sessions(first, second)
+        except (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError):
+            is_own = False  # it was prepared in another session
+        except asyncpg.ConnectionDoesNotExistError as fault:
+            if NO_TRANSACTIONS not in str(fault):
+                raise
+            is_own = False
+        finally:
+            second.terminate()
+    finally:
+        first.terminate()
+    if not is_own:
+        raise PoolerRefused(
+            "TELLERLINE_DATABASE_URL leads to a pooler that shares sessions between connections (PgBouncer: pool_mode"
+            " transaction or statement): use pool_mode = session, or the server's own address"
+        )
+
+
+async def _are_sessions(first: Connection, second: Connection) -> bool:
+    if first.get_server_pid() == await first.fetchval(BACKEND):
+        return True  # no pooler in between
+    mark = uuid.uuid4().hex
+    await first.execute(f"SET tellerline.session = '{mark}'")
+    # While the second holds a session in a transaction, the first gets another one, unless it has its own.
+    await second.execute("BEGIN")
+    seen = await second.fetchval(MARK)
+    return seen != mark and await first.fetchval(MARK) == mark
 
 
 async def open_pool(
@@ -114,7 +174,7 @@ async def open_pool(
 ) -> Pool:
     """A pool of `size_min` … `size_max` connections, with these settings; idle ones are closed after a minute.
 
-    Waits until the database answers.
+    Waits until the database answers. Raises PoolerRefused.
 
     What is done on a connection must leave its session as it was (no SET, LISTEN, cursor or advisory lock): it goes to
     the next user without the round trip that would reset it. An open transaction is rolled back.
@@ -122,6 +182,7 @@ async def open_pool(
     attempt = 0
     while True:
         try:
+            await check_sessions(dsn)
             return await asyncpg.create_pool(
                 dsn,
                 connection_class=_Session,
@@ -130,7 +191,8 @@ async def open_pool(
                 max_inactive_connection_lifetime=60.0,
                 timeout=CONNECT_TIMEOUT_S,
                 command_timeout=COMMAND_TIMEOUT_S,
-                server_settings={"application_name": application, **settings},
+                server_settings={"application_name": application},
+                init=partial(_set, settings=settings),
                 reset=_keep_session,
             )
         except CONNECTION_FAULTS as fault:

@@ -4,6 +4,8 @@ import hmac
 from dataclasses import dataclass
 from typing import Final
 
+from shared.runtime.refusal import StartRefused
+
 FINGERPRINT_HEX_DIGITS: Final = 16
 
 
@@ -12,7 +14,7 @@ def fingerprint(secret: str) -> str:
     return hmac.digest(secret.encode(), b"tellerline:fingerprint", "sha256").hex()[:FINGERPRINT_HEX_DIGITS]
 
 
-class SecretsRefused(Exception):
+class SecretsRefused(StartRefused):
     """The environment's secrets are not those of the ledger. The message says which, and what to do, in one line."""
 
 

@@ -14,7 +14,7 @@ import uvloop
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from shared.runtime.ledger_secrets import SecretsRefused
+from shared.runtime.refusal import StartRefused
 
 log = structlog.get_logger()
 
@@ -37,7 +37,7 @@ Readiness = Callable[[], Awaitable[dict[str, str]]]
 def run_service(service: Service) -> None:
     """Runs `service(stop)` until it returns; SIGTERM and SIGINT set `stop`.
 
-    An exception that it raises is logged and ends the process with exit code 1; SecretsRefused is one line, and 2.
+    An exception that it raises is logged and ends the process with exit code 1; StartRefused is one line, and 2.
     """
     raise_descriptor_limit()
     gc.freeze()
@@ -46,7 +46,7 @@ def run_service(service: Service) -> None:
         uvloop.run(_until_stopped(service))
     except Exception as fault:
         for leaf in _leaves(fault):
-            if isinstance(leaf, SecretsRefused):
+            if isinstance(leaf, StartRefused):
                 sys.stderr.write(f"settings: {leaf}\n")
                 sys.exit(2)
         log.critical("service.failed", faults=[repr(leaf) for leaf in _leaves(fault)], exc_info=fault)

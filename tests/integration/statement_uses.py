@@ -261,6 +261,8 @@ NOT_MEASURED: Final[Mapping[str, str]] = {
     "services.ledger_worker.store.leases": "tables with one row for each partition or worker",
     "services.ledger_worker.store.connections.BE_PRESENT": "reads no table",
     "services.gateway.store.health.READ_ONLY": "reads no table",
+    "shared.database.postgres.BACKEND": "reads no table",
+    "shared.database.postgres.MARK": "reads no table",
     "services.gateway.store.health.READ_SERVED": "tables with one row for each partition or worker",
     "services.gateway.store.health.READ_PROCESSES": "a table with one row for each process",
     "shared.mixer.service.REPORT": "a table with one row for each process",
