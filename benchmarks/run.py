@@ -152,8 +152,11 @@ class Bencher:
 
     async def _statuses(self) -> dict[str, int]:
         """How often each status was answered to a transfer, by the gateway's own count; empty if it does not tell."""
+        url = self.stack.metrics.get("gateway-1")
+        if url is None:
+            return {}
         try:
-            async with aiohttp.ClientSession() as session, session.get(f"{self.stack.gateway}/metrics") as response:
+            async with aiohttp.ClientSession() as session, session.get(url) as response:
                 text = await response.text()
         except aiohttp.ClientError:
             return {}

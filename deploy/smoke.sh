@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 export COMPOSE_PROJECT_NAME="tellerline-smoke-$$"
-export TELLERLINE_PORT=0 # a free one, chosen by Docker
+export TELLERLINE_PORT=0 TELLERLINE_NETWORK_PORT=0 # free ones, chosen by Docker
 gateways=2 workers=3
 up_max_s=300
 started=$(date +%s)
@@ -64,6 +64,7 @@ compose up --build --detach --scale "ledger_worker=$workers" --scale "gateway=$g
 wait_until_up
 url="http://127.0.0.1:$(compose port balancer 8080 | sed 's/.*://')"
 key=$(compose exec -T gateway cat /run/secrets/admin_key)
+network="http://127.0.0.1:$(compose port balancer 8081 | sed 's/.*://')"
 say "up at $url"
 
 # The first worker takes every partition; the others get their share within seconds.
@@ -76,10 +77,10 @@ for index in $(seq "$workers"); do
 done
 say "every worker owns partitions"
 
-TELLERLINE_URL=$url TELLERLINE_ADMIN_KEY=$key python3 deploy/smoke_client.py
+TELLERLINE_URL=$url TELLERLINE_NETWORK_URL=$network TELLERLINE_ADMIN_KEY=$key python3 deploy/smoke_client.py
 say "the client got what the contract promises"
 
-took_part gateway 8080 tellerline_gateway_requests_total "$gateways"
+took_part gateway 9100 tellerline_gateway_requests_total "$gateways"
 took_part ledger_worker 9100 ledger_commands_total "$workers"
 
 compose run --rm -T tellerline verify

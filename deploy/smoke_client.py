@@ -1,6 +1,7 @@
 """What deploy/smoke.sh asks of a composed stack over HTTP: accounts, deposits, transfers with repeated keys, one mix.
 
-Standard library only. TELLERLINE_URL and TELLERLINE_ADMIN_KEY say where and as whom; SMOKE_MIX=0 leaves the mix out.
+Standard library only. TELLERLINE_URL, TELLERLINE_NETWORK_URL and TELLERLINE_ADMIN_KEY say where and as whom.
+SMOKE_MIX=0 leaves the mix out.
 Exit code 0 when all of it held.
 """
 
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 URL = os.environ["TELLERLINE_URL"]
+NETWORK_URL = os.environ.get("TELLERLINE_NETWORK_URL", "")
 KEY = os.environ["TELLERLINE_ADMIN_KEY"]
 RUN = f"smoke-{os.getpid()}"
 ACCOUNTS, TRANSFERS, THREADS = 24, 300, 16
@@ -41,13 +43,15 @@ class Answer:
     replayed: bool
 
 
-def ask(method: str, path: str, body: Mapping[str, object] | None = None, key: str | None = None) -> Answer:
+def ask(
+    method: str, path: str, body: Mapping[str, object] | None = None, key: str | None = None, *, url: str = URL
+) -> Answer:
     """One request, once."""
     headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
     if key is not None:
         headers["Idempotency-Key"] = f"{RUN}-{key}"
     content = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(URL + path, content, headers, method=method)
+    request = urllib.request.Request(url + path, content, headers, method=method)
     try:
         with urllib.request.urlopen(request, timeout=45) as answer:
             return _read(answer.status, answer.headers, answer.read())
@@ -143,8 +147,8 @@ def check_refusals() -> None:
 
 
 def network(method: str, path: str, body: Mapping[str, object] | None = None) -> Answer:
-    """One request to the simulated network, through the balancer."""
-    return ask(method, f"/tellerline/api{path}", body)
+    """One request to the simulated network."""
+    return ask(method, f"/tellerline/api{path}", body, url=NETWORK_URL)
 
 
 def check_mix() -> None:
@@ -169,8 +173,17 @@ def check_mix() -> None:
     print(f"      a mix of {MIX_AMOUNT} JOB paid {paid} to {len(destinations)} addresses, fee {now.body['fee']}")
 
 
+def check_strangers() -> None:
+    """What faces the world shows nothing of what is inside."""
+    ready = ask("GET", "/readyz")
+    expect(ready.body == {"status": "ok"}, "strangers learn that it is ready and nothing else", ready)
+    for path in ("/metrics", "/tellerline/api/transactions", "/balancer/readiness"):
+        expect((answer := ask("GET", path)).status == 404, f"nothing at {path}", answer)
+
+
 def main() -> None:
     """Everything, in order."""
+    check_strangers()
     in_parallel(open_and_fill, ACCOUNTS)
     outcomes = in_parallel(transfer_twice, TRANSFERS)
     check_balances(sum(outcome.status == 201 for outcome in outcomes))

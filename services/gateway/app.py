@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import structlog
@@ -36,7 +37,7 @@ from services.gateway.usecases.state import AppState
 from shared.database import postgres
 from shared.domain.ids import CommandIds
 from shared.ledger_client.client import LedgerClient
-from shared.runtime.service import raise_descriptor_limit, until_stop
+from shared.runtime.service import raise_descriptor_limit, serve_metrics, until_stop
 
 log = structlog.get_logger()
 
@@ -45,6 +46,8 @@ NAME: Final = "gateway"
 DESCRIPTORS_KEPT: Final = 64
 # For answering the requests in flight at a stop; shorter than the time that the whole stop may take.
 SHUTDOWN_S: Final = 8.0
+# How long a gateway that starts waits for the broker before it listens.
+CONNECT_S_MAX: Final = 5.0
 # For idle connections at a stop: a client that uses one within this time gets an answer that says `Connection: close`.
 IDLE_GRACE_S: Final = 1.0
 # Connections to PostgreSQL: of their own for look-ups of keys, notes of their use, and readiness; and of the others,
@@ -109,6 +112,11 @@ def connections_allowed(settings: GatewaySettings) -> int:
     return max(1, min(settings.connections_max, raise_descriptor_limit() - settings.pool_size_max - DESCRIPTORS_KEPT))
 
 
+async def missing(state: AppState) -> dict[str, str]:
+    """What of the gateway is not ready, and why."""
+    return health.missing_of(state, await state.dependencies.found())
+
+
 @contextlib.asynccontextmanager
 async def serving(gateway: Gateway) -> AsyncGenerator[str]:
     """Serves the gateway; yields its address as `host:port`. Leaving it answers what is in flight, then closes."""
@@ -158,7 +166,13 @@ async def run(settings: GatewaySettings, stop: asyncio.Event) -> None:
             group.create_task(client.run(), name="ledger client")
             group.create_task(gateway.server.keys.run(), name="keys")
             group.create_task(gateway.state.instants.run(), name="instants")
+            # A balancer sends requests as soon as somebody listens. Without a broker reads can still be answered.
+            await client.connected(CONNECT_S_MAX)
             async with serving(gateway) as address:
-                log.info("gateway.listening", url=f"http://{address}", partitions=partitions)
+                ready, text = partial(missing, gateway.state), gateway.state.metrics.text
+                inner = await serve_metrics(settings.host, settings.metrics_port, ready, text=text)
+                host, port = inner.addresses[0][:2]
+                log.info("gateway.listening", url=f"http://{address}", inner=f"http://{host}:{port}")
                 await stop.wait()
+            await inner.cleanup()
             served.set()

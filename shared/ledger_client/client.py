@@ -57,6 +57,7 @@ class LedgerClient:
         self._orders: asyncio.Queue[PendingCommand] = asyncio.Queue()
         self._channel: Channel | None = None
         self._reply_to: str | None = None
+        self._connected = asyncio.Event()
         self._publishing = ManagedConnection(
             amqp_url, name=f"{name}.commands", opened=self._open_publishing, lost=self._lose_publishing
         )
@@ -73,6 +74,12 @@ class LedgerClient:
             group.create_task(self._send_orders(), name="orders")
             for queue in self._queues:
                 group.create_task(self._send_envelopes(queue), name=f"envelopes of partition {queue.partition}")
+
+    async def connected(self, timeout_s: float) -> bool:
+        """Waits until commands can be sent; False when the time is up before."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._connected.wait(), timeout_s)
+        return self._connected.is_set()
 
     def is_ready(self) -> bool:
         """True when both connections are open and the broker takes publishes."""
@@ -238,14 +245,22 @@ class LedgerClient:
             await declare_exchange(declaring, exchange)
         await declaring.close()
         self._channel = await open_channel(connection, confirmed=True)
+        self._note_connected()
         return [self._channel]
 
     def _lose_publishing(self) -> None:
         self._channel = None
+        self._connected.clear()
 
     async def _open_replying(self, connection: Connection) -> Sequence[Channel]:
         channel, self._reply_to = await consume_exclusive_queue(connection, self._receive)
+        self._note_connected()
         return [channel]
 
     def _lose_replying(self) -> None:
         self._reply_to = None
+        self._connected.clear()
+
+    def _note_connected(self) -> None:
+        if self._channel is not None and self._reply_to is not None:
+            self._connected.set()

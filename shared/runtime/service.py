@@ -114,10 +114,12 @@ async def _raise_when(stop: asyncio.Event) -> None:
     raise Stopped
 
 
-async def serve_metrics(host: str, port: int, readiness: Readiness) -> web.AppRunner:
+async def serve_metrics(
+    host: str, port: int, readiness: Readiness, *, text: Callable[[], bytes] = generate_latest
+) -> web.AppRunner:
     """Serves /livez, /readyz and /metrics; returns the runner, whose `cleanup()` ends it.
 
-    `readiness` names what is not ready and why; an empty answer is 200, anything else 503.
+    `readiness` names what is not ready and why; an empty answer is 200, anything else 503. `text`: the metrics.
     """
 
     async def livez(_: web.Request) -> web.Response:
@@ -130,7 +132,7 @@ async def serve_metrics(host: str, port: int, readiness: Readiness) -> web.AppRu
         )
 
     async def metrics(_: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return web.Response(body=text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     app = web.Application()
     app.add_routes([web.get("/livez", livez), web.get("/readyz", readyz), web.get("/metrics", metrics)])

@@ -63,6 +63,12 @@ class Client:
 
     url: str
     key: str = ADMIN_KEY
+    # Where /metrics is.
+    inner: str = ""
+
+    async def metrics(self) -> str:
+        """Prometheus' text."""
+        return (await Client(self.inner).call("GET", "/metrics")).text
 
     async def call(
         self, method: str, path: str, body: object = None, *, headers: Mapping[str, str] | None = None
@@ -165,7 +171,8 @@ class Stack:
             {"TELLERLINE_ADMIN_KEY": ADMIN_KEY} | variables(settings),
             files_max=files_max,
         )
-        client = Client(str(process.wait_for("gateway.listening")["url"]))
+        listening = process.wait_for("gateway.listening")
+        client = Client(str(listening["url"]), inner=str(listening["inner"]))
         if ready:
             wait_until_ready(client.url)
         return client

@@ -18,7 +18,7 @@ from tests.integration.conftest import Served
 from tests.integration.gateway import ADMIN_KEY, Client
 
 Name = Callable[[str], str]
-OPEN_ROUTES = {"/", "/livez", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs/{name}", "/problems/{code}"}
+OPEN_ROUTES = {"/", "/livez", "/readyz", "/openapi.json", "/docs", "/docs/{name}", "/problems/{code}"}
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")

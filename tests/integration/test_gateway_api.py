@@ -282,6 +282,6 @@ async def test_the_root_links_to_what_there_is_and_the_page_runs_no_inline_scrip
 
 async def test_metrics_count_requests_by_route_and_outcomes(api: Client, name: Name) -> None:
     await api.account(name("alice"), funds="1")
-    text = (await api.call("GET", "/metrics")).text
+    text = await api.metrics()
     assert 'tellerline_gateway_requests_total{method="POST",route="/v1/accounts",status="201"}' in text
     assert 'tellerline_gateway_outcomes_total{kind="deposit",status="posted"}' in text

@@ -87,7 +87,7 @@ async def test_a_stopping_gateway_answers_those_who_wait(alone: Stack) -> None:
     client = alone.gateway()
     async with asyncio.TaskGroup() as group:
         waiting = group.create_task(client.post("/v1/accounts", BOB, key="a", prefer="wait=30"))
-        while "commands_pending 1.0" not in (await client.call("GET", "/metrics")).text:
+        while "commands_pending 1.0" not in await client.metrics():
             await asyncio.sleep(0.05)
         assert await asyncio.to_thread(alone.processes[0].stop) == 0
     assert waiting.result().status == 202

@@ -4,10 +4,12 @@ import asyncio
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
 from tests.backends.databases import Database
+from tests.integration.balancer import balancer, free_port
 from tests.integration.gateway import ADMIN_KEY, STOP_MAX_S, Stack, stack
 from tests.integration.silence import way_to
 
@@ -38,12 +40,13 @@ class Load:
     answered: int = 0
     closed: int = 0
     refused: int = 0
+    ends: bool = False
     lost: list[str] = field(default_factory=list[str])
 
     async def keeping(self) -> None:
         """One transfer after the other, until an answer says that the connection ends."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        while not await self.transfer(reader, writer):
+        while not await self.transfer(reader, writer) and not self.ends:
             pass
         self.closed += 1
         writer.close()
@@ -97,6 +100,27 @@ async def test_a_gateway_that_stops_answers_every_request_that_it_was_sent(alone
         assert (load.closed, load.refused) == (CLIENTS, CLIENTS)
         assert await asyncio.to_thread(alone.processes[-1].started.wait, STOP_MAX_S) == 0
         client = await asyncio.to_thread(alone.gateway)
+
+
+@pytest.mark.timeout(180)
+async def test_a_rolling_restart_behind_the_balancer_shows_its_clients_no_error(alone: Stack, tmp_path: Path) -> None:
+    ports = [free_port(), free_port()]
+    client, _ = [await asyncio.to_thread(alone.gateway, port=str(port)) for port in ports]
+    running = alone.processes[-2:]
+    await client.account("alice", funds="1000000")
+    await client.account("bob")
+    with balancer(tmp_path, ports) as front:
+        load = Load(front)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(CLIENTS):
+                group.create_task(load.keeping())
+            for number in (0, 1):
+                served = load.answered
+                await eventually(lambda served=served: load.answered >= served + SERVED_BEFORE)
+                assert await asyncio.to_thread(running[number].stop) == 0
+                await asyncio.to_thread(alone.gateway, port=str(ports[number]))
+            load.ends = True
+    assert load.lost == []
 
 
 async def test_a_write_is_under_way_only_once_the_broker_has_it(alone: Stack) -> None:

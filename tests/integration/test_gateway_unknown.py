@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import pytest
 from pydantic import SecretStr
 
-from services.gateway.app import assemble, serving
+from services.gateway.app import assemble, missing, serving
 from services.gateway.settings import GatewaySettings
 from services.gateway.store.database import Database
 from shared.broker.channels import NotPublished, PublishFailed, PublishUnknown, QueueFull, Unroutable
@@ -18,6 +19,7 @@ from shared.domain.ids import Partition
 from shared.ledger_client.client import LedgerClient
 from shared.ledger_client.pending import CommandResult, PendingCommand
 from shared.messages import Command, MixCreate, Outcome
+from shared.runtime.service import serve_metrics
 from tests.integration.conftest import Served
 from tests.integration.gateway import ADMIN_KEY, SECRET, Client
 
@@ -84,10 +86,13 @@ async def gateway(
         while not client.is_ready():
             await asyncio.sleep(0.01)
         deaf = cast("LedgerClient", Deaf(client, heard, fault, arrives))
-        gateway = assemble(settings, Database(pool), Database(pool), deaf)
-        keys = group.create_task(gateway.server.keys.run())
-        async with serving(gateway) as address:
-            yield Client(f"http://{address}")
+        parts = assemble(settings, Database(pool), Database(pool), deaf)
+        keys = group.create_task(parts.server.keys.run())
+        inner = await serve_metrics("127.0.0.1", 0, partial(missing, parts.state), text=parts.state.metrics.text)
+        async with serving(parts) as address:
+            host, port = inner.addresses[0][:2]
+            yield Client(f"http://{address}", inner=f"http://{host}:{port}")
+        await inner.cleanup()
         running.cancel()
         keys.cancel()
 
@@ -106,7 +111,7 @@ async def test_a_lost_reply_is_found_in_the_journal(served: Served, name: Name, 
         assert (told.status, told.replayed) == (201, False)
         assert told.body["status"] == "posted"
         assert (await deaf.post("/v1/transfers", {**body, "amount": "50"})).code == "insufficient_funds"
-        assert "tellerline_gateway_resolved_total 2.0" in (await deaf.call("GET", "/metrics")).text
+        assert "tellerline_gateway_resolved_total 2.0" in await deaf.metrics()
 
 
 @pytest.mark.parametrize("number", range(6))

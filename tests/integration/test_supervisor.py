@@ -41,7 +41,7 @@ CHANGE_MAX_S = 30
 def fake_plan(data_dir: DataDir, name: str, tier: int, **variables: str) -> ServicePlan:
     port = data_dir.ports.port(name)
     own = {"FAKE_PORT": str(port), "FAKE_FOLDER": str(data_dir.path / "fakes" / name), **variables}
-    return ServicePlan(name, "tests.fakes.service", base_environment(data_dir) | own, port, tier)
+    return ServicePlan(name, "tests.fakes.service", base_environment(data_dir) | own, port, tier, port)
 
 
 def fake_network(data_dir: DataDir) -> ServicePlan:

@@ -42,7 +42,8 @@ def start(stack: Stack, kind: str, fault: str | None) -> Beside:
     """A process of `kind` with the settings of the stack's first one, but for its port."""
     settings = psutil.Process(stack.status().pids[f"{kind}-1"]).environ()
     name, port = f"{kind}-{next(_numbers)}", free_port()
-    settings["TELLERLINE_PORT" if kind == "gateway" else "TELLERLINE_METRICS_PORT"] = str(port)
+    metrics_port = free_port() if kind == "gateway" else port
+    settings |= {"TELLERLINE_PORT": str(port), "TELLERLINE_METRICS_PORT": str(metrics_port)}
     settings.pop("TELLERLINE_FAULT", None)
     if fault is not None:
         # The points lie on the way of a large batch; a small one goes in a single round trip.
@@ -53,7 +54,7 @@ def start(stack: Stack, kind: str, fault: str | None) -> Beside:
             [sys.executable, "-m", f"services.{kind}"], cwd=ROOT, env=settings, stdout=output, stderr=output
         )
     url = f"http://127.0.0.1:{port}"
-    stack.added[name] = f"{url}/metrics"
+    stack.added[name] = f"http://127.0.0.1:{metrics_port}/metrics"
     return Beside(name, url, log, process)
 
 

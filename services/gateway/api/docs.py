@@ -64,7 +64,6 @@ async def root(_: RequestContext) -> HttpResponse:
         "docs": "/docs",
         "livez": "/livez",
         "readyz": "/readyz",
-        "metrics": "/metrics",
     }
     return json_response(200, {"name": "Tellerline", "version": "1", "links": links})
 

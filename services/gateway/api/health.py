@@ -1,14 +1,15 @@
-"""/livez, /readyz, /metrics."""
+"""/livez, /readyz."""
 
 from collections.abc import Mapping
 from typing import Final
 
-from prometheus_client import CONTENT_TYPE_LATEST
 from typing_extensions import TypedDict
 
 from services.gateway.http.request import RequestContext
 from services.gateway.http.response import HttpResponse, json_response
 from services.gateway.http.routing import RouteTable
+from services.gateway.usecases.dependencies import Finding
+from services.gateway.usecases.state import AppState
 
 ROUTES: Final = RouteTable()
 
@@ -45,9 +46,7 @@ async def livez(_: RequestContext) -> HttpResponse:
 async def readyz(context: RequestContext) -> HttpResponse:
     """Whether everything it needs is there. Each dependency is asked, and has 2 s to answer."""
     findings = await context.state.dependencies.found()
-    missing = {name: found.why_not for name, found in findings.items() if found.why_not is not None}
-    if context.state.stopping.has_begun:
-        missing["gateway"] = "stopping"
+    missing = missing_of(context.state, findings)
     body: HealthBody = {
         "status": "unavailable" if missing else "ok",
         "missing": missing,
@@ -59,7 +58,7 @@ async def readyz(context: RequestContext) -> HttpResponse:
     return json_response(503 if missing else 200, body)
 
 
-@ROUTES.add("GET", "/metrics", answers={200: None})
-async def metrics(context: RequestContext) -> HttpResponse:
-    """Prometheus metrics."""
-    return HttpResponse(200, context.state.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+def missing_of(state: AppState, findings: Mapping[str, Finding]) -> dict[str, str]:
+    """What is not ready → why."""
+    missing = {name: found.why_not for name, found in findings.items() if found.why_not is not None}
+    return missing | {"gateway": "stopping"} if state.stopping.has_begun else missing

@@ -77,7 +77,7 @@ def network_plan(data_dir: DataDir) -> ServicePlan:
         "TELLERLINE_JOBCOIN_DIR": str(data_dir.path / "jobcoin_network"),
     }
     environment = base_environment(data_dir) | own
-    return ServicePlan("jobcoin_network-1", "services.jobcoin_network", environment, port, TIER_SERVERS)
+    return ServicePlan("jobcoin_network-1", "services.jobcoin_network", environment, port, TIER_SERVERS, port)
 
 
 def addresses(
@@ -96,7 +96,7 @@ def addresses(
         "admin_key": data_dir.admin_key(),
         "amqp": rabbit.url,
         "postgres": postgres.dsn,
-        "metrics": {plan.name: f"{url_of(plan.port)}/metrics" for plan in (*services, network)},
+        "metrics": {plan.name: f"{url_of(plan.metrics_port)}/metrics" for plan in (*services, network)},
     }
 
 
@@ -131,8 +131,11 @@ def service_plans(
         name = f"{kind}-{number}"
         asked = name == "gateway-1" and options.port != 0
         port = options.port if asked else data_dir.ports.port(name)
-        setting = "TELLERLINE_PORT" if kind == "gateway" else "TELLERLINE_METRICS_PORT"
-        return ServicePlan(name, f"services.{kind}", {**ledger, **environment, setting: str(port)}, port, tier)
+        ports = {"TELLERLINE_PORT": port, "TELLERLINE_METRICS_PORT": port}
+        if kind == "gateway":
+            ports["TELLERLINE_METRICS_PORT"] = data_dir.ports.port(f"{name}-metrics")
+        given = {**ledger, **environment, **{setting: str(number) for setting, number in ports.items()}}
+        return ServicePlan(name, f"services.{kind}", given, port, tier, ports["TELLERLINE_METRICS_PORT"])
 
     gateway = as_role("gateway") | {"TELLERLINE_ADMIN_KEY": data_dir.admin_key()}
     return [

@@ -16,13 +16,17 @@ GET_READYZ = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
 
 @dataclass(frozen=True, slots=True)
 class ServicePlan:
-    """What to start: `module` as a program, listening at `port` of loopback. A lower tier starts and stays longer."""
+    """What to start: `module` as a program, listening at `port` of loopback. A lower tier starts and stays longer.
+
+    `metrics_port`: of its /metrics; only a gateway has another one for its clients.
+    """
 
     name: str
     module: str
     environment: Mapping[str, str]
     port: int
     tier: int
+    metrics_port: int
 
 
 def program(module: str, *arguments: str) -> list[str]:
