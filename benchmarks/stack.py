@@ -43,7 +43,8 @@ class Stack:
         if self.data_dir is None:
             return {}
         return cast(
-            "dict[str, int]", json.loads(_tellerline("status", "--json", "--data-dir", str(self.data_dir)))["pids"]
+            "dict[str, int]",
+            json.loads(_tellerline("status", "--json", "--data-dir", str(self.data_dir)))["pids"],
         )
 
 
@@ -54,7 +55,7 @@ def stack_of(data_dir: Path, *, workers: int = 1) -> Generator[Stack]:
     One that is started has so many workers, and a partition for each.
     """
     try:
-        described = _tellerline("status", "--json", "--data-dir", str(data_dir))
+        described = _tellerline("status", "--json", "--secrets", "--data-dir", str(data_dir))
     except StackFailed:
         described = _tellerline(
             *("up", "--detach", "--json", "--port", "0", "--workers", str(workers), "--partitions", str(workers)),

@@ -7,10 +7,13 @@ still verify; `forget-previous` ends that.
 
 import json
 import os
+import re
 import secrets
 import sys
 from pathlib import Path
 
+# As every key that a gateway accepts; this script runs without the code of the services.
+KEY_TEXT = re.compile(r"[\x21-\x7e]{16,200}", re.ASCII)
 ROLES = ("gateway", "worker", "poller", "distributor", "verify")
 DATABASE = "postgres:5432/tellerline"
 BROKER = "rabbitmq:5672/"
@@ -33,6 +36,8 @@ def kept_state(path: Path, *wishes: str) -> dict[str, str]:
     for name in ("owner", "broker", "naming_key", "secret", "admin_key", *(f"role_{role}" for role in ROLES)):
         state.setdefault(name, secrets.token_urlsafe(32))
     if given := os.environ.get("TELLERLINE_ADMIN_KEY"):
+        if not KEY_TEXT.fullmatch(given):
+            sys.exit("TELLERLINE_ADMIN_KEY: a key has 16 to 200 printable ASCII characters and no space")
         state["admin_key"] = given
     write(path, json.dumps(state), 0o600)
     return state

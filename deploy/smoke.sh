@@ -80,6 +80,33 @@ say "every worker owns partitions"
 TELLERLINE_URL=$url TELLERLINE_NETWORK_URL=$network TELLERLINE_ADMIN_KEY=$key python3 deploy/smoke_client.py
 say "the client got what the contract promises"
 
+status_with() { # the status of a read with this key
+  python3 -c "
+import sys, urllib.error, urllib.request
+request = urllib.request.Request('$url/v1/accounts', headers={'Authorization': 'Bearer ' + sys.stdin.read().strip()})
+try:
+    print(urllib.request.urlopen(request, timeout=10).status)
+except urllib.error.HTTPError as error:
+    print(error.code)" <<<"$1"
+}
+
+until_status() { # KEY STATUS
+  local deadline=$(($(date +%s) + 10))
+  until [ "$(status_with "$1")" = "$2" ]; do
+    [ "$(date +%s)" -lt "$deadline" ] || { say "a key is not answered $2"; return 1; }
+  done
+}
+
+made=$(compose exec -T gateway tellerline keys create --principal shop --json)
+field() { python3 -c "import json, sys; print(json.load(sys.stdin)['$1'])" <<<"$made"; }
+until_status "$(field key)" 200
+compose exec -T gateway tellerline keys revoke "$(field id)"
+until_status "$(field key)" 401
+TELLERLINE_ADMIN_KEY=another-admin-key-of-the-smoke compose run --rm -T secrets
+until_status another-admin-key-of-the-smoke 200
+until_status "$key" 401
+say "keys are made and revoked, and another admin key ends the first one"
+
 took_part gateway 9100 tellerline_gateway_requests_total "$gateways"
 took_part ledger_worker 9100 ledger_commands_total "$workers"
 

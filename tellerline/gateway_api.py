@@ -75,7 +75,7 @@ class GatewayClient:
         state = stack.read_state()
         if state is None or not state.get("gateway"):
             raise NotReached(f"nothing runs in {stack.path}; give --url and --api-key")
-        return cls(url or str(state["gateway"]), key or str(state["admin_key"]))
+        return cls(url or str(state["gateway"]), key or stack.admin_key())
 
     async def call(
         self,

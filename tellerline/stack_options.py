@@ -4,8 +4,11 @@ import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
+
+from shared.domain.api_keys import KEY_RULE, KEY_TEXT
 
 data_dir_option = click.option(
     "--data-dir",
@@ -14,6 +17,15 @@ data_dir_option = click.option(
     show_default=True,
     help="Where the stack keeps everything.",
 )
+
+
+def checked_admin_key(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    """The key, if a gateway would accept it. Raises click.BadParameter."""
+    if value is None or KEY_TEXT.fullmatch(value):
+        return value
+    raise click.BadParameter(KEY_RULE)
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
@@ -40,3 +52,19 @@ def show(state: Mapping[str, object], *, as_json: bool) -> None:
     for name, value in rows.items():
         if value is not None:
             click.echo(f"  {name:<10} {value}")
+
+
+def without_secrets(state: Mapping[str, object]) -> dict[str, object]:
+    """The state of a stack without its admin key and without the passwords in its addresses."""
+    return {
+        name: _without_password(value) if isinstance(value, str) else value
+        for name, value in state.items()
+        if name != "admin_key"
+    }
+
+
+def _without_password(address: str) -> str:
+    parts = urlsplit(address)
+    if parts.password is None:
+        return address
+    return parts._replace(netloc=f"{parts.username}@{parts.netloc.rpartition('@')[2]}").geturl()

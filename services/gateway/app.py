@@ -22,6 +22,7 @@ from services.gateway.api import (
     transfers,
 )
 from services.gateway.api.openapi import document_bytes
+from services.gateway.http.admin_key import follow_admin_key
 from services.gateway.http.auth import Keychain, KeyLimits
 from services.gateway.http.cursors import Cursors
 from services.gateway.http.dispatch import Dispatcher
@@ -82,6 +83,11 @@ class Gateway:
     server: ServerParts
 
 
+def admin_key_of(settings: GatewaySettings) -> str | None:
+    """The admin key that the gateway starts with."""
+    return None if settings.admin_key is None else settings.admin_key.get_secret_value()
+
+
 def assemble(settings: GatewaySettings, database: Database, reserved: Database, ledger: LedgerClient) -> Gateway:
     """Makes the parts of a gateway. `reserved`: the connections for keys and readiness."""
     secrets = settings.ledger_secrets()
@@ -92,9 +98,8 @@ def assemble(settings: GatewaySettings, database: Database, reserved: Database, 
         failures_per_s_max=settings.failures_per_s_max,
         failures_burst_max=settings.failures_burst_max,
     )
-    admin_key = None if settings.admin_key is None else settings.admin_key.get_secret_value()
     server = ServerParts(
-        Keychain(reserved, admin_key, limits),
+        Keychain(reserved, admin_key_of(settings), limits),
         Cursors(*secrets.accepted),
         document_bytes(ROUTES),
         settings.body_timeout_s,
@@ -138,6 +143,16 @@ async def serving(gateway: Gateway) -> AsyncGenerator[str]:
         await server.stop(grace_s=IDLE_GRACE_S, within_s=SHUTDOWN_S)
 
 
+async def run_keys(gateway: Gateway) -> None:
+    """Keeps the API keys up to date, and the admin key if it is kept in a file. Runs until cancelled."""
+    settings, keys = gateway.settings, gateway.server.keys
+    async with asyncio.TaskGroup() as group:
+        group.create_task(keys.run(), name="API keys")
+        if (path := settings.admin_key_file) is not None:
+            following = follow_admin_key(keys, path, admin_key_of(settings), every_s=settings.key_age_s_max / 2)
+            group.create_task(following, name="admin key")
+
+
 async def run(settings: GatewaySettings, stop: asyncio.Event) -> None:
     """Runs a gateway until `stop` is set. Raises LedgerMissing, SecretsRefused, DatabaseUnavailable, or a task's."""
     secrets = settings.ledger_secrets()
@@ -164,7 +179,7 @@ async def run(settings: GatewaySettings, stop: asyncio.Event) -> None:
         served = asyncio.Event()
         async with until_stop(served) as group:
             group.create_task(client.run(), name="ledger client")
-            group.create_task(gateway.server.keys.run(), name="keys")
+            group.create_task(run_keys(gateway), name="keys")
             group.create_task(gateway.state.instants.run(), name="instants")
             # A balancer sends requests as soon as somebody listens. Without a broker reads can still be answered.
             await client.connected(CONNECT_S_MAX)

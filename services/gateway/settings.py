@@ -1,15 +1,22 @@
 """Settings of the gateway."""
 
+from pathlib import Path
+
 from pydantic import Field, SecretStr, field_validator
 
 from services.gateway.http.sources import parse_networks
+from shared.domain.api_keys import KEY_RULE, KEY_TEXT
 from shared.runtime.settings import LedgerSettings
 
 
 class GatewaySettings(LedgerSettings):
-    """Limits on clients have defaults that suit one machine; `rate_per_s_max` 0 means no limit."""
+    """Limits on clients have defaults that suit one machine; `rate_per_s_max` 0 means no limit.
 
-    admin_key: SecretStr | None = Field(default=None, min_length=1)
+    `admin_key_file`: read again while the gateway runs, so that another key in it replaces the first one.
+    """
+
+    admin_key: SecretStr | None = None
+    admin_key_file: Path | None = None
 
     header_timeout_s: float = Field(default=5.0, gt=0)
     body_timeout_s: float = Field(default=10.0, gt=0)
@@ -39,3 +46,11 @@ class GatewaySettings(LedgerSettings):
     def _are_networks(cls, text: str) -> str:
         parse_networks(text)
         return text
+
+    @field_validator("admin_key")
+    @classmethod
+    def check_admin_key(cls, key: SecretStr | None) -> SecretStr | None:
+        """Raises ValueError for a key that no request could use."""
+        if key is not None and not KEY_TEXT.fullmatch(key.get_secret_value()):
+            raise ValueError(KEY_RULE)
+        return key

@@ -1,10 +1,16 @@
 """API keys: how they are generated, their scopes, and the hash that the database stores."""
 
 import hashlib
+import re
 import secrets
 from enum import StrEnum
+from typing import Final
 
 from shared.domain.values import value
+
+# Every key that a gateway accepts, and so every key that may be chosen as the admin key.
+KEY_TEXT: Final = re.compile(r"[\x21-\x7e]{16,200}", re.ASCII)
+KEY_RULE: Final = "a key has 16 to 200 printable ASCII characters and no space"
 
 
 class Scope(StrEnum):

@@ -16,7 +16,7 @@ from benchmarks.report import as_object, as_table
 from benchmarks.run import Bencher
 from benchmarks.scenarios import FULL, QUICK
 from benchmarks.stack import Stack, StackFailed, stack_of
-from tellerline.stack_options import json_option, say
+from tellerline.stack_options import checked_admin_key, json_option, say
 
 
 @click.command("bench")
@@ -31,7 +31,7 @@ from tellerline.stack_options import json_option, say
 )
 @json_option
 @click.option("--url", metavar="URL", help="A gateway that runs; else a stack of its own is started and stopped.")
-@click.option("--admin-key", envvar="TELLERLINE_ADMIN_KEY", help="For --url.")
+@click.option("--admin-key", envvar="TELLERLINE_ADMIN_KEY", callback=checked_admin_key, help="For --url.")
 @click.option(
     "--postgres",
     metavar="DSN",

@@ -13,7 +13,7 @@ from tellerline.commands.suspense import read_all
 from tellerline.gateway_api import ApiObject, GatewayClient
 from tellerline.local_stack.supervisor.data_dir import DataDir
 from tellerline.local_stack.supervisor.run import leftovers
-from tellerline.stack_options import data_dir_option, json_option, say, show
+from tellerline.stack_options import data_dir_option, json_option, say, show, without_secrets
 
 
 class ServedPartition(ApiObject):
@@ -54,7 +54,8 @@ class WaitingCreditsPage(ApiObject):
 @click.option("--ledger", "is_ledger", is_flag=True, help="What the ledger waits for, instead of what runs here.")
 @data_dir_option
 @json_option
-def command(*, is_ledger: bool, data_dir: Path, as_json: bool) -> None:
+@click.option("--secrets", "with_secrets", is_flag=True, help="Show the admin key and the passwords in addresses, too.")
+def command(*, is_ledger: bool, data_dir: Path, as_json: bool, with_secrets: bool) -> None:
     """Show a running stack. Exit code 1 when none runs.
 
     With --ledger: owner, backlog and last batch of each partition, what lies in suspense, and what is not settled, as a
@@ -70,6 +71,7 @@ def command(*, is_ledger: bool, data_dir: Path, as_json: bool) -> None:
         if left := leftovers(stack):
             say(f"but {left} processes that a killed supervisor left behind: 'tellerline down' stops them")
         sys.exit(1)
+    state = state | {"admin_key": stack.admin_key()} if with_secrets else without_secrets(state)
     if not as_json:
         click.echo(f"Tellerline is {state['status']}.")
     show(state, as_json=as_json)

@@ -1,7 +1,6 @@
 """`tellerline up`: the whole stack on this machine, in the foreground or detached."""
 
 import asyncio
-import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,23 +13,12 @@ from tellerline.local_stack.supervisor.data_dir import DataDir
 from tellerline.local_stack.supervisor.detached import start_detached
 from tellerline.local_stack.supervisor.plan import Options
 from tellerline.local_stack.supervisor.run import Supervisor
-from tellerline.stack_options import data_dir_option, json_option, say, show
+from tellerline.stack_options import checked_admin_key, data_dir_option, json_option, say, show
 
 REFUSED = 2
 PARTITIONS = "TELLERLINE_PARTITIONS"
 PORT_MAX = 65_535
 COPIES_MAX = 64
-ADMIN_KEY_CHARS_MIN, ADMIN_KEY_CHARS_MAX = 1, 255  # its strength is up to the user; one made here has 256 bits
-ADMIN_KEY = re.compile(rf"[!-~]{{{ADMIN_KEY_CHARS_MIN},{ADMIN_KEY_CHARS_MAX}}}")
-
-
-def checked_admin_key(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
-    """The key, if it fits into an HTTP header. Raises click.BadParameter."""
-    if value is None or ADMIN_KEY.fullmatch(value):
-        return value
-    raise click.BadParameter(
-        f"a key has {ADMIN_KEY_CHARS_MIN} to {ADMIN_KEY_CHARS_MAX} printable ASCII characters and no space"
-    )
 
 
 def checked_partitions(_context: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
@@ -65,7 +53,7 @@ def checked_partitions(_context: click.Context, _parameter: click.Parameter, val
     "--admin-key",
     envvar="TELLERLINE_ADMIN_KEY",
     callback=checked_admin_key,
-    help="The first admin key; it is kept in the data dir, and made there if none was ever given.",
+    help="Better by TELLERLINE_ADMIN_KEY or TELLERLINE_ADMIN_KEY_FILE. It is kept; without one a key is made.",
 )
 @click.option("--detach", is_flag=True, help="Return when ready; 'tellerline down' stops it.")
 @json_option

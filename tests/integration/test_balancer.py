@@ -127,6 +127,7 @@ REFUSED = (
     (request("POST", "/", "Transfer-Encoding: of a kind"), 400, "invalid_request"),
     (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2000000\r\n\r\n", 413, "too_large"),
     (request("TRACE"), 405, "method_not_allowed"),
+    (request("GET", "/balancer/readiness"), 404, "not_found"),
     (b"GET / HTTP/7.1\r\nHost: a\r\n\r\n", 505, "http_version_not_supported"),
 )
 

@@ -180,8 +180,13 @@ async def test_another_number_of_partitions_than_the_ledger_has_ends_the_start_w
         assert "3 workers, 2 partitions: 1 worker stands by" in stack.said
     migrations, admin_key = stack.data_dir.log("migrate").read_text(encoding="utf-8"), stack.data_dir.admin_key()
     command = [*(sys.executable, "-m", "tellerline", "up", "--detach", "--data-dir", str(folder), "--port=0")]
+    command += ["--partitions=3", "--admin-key=another-key-of-ours"]
     ended = await asyncio.to_thread(
-        subprocess.run, [*command, "--partitions=3", "--admin-key=another"], capture_output=True, text=True, check=False
+        subprocess.run,
+        [*command, "--partitions=3", "--admin-key=another-key-of-ours"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     refusal = "tellerline up: the ledger has 2 partitions, not 3: the number is fixed when it is created"
     assert (ended.returncode, ended.stderr.splitlines()[-1]) == (2, refusal)

@@ -1,6 +1,8 @@
 """`tellerline` on the command line, as far as no stack is needed."""
 
 import json
+import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,8 +11,10 @@ from click.testing import CliRunner
 
 from shared.database.migrate import PartitionsFixed, agreed_partitions
 from tellerline import commands
+from tellerline.arguments import without_secrets
 from tellerline.cli import main
 from tellerline.local_stack.servers import StartFailed
+from tellerline.stack_options import without_secrets as state_without_secrets
 
 
 def run(*arguments: str) -> tuple[int, str, str]:
@@ -119,6 +123,9 @@ def test_another_number_of_partitions_than_the_ledger_has_is_refused() -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
+        ("--admin-key", "hunter2"),
+        ("--admin-key", ""),
+        ("--admin-key", "a" * 201),
         ("--admin-key", "two words of a sentence"),
         ("--admin-key", "ein-langer-schlüssel"),
         ("--admin-key", "has space"),
@@ -142,3 +149,39 @@ def test_up_in_a_folder_of_something_else_is_one_clear_line(tmp_path: Path) -> N
     code, _, told = run("up", "--data-dir", str(tmp_path))
     assert code == 1
     assert told == f"tellerline up: {tmp_path} is not empty and no Tellerline data dir: choose another --data-dir\n"
+
+
+def test_a_secret_on_the_command_line_moves_to_the_environment() -> None:
+    command = ["python", "-m", "tellerline", "mix", "show"]
+    arguments = [*command, "--api-key=k=1", "--admin-key", "a", "--port", "0", "--postgres=", "--amqp-url"]
+    kept = [*command, "--port", "0", "--postgres=", "--amqp-url"]
+    assert without_secrets(arguments) == (kept, {"TELLERLINE_API_KEY": "k=1", "TELLERLINE_ADMIN_KEY": "a"})
+
+
+def test_ps_shows_no_secret_of_a_command(tmp_path: Path) -> None:
+    """It waits for a server that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        dsn = f"postgresql://me:hush@127.0.0.1:{silent.getsockname()[1]}/ledger"
+        command = [sys.executable, "-m", "tellerline", "verify", "--data-dir", str(tmp_path), "--database-url", dsn]
+        with subprocess.Popen(command) as running:
+            silent.accept()[0].close()
+            shown = Path(f"/proc/{running.pid}/cmdline").read_bytes()
+            running.kill()
+    assert b"verify" in shown
+    assert b"hush" not in shown
+
+
+def test_the_status_of_a_stack_shows_no_secret_unless_it_is_asked_for() -> None:
+    state = {
+        "postgres": "postgresql://tellerline:hush@127.0.0.1:5432/tellerline",
+        "amqp": "amqp://tellerline:hush@127.0.0.1:5672/",
+        "admin_key": "hush",
+        "gateway": "http://127.0.0.1:8080",
+        "pids": {"gateway-1": 7},
+    }
+    assert state_without_secrets(state) == {
+        "postgres": "postgresql://tellerline@127.0.0.1:5432/tellerline",
+        "amqp": "amqp://tellerline@127.0.0.1:5672/",
+        "gateway": "http://127.0.0.1:8080",
+        "pids": {"gateway-1": 7},
+    }

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.domain.api_keys import KEY_TEXT
 from tests.tree import ROOT
 
 READERS = ("state", "gateway", "worker", "poller", "distributor", "migrate", "operator", "postgres", "rabbitmq")
@@ -60,8 +61,8 @@ def test_each_reader_has_what_it_needs_and_no_other_role_s_password(folder: Path
 
 def test_a_given_admin_key_replaces_the_kept_one_and_nothing_else(folder: Path) -> None:
     before = made(folder)
-    after = made(folder, TELLERLINE_ADMIN_KEY="a key of the operator's own")
-    assert after["gateway"]["admin_key"] == "a key of the operator's own"
+    after = made(folder, TELLERLINE_ADMIN_KEY="a-key-of-the-operator's-own")
+    assert after["gateway"]["admin_key"] == "a-key-of-the-operator's-own"
     assert after["worker"] == before["worker"]
     assert made(folder) == after
 
@@ -94,3 +95,15 @@ def test_secrets_made_before_there_was_a_naming_key_keep_the_secret_as_such(fold
     del state["naming_key"], state["secret_previous"]
     (folder / "state" / "state.json").write_text(json.dumps(state), encoding="utf-8")
     assert made(folder, "rotate")["gateway"]["naming_key"] == state["secret"]
+
+
+def test_an_admin_key_that_no_gateway_would_accept_is_refused_and_nothing_is_written(folder: Path) -> None:
+    before = made(folder)
+    with pytest.raises(subprocess.CalledProcessError):
+        made(folder, TELLERLINE_ADMIN_KEY="hunter2")
+    assert made(folder) == before
+
+
+def test_the_rule_for_keys_is_that_of_the_gateways() -> None:
+    script = (ROOT / "deploy" / "make_secrets.py").read_text(encoding="utf-8")
+    assert f'KEY_TEXT = re.compile(r"{KEY_TEXT.pattern}", re.ASCII)' in script

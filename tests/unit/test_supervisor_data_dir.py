@@ -63,7 +63,7 @@ def test_secrets_are_made_once_and_nobody_else_may_read_them(data_dir: DataDir) 
     assert data_dir.secret("signing") == DataDir(data_dir.path).secret("signing")
     assert len(data_dir.secret("signing")) >= 32
     assert data_dir.admin_key() == DataDir(data_dir.path).admin_key()
-    assert data_dir.admin_key("a-new-one") == DataDir(data_dir.path).admin_key() == "a-new-one"
+    assert data_dir.admin_key("another-key-of-ours") == DataDir(data_dir.path).admin_key() == "another-key-of-ours"
     data_dir.write_state({})
     for path in (data_dir.path / "secrets" / "signing", data_dir.path / "admin_key", data_dir.path / "state.json"):
         assert mode(path) == 0o600
@@ -126,7 +126,8 @@ def test_each_service_is_told_what_it_needs_and_no_secret_more(
     owner = servers[0].dsn
     for name, plan in {**plans, network.name: network}.items():
         values = set(plan.environment.values())
-        assert (admin_key in values) == name.startswith("gateway")
+        assert admin_key not in values
+        assert (str(data_dir.admin_key_file) in values) == name.startswith("gateway")
         assert (signing in values) == (plan is not network)
         assert (data_dir.naming_key() in values) == (plan is not network)
         assert owner not in values
@@ -206,3 +207,17 @@ def test_what_is_written_already_needs_no_space(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(OSError, match="No space"):
         write_private(path, "another")
     assert path.read_bytes() == b"as before"
+
+
+def test_an_admin_key_that_no_gateway_would_accept_is_refused(data_dir: DataDir) -> None:
+    data_dir.admin_key_file.write_text("hunter2\n", encoding="utf-8")
+    with pytest.raises(StartFailed, match="16 to 200 printable"):
+        data_dir.admin_key()
+
+
+def test_a_data_dir_that_was_open_to_others_is_closed(data_dir: DataDir) -> None:
+    with data_dir.locked():
+        pass
+    data_dir.path.chmod(0o755)
+    data_dir.prepare()
+    assert mode(data_dir.path) == 0o700

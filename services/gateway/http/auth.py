@@ -6,7 +6,6 @@ Unknown keys are remembered apart, and a source that sends many of them is refus
 """
 
 import asyncio
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,12 +18,11 @@ from services.gateway.http.sources import FailureLimit, TokenBucket, rate_limite
 from services.gateway.store.database import Database
 from services.gateway.store.keys import StoredKey
 from services.gateway.usecases.caller import ADMIN, Caller
-from shared.domain.api_keys import Scope, hash_of_key
+from shared.domain.api_keys import KEY_TEXT, Scope, hash_of_key
 from shared.domain.ids import Principal
 from shared.domain.values import value
 
 KEYS_KNOWN_MAX: Final = 10_000
-KEY_TEXT: Final = re.compile(r"[\x21-\x7e]{16,200}", re.ASCII)
 NEVER_RECHECKED: Final = float("inf")
 
 Kept = TypeVar("Kept")
@@ -69,8 +67,14 @@ class Keychain:
         self._lookups = KeyLookups(database, clock)
         self._failures = FailureLimit(per_s=limits.failures_per_s_max, burst=limits.failures_burst_max, clock=clock)
         if admin_key is not None:
-            caller = Caller("admin", ADMIN, frozenset({Scope.ADMIN}), admin=True)
-            self.known[hash_of_key(admin_key)] = self._made(caller, NEVER_RECHECKED)
+            self.replace_admin_key(admin_key)
+
+    def replace_admin_key(self, key: str) -> None:
+        """From now on this is the admin key, and no other one."""
+        for old in [digest for digest, known in self.known.items() if known.checked_s == NEVER_RECHECKED]:
+            del self.known[old]
+        caller = Caller("admin", ADMIN, frozenset({Scope.ADMIN}), admin=True)
+        self.known[hash_of_key(key)] = self._made(caller, NEVER_RECHECKED)
 
     async def authenticate(self, authorizations: list[str], source: Callable[[], str]) -> Caller:
         """The caller whose key is in the one Authorization header. `source`: tells where the request comes from.

@@ -9,6 +9,7 @@ from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import TextIO, cast
 
+from shared.domain.api_keys import KEY_RULE, KEY_TEXT
 from tellerline.local_stack.servers.files import KeptPorts, kept_secret, private_folder, write_private
 from tellerline.local_stack.servers.process import StartFailed
 
@@ -37,10 +38,9 @@ class DataDir:
     def prepare(self) -> None:
         """Makes the folder, closed to others. Raises StartFailed for a folder that holds something else."""
         try:
-            if not self.path.exists():
-                private_folder(self.path)
-            elif not self._lock.exists() and any(self.path.iterdir()):
+            if self.path.exists() and not self._lock.exists() and any(self.path.iterdir()):
                 raise StartFailed(f"{self.path} is not empty and no Tellerline data dir: choose another --data-dir")
+            private_folder(self.path)
             private_folder(self.path / "log")
             private_folder(self.path / "secrets")
         except OSError as error:
@@ -102,11 +102,18 @@ class DataDir:
         return None
 
     def admin_key(self, given: str | None = None) -> str:
-        """The first admin key; a given one replaces the kept one."""
-        path = self.path / "admin_key"
-        if given is not None:
-            write_private(path, given + "\n")
-        return kept_secret(path)
+        """The admin key; a given one replaces the kept one. Raises StartFailed for one that no gateway would accept."""
+        if given is not None and KEY_TEXT.fullmatch(given):
+            write_private(self.admin_key_file, given + "\n")
+        key = given or kept_secret(self.admin_key_file)
+        if not KEY_TEXT.fullmatch(key):
+            raise StartFailed(f"the admin key in {self.admin_key_file} cannot be used: {KEY_RULE}")
+        return key
+
+    @property
+    def admin_key_file(self) -> Path:
+        """Gateways read it again while they run: another key in it replaces the present one."""
+        return self.path / "admin_key"
 
     def write_state(self, state: Mapping[str, object]) -> None:
         """Writes what `read_state` returns, also in other processes."""

@@ -137,7 +137,7 @@ def service_plans(
         given = {**ledger, **environment, **{setting: str(number) for setting, number in ports.items()}}
         return ServicePlan(name, f"services.{kind}", given, port, tier, ports["TELLERLINE_METRICS_PORT"])
 
-    gateway = as_role("gateway") | {"TELLERLINE_ADMIN_KEY": data_dir.admin_key()}
+    gateway = as_role("gateway") | {"TELLERLINE_ADMIN_KEY_FILE": str(data_dir.admin_key_file)}
     return [
         *(plan("gateway", n, TIER_CLIENTS, gateway) for n in range(1, options.gateways + 1)),
         *(plan("ledger_worker", n, TIER_WORKERS, as_role("worker")) for n in range(1, options.workers + 1)),
