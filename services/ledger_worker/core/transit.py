@@ -100,7 +100,7 @@ def _net(partition: PartitionState, asset: AssetCode) -> None:
     """Takes off the transit accounts of an asset what they hold against each other.
 
     What has left the partition stands on "out" accounts, above zero; what has come in stands on "in" accounts, below.
-    Their difference is what all other accounts of the partition hold together, so it has a bound of its own (ADR 10).
+    Their difference is what all other accounts of the partition hold together, so it has a bound of its own (ADR 14).
     """
     known = [partition.accounts[name] for name in _all_accounts(partition, asset) if name in partition.accounts]
     above, below = [each for each in known if each.balance > 0], [each for each in known if each.balance < 0]

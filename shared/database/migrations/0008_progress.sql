@@ -1,7 +1,7 @@
 -- Each running process says every two seconds, here, that it goes on and what of it is not ready. Gateways read it for
 -- /readyz, which a process that is stopped or stuck could not be asked for.
 
--- Workers are seen by advisory locks (ADR 10), which know no pid.
+-- Workers are seen by advisory locks (ADR 11), which know no pid.
 ALTER TABLE ledger.partitions DROP COLUMN backend_pid;
 
 -- The processes of deposit poller and distributor. One that ends on purpose takes its row back.
