@@ -81,10 +81,10 @@ async def test_a_full_disk_ends_no_process_of_ours_and_with_space_again_everythi
             await running(stack, seen, more=20, within_s=RECOVERY_MAX_S)
         await sound(client, accounts, seen)
     assert {name: stack.status().pids[name] for name in SERVICES} == pids, "none of them was started again"
-    assert await stack.is_ready("gateway-1")
 
-    async def state_is_true() -> bool:
-        return all(psutil.pid_exists(pid) for pid in stack.status().pids.values())
+    async def is_ready_and_state_true() -> bool:
+        is_true = all(psutil.pid_exists(pid) for pid in stack.status().pids.values())
+        return is_true and await stack.is_ready("gateway-1")
 
-    await stack.wait_until(state_is_true, within_s=15)
+    await stack.wait_until(is_ready_and_state_true, within_s=15)
     await stack.verify()
