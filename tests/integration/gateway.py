@@ -215,7 +215,8 @@ def wait_until_ready(url: str) -> None:
                 return
         except urllib.error.HTTPError as error:
             with error:
-                missing = json.load(error)["missing"]
+                # Without `missing` it is a refusal: of a connection too many, for instance.
+                missing = json.load(error).get("missing", {})
             if missing.keys() == {"partitions"}:
                 return
             if time.monotonic() > deadline:

@@ -103,7 +103,7 @@ async def test_an_account_is_made_changed_and_closed_and_each_replay_shows_what_
     change = {"overdraft_limit": "5.00"}
     changed = await api.call("PATCH", path, change, headers={"Idempotency-Key": keys[1]})
     assert (changed.status, changed.body["available"], changed.body["metadata"]) == (200, "5", {"team": "blue"})
-    frozen = await api.call("PATCH", path, {"status": "frozen", "metadata": {}})
+    frozen = await api.call("PATCH", path, {"status": "frozen", "metadata": {"team": None}})
     assert (frozen.body["status"], frozen.body["overdraft_limit"], frozen.body["metadata"]) == ("frozen", "5", {})
     closed = await api.call("DELETE", path, headers={"Idempotency-Key": keys[2]})
     assert (closed.status, closed.text) == (204, "")

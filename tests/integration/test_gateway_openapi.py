@@ -25,7 +25,7 @@ UNSAID = {
     "amount_scale": "",
     "amount_not_positive": "",
     "invalid_request": (
-        *("cursor: it was not made", "the instant is out of range"),
+        *("cursor: it was not made", "it is no position", "the instant is out of range"),
         *("a double does not hold", "the character NUL", "is not UTF-8", "metadata has at most", "too many values"),
         *("wait: Input should be a valid integer", "limit: Input should be a valid integer"),  # 1.0 in a query
     ),

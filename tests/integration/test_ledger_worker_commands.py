@@ -6,13 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from shared.broker.connection import connect_aio_pika
-from shared.broker.declare import declare_topology
-from shared.domain.ids import Partition
-from shared.messages import topology
 from shared.runtime.fault_points import FaultPoint
 from tests.backends.databases import Database
-from tests.contract.conditions import eventually, eventually_async
+from tests.contract.conditions import eventually_async
 from tests.integration.ledger_scenes import MAKE, funded, posted_once
 from tests.integration.worker import Ledger, ledger_of, signed
 
@@ -156,22 +152,6 @@ async def test_a_closed_account_takes_no_credit_wherever_it_comes_from(ledger: L
     assert result.outcome.code == "account_closed"
     assert await worker.metric("ledger_transit_returned_total") == 0
     assert await ledger.balance(alice) == await ledger.balance(carol) == 1_000
-    await ledger.prove()
-
-
-async def test_a_queue_deleted_under_its_consumer_is_consumed_again_once_it_is_declared(ledger: Ledger) -> None:
-    alice, bob, carol = await funded(ledger, 0, 0, 1)
-    worker = await ledger.start().ready()
-    await ledger.call(MAKE.transfer(alice, bob, 1))
-    connection = await connect_aio_pika(ledger.broker, name="tests")
-    async with connection:
-        await (await connection.channel()).queue_delete(topology.partition_queue(Partition(0)))
-    await eventually(lambda: "channel.failed" in worker.text())
-    [result] = await ledger.call(MAKE.withdrawal(carol, 1))
-    assert result.outcome.status == "posted"
-    await declare_topology(ledger.broker, partitions=4)
-    [result] = await ledger.call(MAKE.transfer(alice, bob, 1))
-    assert result.outcome.status == "posted"
     await ledger.prove()
 
 

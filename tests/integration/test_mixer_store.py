@@ -43,9 +43,11 @@ STATEMENTS = [
     for role, (module, stores) in STORES.items()
     for name, statement in [*statements_of(module), *(found for store in stores for found in statements_on(store))]
 ]
+# Who is there: no money, and a process that ends on purpose takes its row back.
+PRESENCE = {"ledger.workers", "mixer.processes"}
 OWN_TABLES = {
-    "poller": {"mixer.mixes", "mixer.list_cursors", "mixer.deposits", "mixer.sweeps"},
-    "distributor": {"payouts.cursors", "payouts.credits", "payouts.payouts", "payouts.intents"},
+    "poller": {"mixer.mixes", "mixer.list_cursors", "mixer.deposits", "mixer.sweeps", "mixer.processes"},
+    "distributor": {"payouts.cursors", "payouts.credits", "payouts.payouts", "payouts.intents", "mixer.processes"},
     "gateway": set[str](),
     "worker": set[str](),
     "verify": set[str](),
@@ -90,7 +92,7 @@ async def test_a_role_writes_its_own_tables_and_erases_nothing(owner: postgres.C
     for (table,) in await owner.fetch(TABLES):
         schema = str(table).partition(".")[0]
         erases = await owner.fetchval("SELECT has_table_privilege($1, $2, 'DELETE, TRUNCATE')", name, table)
-        assert not erases or table == "ledger.workers", table
+        assert not erases or table in PRESENCE, table
         if schema == "ledger":
             continue
         writes = await owner.fetchval(
