@@ -4,7 +4,7 @@ import functools
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
 import aiohttp
 import click
@@ -75,6 +75,10 @@ class GatewayClient:
         state = stack.read_state()
         if state is None or not state.get("gateway"):
             raise NotReached(f"nothing runs in {stack.path}; give --url and --api-key")
+        if key is None and url is not None and url.rstrip("/") not in cast("list[str]", state["gateways"]):
+            raise NotReached(
+                f"{url} is no gateway of the stack in {stack.path}, whose key it must not see: give --api-key"
+            )
         return cls(url or str(state["gateway"]), key or stack.admin_key())
 
     async def call(

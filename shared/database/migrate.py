@@ -124,7 +124,7 @@ async def migrate_database(
     Raises MigrationError, SecretsRefused, or what is in postgres.CONNECTION_FAULTS; after PartitionsFixed and
     SecretsRefused nothing was changed.
     """
-    connection = await postgres.connect(dsn, application="tellerline migrate", command_timeout_s=600.0)
+    connection = await postgres.connect(dsn, application="tellerline migrate", command_timeout_s=86_400.0)
     try:
         await connection.execute("SELECT pg_advisory_lock($1)", LOCK_KEY)
         await connection.execute("SET lock_timeout = '10s'")

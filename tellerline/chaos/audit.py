@@ -21,6 +21,12 @@ POLL_S: Final = 0.3
 OK: Final = 200
 ENDED: Final = frozenset({"completed", "stuck"})
 
+# What this load may meet. Any other refusal is a fault of the stack.
+REFUSALS: Final = frozenset(
+    {"account_closed", "account_frozen", "account_not_empty", "address_refused", "already_exists", "cancelled"}
+    | {"insufficient_funds", "not_found", "account_not_found"}
+)
+
 READ_OUTCOMES = "SELECT id::text, outcome, code FROM ledger.operations WHERE id = ANY($1::uuid[])"
 COUNT_TWICE = """
 SELECT reference, count(*) AS times FROM ledger.operations
@@ -51,6 +57,11 @@ class Audit:
             await session.close()
         await self._balances()
         await self._verify()
+        self.wrong += [
+            f"{_named(command)} was refused {command.code}"
+            for command in self._client.decided
+            if not command.posted and command.code not in REFUSALS
+        ]
         self.wrong += [f"a repeat was answered otherwise: {each}" for each in self._client.unlike]
 
     async def _outcomes(self, session: Connection) -> None:
@@ -62,7 +73,9 @@ class Audit:
             written = {str(row["id"]): row for row in await session.fetch(READ_OUTCOMES, some)}
             for each in some:
                 row = written.get(each)
-                code = None if row is None else str(row["code"] or "")
+                code = (
+                    None if row is None else str(row["code"] or "" if row["outcome"] != "started" else "no outcome yet")
+                )
                 if code != told[each].code:
                     self.lost.append(f"{_named(told[each])} was told {told[each].code!r}, the journal has {code!r}")
 
@@ -102,7 +115,9 @@ class Audit:
                 continue
             waiting.pop()
             self.mixes[status] = self.mixes.get(status, 0) + 1
-            if answer.status == OK:
+            if answer.status != OK:
+                self.wrong.append(f"a mix that was ordered answers {answer.status}")
+            else:
                 received, fee, paid, remaining = (
                     Decimal(str(shown[name])) for name in ("received", "fee", "paid", "remaining")
                 )

@@ -87,10 +87,12 @@ class Client:
     async def repeat(self, command: Command) -> Command:
         """Sends a decided command again, which must be answered as the first time; returns it with that answer."""
         again = Command(command.name, command.method, command.path, command.body, command.key)
+        self.open[again.key] = again
         answer = await self._send(again)
         while not self._has_outcome(again, answer):
             await asyncio.sleep(self._lots.uniform(*RETRY_S))
             answer = await self._send(again)
+        del self.open[again.key]
         self.repeats += 1
         if (again.code, again.operation) != (command.code, command.operation):
             self.unlike.append(
@@ -126,7 +128,7 @@ class Client:
         if answer.status in NOT_SENT:
             self.not_sent += 1
             return False
-        if answer.status in UNKNOWN:
+        if answer.status in UNKNOWN or answer.body.get("code") == "server_error":
             command.was_unknown = True
             return False
         command.answer = answer.body

@@ -85,7 +85,8 @@ class Faults:
 
     async def _cut(self, fault: Fault) -> None:
         if fault.kind.target == BROKER:
-            await self._stack.rabbitmqctl("close_all_connections", "chaos")
+            if await self._stack.rabbitmqctl("close_all_connections", "chaos") != 0:
+                raise Missed(f"{fault.kind.name}: the node does not answer")
             return
         async with self._session() as session:
             await session.execute(END_SESSIONS, None)

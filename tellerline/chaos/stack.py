@@ -56,8 +56,8 @@ class Stack:
         pids = cast("Mapping[str, int]", _state(self.data_dir)["pids"])
         return [pid for name, pid in sorted(pids.items()) if name == target or name.rpartition("-")[0] == target]
 
-    async def rabbitmqctl(self, *arguments: str) -> None:
-        """Runs it on this stack's node and no other; silent when the node is down. Raises TimeoutError."""
+    async def rabbitmqctl(self, *arguments: str) -> int:
+        """Runs it on this stack's node and no other; its exit code. Raises TimeoutError."""
         folder = self.data_dir.path / "rabbitmq"
         environment = {
             "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
@@ -77,7 +77,7 @@ class Stack:
             stderr=asyncio.subprocess.DEVNULL,
         )
         try:
-            await asyncio.wait_for(process.wait(), RABBITMQCTL_MAX_S)
+            return await asyncio.wait_for(process.wait(), RABBITMQCTL_MAX_S)
         except TimeoutError:
             process.kill()
             raise

@@ -118,6 +118,17 @@ async def test_what_no_gateway_took_had_no_effect(tmp_path: Path) -> None:
             assert "\r\nRetry-After: 1" in told.head
 
 
+async def test_a_write_that_one_gateway_refused_and_the_next_took_is_unknown_when_that_one_dies(tmp_path: Path) -> None:
+    async with upstreams(1) as (dying,):
+        dying.answer = None
+        with balancer(tmp_path, [free_port(), free_port(), dying.port]) as port:
+            for method in WRITES * 3:
+                dying.heads = []
+                told = await asked(port, request(method, body=b"{}" if method != "DELETE" else b""))
+                if dying.heads:
+                    told.problem("outcome_unknown")
+
+
 REFUSED = (
     (b"GET /" + b"a" * 9_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 400, "invalid_request"),
     (request("GET", "/", "X: " + "a" * 9_000), 400, "invalid_request"),

@@ -55,7 +55,7 @@ async def test_slow_reads_of_a_caller_hold_up_neither_others_nor_writes_nor_read
     slow = Client(api.url, await served.stack.key(name("slow"), "read"))
     other = Client(api.url, await served.stack.key(name("other"), "read", "write"))
     account, target = await other.account(name("a")), await other.account(name("b"))
-    await api.made("/v1/deposits", {"account": account, "amount": "100", "asset": "USD"})
+    await api.made("/v1/deposits", {"account": account, "amount": "1000000", "asset": "USD"})
     transfer = {"source": account, "destination": target, "amount": "1", "asset": "USD"}
     async with mixes_locked(served), asyncio.TaskGroup() as group:
         began = time.monotonic()

@@ -108,6 +108,23 @@ async def test_an_amount_leaves_suspense_once_by_a_transaction_that_verify_takes
     await eventually_async(is_proved)
 
 
+async def test_an_amount_that_a_transfer_of_an_admin_has_moved_is_not_moved_again(
+    running: Stack, scenario: Scenario
+) -> None:
+    await asyncio.to_thread(running.worker)
+    api = await asyncio.to_thread(running.gateway)
+    item = await api.get(PATH)
+    moved = await api.made(
+        "/v1/transfers",
+        {"source": "suspense:USD:2", "destination": scenario.dave, "amount": item["amount"], "asset": "USD"}
+        | {"reference": ITEM},
+    )
+    assert (await api.get(PATH))["resolved_by"] == moved["id"]
+    again = await api.post(f"{PATH}/resolve", {"destination": scenario.dave})
+    assert (again.status, again.code) == (422, "idempotency_key_reused")
+    assert (await api.get("/v1/accounts/suspense:USD:2"))["balance"] == "0"
+
+
 async def test_what_waits_for_an_operator_is_for_admins_and_an_unknown_item_is_not_found(running: Stack) -> None:
     api = await asyncio.to_thread(running.gateway, ready=False)
     stranger = Client(api.url, await running.key("alice", "read", "write", "payout"))

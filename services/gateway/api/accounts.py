@@ -133,11 +133,12 @@ async def show(context: RequestContext) -> HttpResponse:
 async def show_all(context: RequestContext) -> HttpResponse:
     """Accounts, by id."""
     query = context.query(AccountsQuery)
+    position = context.state.instants.position  # before the rows are read: what comes after it may still be missing
     [after] = position_of(context, query, [""])
     wanted = AccountFilter(str(after), query.owner, query.asset, query.status, query.id_prefix)
     found = await visible_accounts(context.state, context.caller, wanted, query.limit + 1)
     rows, following = page(context, query, found, lambda row: [row.id])
-    return list_response([await _body(context.state, row) for row in rows], following, context.state.instants.position)
+    return list_response([await _body(context.state, row) for row in rows], following, position)
 
 
 async def _answer(state: AppState, submission: Submission, status: int) -> HttpResponse:

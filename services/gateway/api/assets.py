@@ -68,10 +68,11 @@ async def show(context: RequestContext) -> HttpResponse:
 async def show_all(context: RequestContext) -> HttpResponse:
     """Assets, by code."""
     query = context.query(ListQuery)
+    position = context.state.instants.position  # before the rows are read: what comes after it may still be missing
     [after] = position_of(context, query, [""])
     found = await list_assets(context.state.database, after=str(after), limit=query.limit + 1)
     rows, following = page(context, query, found, lambda row: [row.code])
-    return list_response([_shown(row) for row in rows], following, context.state.instants.position)
+    return list_response([_shown(row) for row in rows], following, position)
 
 
 def _shown(facts: AssetFacts) -> AssetBody:

@@ -135,13 +135,14 @@ async def show(context: RequestContext) -> HttpResponse:
 async def show_all(context: RequestContext) -> HttpResponse:
     """Mixes, newest first."""
     query = context.query(MixesQuery)
+    position = context.state.instants.position  # before the rows are read: what comes after it may still be missing
     created_at_us, identity = position_of(context, query, START)
     place = instant_of(int(created_at_us)), str(identity)
     database, owner = context.state.database, context.caller.sees_only
     found = await list_mixes(database, owner, query.status, place, query.limit + 1)
     rows, following = page(context, query, found, lambda row: [row.created_at_us, row.id])
     scale = await context.state.assets.scale(ASSET)
-    return list_response([_shown(row, scale) for row in rows], following, context.state.instants.position)
+    return list_response([_shown(row, scale) for row in rows], following, position)
 
 
 def _ordered(order: MixCreate) -> MixBody:

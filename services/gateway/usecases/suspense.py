@@ -9,7 +9,7 @@ from services.gateway.store.operator import SuspenseItem, list_suspense
 from services.gateway.usecases.faults import NotFound
 from services.gateway.usecases.state import AppState
 from services.gateway.usecases.submit import Submission, Write, submit
-from shared.domain.ids import SYSTEM_ACCOUNT_ID, AccountId, AssetCode, partition_of
+from shared.domain.ids import SYSTEM_ACCOUNT_ID, AccountId, AssetCode, CommandId, partition_of
 from shared.journal.suspense import item_key, resolution_id
 from shared.messages import Posting, PostTransaction
 
@@ -31,13 +31,14 @@ async def resolve_suspense(write: Write, name: str, destination: AccountId, meta
     """Moves the whole amount to `destination`, by a transaction that names the item as its reference.
 
     However often and by whomever it is asked for, the amount moves once: its command's id derives from the item. After
-    a rejection it may be tried again. Raises NotFound, CommandNotSent, TooManyCommands, DatabaseUnavailable.
+    a rejection it may be tried again. An item that another transaction has resolved is asked for under that one's id,
+    so nothing moves. Raises NotFound, CommandNotSent, TooManyCommands, DatabaseUnavailable.
     """
     state = write.state
     item = await suspense_item(state, name)
     attempt = 0
     while True:
-        identity = resolution_id(name, attempt)
+        identity = resolution_id(name, attempt) if item.resolved_by is None else CommandId(item.resolved_by)
         recorded = await read_operation(state.database, identity)
         if recorded is None or recorded.outcome != "rejected":
             break
