@@ -118,9 +118,9 @@ class Recovery:
     def _search(self, fault: StoreFault, failed: CommitGroup) -> None:
         """Has what was refused tried again before and apart from everything else, in parts, until one stands alone.
 
-        Nothing else is committed until each part was written or has failed in turn, so the search ends whatever comes
-        in meanwhile: what failed gets smaller each time. Rows and commands are tried apart, rows first. A stale read
-        may be nobody's fault: the same is tried again before it is divided.
+        When a part fails, it alone is suspect from then on; parts that were not tried yet go back among the rest. What
+        is suspect gets smaller with each failure, so the search ends whatever comes in meanwhile. Rows and commands are
+        tried apart, rows first. A stale read may be nobody's fault: the same is tried again before it is divided.
         """
         rows, commands = failed.transit_rows, failed.commands()
         self._stale_reads += isinstance(fault, StaleRead)
