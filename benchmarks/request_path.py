@@ -40,7 +40,9 @@ def main() -> None:
         (folder / "frames").mkdir()
         environment = {**os.environ, "PYTHONPATH": f"{folder}:{ROOT}", FOLDER: str(folder / "frames")}
         stack = json.loads(
-            _tellerline(environment, "up", "--detach", "--json", "--port", "0", "--data-dir", str(folder / "stack"))
+            _tellerline(
+                environment, "up", "--detach", "--json", "--secrets", "--port", "0", "--data-dir", str(folder / "stack")
+            )
         )
         try:
             windows = _transfer(stack)

@@ -58,7 +58,18 @@ def stack_of(data_dir: Path, *, workers: int = 1) -> Generator[Stack]:
         described = _tellerline("status", "--json", "--secrets", "--data-dir", str(data_dir))
     except StackFailed:
         described = _tellerline(
-            *("up", "--detach", "--json", "--port", "0", "--workers", str(workers), "--partitions", str(workers)),
+            *(
+                "up",
+                "--detach",
+                "--json",
+                "--secrets",
+                "--port",
+                "0",
+                "--workers",
+                str(workers),
+                "--partitions",
+                str(workers),
+            ),
             *("--data-dir", str(data_dir)),
         )
         try:

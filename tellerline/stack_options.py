@@ -27,6 +27,9 @@ def checked_admin_key(_context: click.Context, _parameter: click.Parameter, valu
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+secrets_option = click.option(
+    "--secrets", "with_secrets", is_flag=True, help="Show the admin key and the passwords in addresses, too."
+)
 
 
 def say(text: str) -> None:

@@ -13,7 +13,7 @@ from tellerline.commands.suspense import read_all
 from tellerline.gateway_api import ApiObject, GatewayClient
 from tellerline.local_stack.supervisor.data_dir import DataDir
 from tellerline.local_stack.supervisor.run import leftovers
-from tellerline.stack_options import data_dir_option, json_option, say, show, without_secrets
+from tellerline.stack_options import data_dir_option, json_option, say, secrets_option, show, without_secrets
 
 
 class ServedPartition(ApiObject):
@@ -54,7 +54,7 @@ class WaitingCreditsPage(ApiObject):
 @click.option("--ledger", "is_ledger", is_flag=True, help="What the ledger waits for, instead of what runs here.")
 @data_dir_option
 @json_option
-@click.option("--secrets", "with_secrets", is_flag=True, help="Show the admin key and the passwords in addresses, too.")
+@secrets_option
 def command(*, is_ledger: bool, data_dir: Path, as_json: bool, with_secrets: bool) -> None:
     """Show a running stack. Exit code 1 when none runs.
 

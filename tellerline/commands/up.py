@@ -13,7 +13,15 @@ from tellerline.local_stack.supervisor.data_dir import DataDir
 from tellerline.local_stack.supervisor.detached import start_detached
 from tellerline.local_stack.supervisor.plan import Options
 from tellerline.local_stack.supervisor.run import Supervisor
-from tellerline.stack_options import checked_admin_key, data_dir_option, json_option, say, show
+from tellerline.stack_options import (
+    checked_admin_key,
+    data_dir_option,
+    json_option,
+    say,
+    secrets_option,
+    show,
+    without_secrets,
+)
 
 REFUSED = 2
 PARTITIONS = "TELLERLINE_PARTITIONS"
@@ -57,7 +65,8 @@ def checked_partitions(_context: click.Context, _parameter: click.Parameter, val
 )
 @click.option("--detach", is_flag=True, help="Return when ready; 'tellerline down' stops it.")
 @json_option
-def command(
+@secrets_option
+def command(  # noqa: PLR0913 - one for each option
     *,
     data_dir: Path,
     port: int,
@@ -67,14 +76,18 @@ def command(
     admin_key: str | None,
     detach: bool,
     as_json: bool,
+    with_secrets: bool,
 ) -> None:
-    """Run PostgreSQL, RabbitMQ, the Jobcoin network and all services."""
+    """Run PostgreSQL, RabbitMQ, the Jobcoin network and all services.
+
+    The admin key is shown to who starts it, with --json only if --secrets is given.
+    """
     stack, options = DataDir(data_dir), Options(port, workers, gateways, admin_key, partitions)
     how_to_stop = f"'tellerline down --data-dir {data_dir}'" if detach else "Ctrl-C"
 
     def ready(state: Mapping[str, object]) -> None:
         say(f"Tellerline is up; {how_to_stop} stops it.")
-        show(state, as_json=as_json)
+        show(state if with_secrets or not as_json else without_secrets(state), as_json=as_json)
 
     try:
         stack.prepare()

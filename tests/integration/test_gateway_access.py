@@ -86,6 +86,23 @@ async def test_what_belongs_to_the_ledger_needs_admin(served: Served, name: Name
     assert (await api.made("/v1/transfers", moved))["kind"] == "transfer"
 
 
+async def test_an_account_of_the_ledger_itself_is_neither_frozen_nor_closed(served: Served, name: Name) -> None:
+    api = served.client
+    await api.account(name("acc"), funds="1")
+    hers = Client(api.url, await served.stack.key(name("p"), "read", "write"))
+    for role in ("world", "house", "fees", "fx", "suspense"):
+        path = f"/v1/accounts/{role}:USD:0"
+        moved = {"source": f"{role}:USD:0", "destination": f"{role}:USD:1", "amount": "1", "asset": "USD"}
+        await api.made("/v1/transfers", moved)
+        for method, body in (("PATCH", {"status": "frozen"}), ("DELETE", None)):
+            told = await api.call(method, path, body)
+            assert (told.status, told.code) == (403, "forbidden"), told
+        assert (await hers.call("DELETE", path)).code == "not_found"
+        assert (await api.call("PATCH", path, {"metadata": {"seen": "yes"}})).status == 200
+        assert (await api.call("PATCH", path, {"status": "open"})).status == 200
+        assert (await api.get(path))["status"] == "open"
+
+
 async def test_the_same_key_text_of_two_principals_is_two_commands(served: Served, name: Name) -> None:
     key, clients = (
         name("key"),

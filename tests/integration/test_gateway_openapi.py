@@ -11,8 +11,8 @@ from typing import cast
 
 import pytest
 
-from tests.backends.databases import Database
-from tests.integration.gateway import ADMIN_KEY, Client, stack
+from tests.integration.conftest import Served
+from tests.integration.gateway import ADMIN_KEY
 
 Json = dict[str, object]
 
@@ -68,19 +68,11 @@ def is_unsaid(case: Case) -> bool:
     return reasons is not None and any(reason in problem["detail"] for reason in reasons or ("",))
 
 
-@pytest.fixture
-def alone(database: Database, vhost: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    """A gateway with a ledger of its own: with an admin's key accounts of the ledger itself are frozen, too."""
-    with stack(database, vhost, tmp_path_factory.mktemp("openapi")) as running:
-        running.worker()
-        yield running.gateway()
-
-
 @pytest.mark.timeout(180)
-def test_every_answer_is_what_the_document_says(alone: Client, tmp_path: Path) -> None:
+def test_every_answer_is_what_the_document_says(served: Served, tmp_path: Path) -> None:
     report = tmp_path / "report.ndjson"
     command = [
-        *(sys.executable, "-m", "schemathesis.cli", "run", f"{alone.url}/openapi.json"),
+        *(sys.executable, "-m", "schemathesis.cli", "run", f"{served.client.url}/openapi.json"),
         *("--header", f"Authorization: Bearer {ADMIN_KEY}", "--seed", "1", "--warnings", "off"),
         *("--max-time", str(SECONDS_MAX), "--max-examples", "20", "--continue-on-failure", "--no-shrink"),
         # It takes every 422 for a fault of the document; the rest of what it does is done below.

@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 class Facts(BaseModel):
-    """What `tellerline up --detach --json` and `tellerline status --json` print."""
+    """What `tellerline up --detach --json --secrets` and `tellerline status --json` print."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -102,7 +102,16 @@ class Stack:
         """Starts it and returns when it is ready. `environment` reaches every service (TELLERLINE_FAULT)."""
         try:
             printed = tellerline(
-                *("up", "--detach", "--json", "--data-dir", str(data_dir), "--port", str(port or free_port())),
+                *(
+                    "up",
+                    "--detach",
+                    "--json",
+                    "--secrets",
+                    "--data-dir",
+                    str(data_dir),
+                    "--port",
+                    str(port or free_port()),
+                ),
                 *("--workers", str(workers), "--gateways", str(gateways), "--partitions", str(partitions)),
                 within_s=UP_MAX_S,
                 environment=environment,

@@ -171,6 +171,26 @@ def test_ps_shows_no_secret_of_a_command(tmp_path: Path) -> None:
     assert b"hush" not in shown
 
 
+def test_up_prints_no_secret_for_programs_unless_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = {"gateway": "http://127.0.0.1:8080", "admin_key": "hush", "amqp": "amqp://tellerline:hush@127.0.0.1:5672/"}
+
+    def started(*_: object) -> dict[str, object]:
+        return {**state, "data_dir": str(tmp_path)}
+
+    monkeypatch.setattr("tellerline.commands.up.start_detached", started)
+
+    def up(*options: str) -> tuple[int, str, str]:
+        return run("up", "--detach", "--data-dir", str(tmp_path / f"stack{len(options)}"), *options)
+
+    code, printed, told = up("--json")
+    assert (code, json.loads(printed)["gateway"], "hush" in printed + told) == (0, "http://127.0.0.1:8080", False)
+    _, printed, _ = up("--json", "--secrets")
+    assert json.loads(printed).items() >= state.items()
+    assert "hush" in up()[1]  # the admin key, for who starts it at a terminal
+
+
 def test_the_status_of_a_stack_shows_no_secret_unless_it_is_asked_for() -> None:
     state = {
         "postgres": "postgresql://tellerline:hush@127.0.0.1:5432/tellerline",

@@ -78,10 +78,15 @@ async def open_account(write: Write, order: AccountOrder) -> Submission:
 
 
 async def change_account(write: Write, account: str, change: AccountChangeOrder) -> Submission:
-    """Changes limit, status or metadata. Raises InvalidField, CommandNotSent, TooManyCommands, DatabaseUnavailable."""
+    """Changes limit, status or metadata.
+
+    Raises NotAllowed, InvalidField, CommandNotSent, TooManyCommands, DatabaseUnavailable.
+    """
     state = write.state
     try:
         head = await visible_account(state, write.caller, account)
+        if change.status == "frozen":
+            _check_own(head.id)
         scale = await state.assets.scale(head.asset)
         limit = None if change.overdraft_limit is None else limit_units(change.overdraft_limit, scale)
     except NotFound:
@@ -99,13 +104,20 @@ async def change_account(write: Write, account: str, change: AccountChangeOrder)
 
 
 async def close_account(write: Write, account: str) -> Submission:
-    """Closes an account for good. Raises CommandNotSent, TooManyCommands or DatabaseUnavailable."""
+    """Closes an account for good. Raises NotAllowed, CommandNotSent, TooManyCommands or DatabaseUnavailable."""
     try:
         head = await visible_account(write.state, write.caller, account)
     except NotFound:
         return await refuse(write, "account.close.v1", RejectedOutcome(Rejection.ACCOUNT_NOT_FOUND))
+    _check_own(head.id)
     command = AccountClose(**write.header(), account=AccountId(head.id))
     return await submit(write, command, partition_of(command.account, write.state.ledger.partitions))
+
+
+def _check_own(account: str) -> None:
+    """Raises NotAllowed for an account of the ledger itself: a frozen `world` would end all deposits of its asset."""
+    if account.startswith(PARTITIONED_PREFIXES):
+        raise NotAllowed(f"{account} belongs to the ledger itself, and is neither frozen nor closed")
 
 
 async def account_after(state: AppState, submission: Submission) -> AccountState:
