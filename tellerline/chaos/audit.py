@@ -3,12 +3,14 @@
 import asyncio
 import json
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Final, cast
 
 from shared.database.postgres import TRANSIENT_FAULTS, Connection, connect
-from tellerline.chaos.client import Client, Command
+from tellerline.chaos.client import Command
+from tellerline.chaos.customer import MixCustomer
 from tellerline.chaos.load import Load
 from tellerline.chaos.stack import Stack
 
@@ -17,9 +19,9 @@ SHOWN_MAX: Final = 5
 CONNECT_MAX_S: Final = 60.0
 READ_TRIES_MAX: Final = 100
 MIXES_MAX_S: Final = 120.0
+NETWORK_MAX_S: Final = 30.0
 POLL_S: Final = 0.3
 OK: Final = 200
-ENDED: Final = frozenset({"completed", "stuck"})
 
 # What this load may meet. Any other refusal is a fault of the stack.
 REFUSALS: Final = frozenset(
@@ -30,21 +32,22 @@ REFUSALS: Final = frozenset(
 READ_OUTCOMES = "SELECT id::text, outcome, code FROM ledger.operations WHERE id = ANY($1::uuid[])"
 COUNT_TWICE = """
 SELECT reference, count(*) AS times FROM ledger.operations
- WHERE reference LIKE $1 AND outcome = 'posted' GROUP BY reference HAVING count(*) > 1
+ WHERE reference = ANY($1::text[]) AND outcome = 'posted' GROUP BY reference HAVING count(*) > 1
 """
 
 
 class Audit:
     """The findings, each one sentence. Empty lists mean that nothing is wrong."""
 
-    def __init__(self, stack: Stack, load: Load, client: Client) -> None:
+    def __init__(self, stack: Stack, load: Load, customer: MixCustomer) -> None:
         self._stack = stack
         self._load = load
-        self._client = client
+        self._client = load.client
+        self._customer = customer
         self.lost: list[str] = []
         self.doubled: list[str] = []
         self.wrong: list[str] = []
-        self.mixes: dict[str, int] = {}
+        self.mixes: Counter[str] = Counter()
 
     async def audit(self) -> None:
         """Reads everything. Raises what is in TRANSIENT_FAULTS when the database stays away."""
@@ -63,6 +66,7 @@ class Audit:
             if not command.posted and command.code not in REFUSALS
         ]
         self.wrong += [f"a repeat was answered otherwise: {each}" for each in self._client.unlike]
+        self.wrong += [f"a gateway broke: {each}" for each in self._client.broken]
 
     async def _outcomes(self, session: Connection) -> None:
         """What was told as posted or refused stands so in the journal."""
@@ -81,8 +85,10 @@ class Audit:
 
     async def _twice(self, session: Connection) -> None:
         """No key has moved money twice: its reference stands on one operation."""
-        for row in await session.fetch(COUNT_TWICE, f"{self._load.run}-%"):
-            self.doubled.append(f"{row['reference']} was posted {row['times']} times")
+        keys = [command.key for command in (*self._client.decided, *self._client.open)]
+        for begin in range(0, len(keys), IDS_PER_QUERY_MAX):
+            for row in await session.fetch(COUNT_TWICE, keys[begin : begin + IDS_PER_QUERY_MAX]):
+                self.doubled.append(f"{row['reference']} was posted {row['times']} times")
 
     async def _balances(self) -> None:
         """The balance of each steady account is the sum of what was told."""
@@ -100,29 +106,28 @@ class Audit:
         return None
 
     async def _mixes(self) -> None:
-        """Waits until the mixes have ended; what each received is what it paid and kept."""
+        """Waits until all mixes are completed, and each has received and paid what the network shows."""
         clock = asyncio.get_running_loop().time
         until_s = clock() + MIXES_MAX_S
-        waiting = list(self._load.mixes)
-        shown: Mapping[str, object] = {}
-        while waiting:
-            answer = await self._client.get(f"/v1/mixes/{waiting[-1]}")
-            shown = answer.body
-            status = str(shown.get("status"))
-            late = clock() > until_s
-            if (answer.status != OK or status not in ENDED) and not late:
+        for mix in self._load.mixes:
+            while True:
+                answer = await self._client.get(f"/v1/mixes/{mix}")
+                fault = f"answers {answer.status}" if answer.status != OK else await self._fault_of_mix(answer.body)
+                if not fault or clock() > until_s:
+                    break
                 await asyncio.sleep(POLL_S)
-                continue
-            waiting.pop()
-            self.mixes[status] = self.mixes.get(status, 0) + 1
-            if answer.status != OK:
-                self.wrong.append(f"a mix that was ordered answers {answer.status}")
-            else:
-                received, fee, paid, remaining = (
-                    Decimal(str(shown[name])) for name in ("received", "fee", "paid", "remaining")
-                )
-                if received != fee + paid + remaining:
-                    self.wrong.append(f"mix {shown['id']} received {received}, but {fee} + {paid} + {remaining}")
+            self.mixes[str(answer.body.get("status"))] += 1
+            if fault:
+                self.wrong.append(f"mix {mix} {fault}")
+
+    async def _fault_of_mix(self, mix: Mapping[str, object]) -> str:
+        try:
+            async with asyncio.timeout(NETWORK_MAX_S):
+                came = await self._customer.arrived(str(mix["deposit_address"]))
+                went = [await self._customer.arrived(each) for each in cast("Sequence[str]", mix["destinations"])]
+        except TimeoutError:
+            return "cannot be compared: the network does not answer"
+        return fault_of_mix(mix, came, sum(went, Decimal(0)))
 
     async def _verify(self) -> None:
         command = (sys.executable, "-m", "tellerline", "verify", "--json", "--data-dir", str(self._stack.data_dir.path))
@@ -141,6 +146,18 @@ async def connected(dsn: str) -> Connection:
                 return await connect(dsn, application="tellerline-chaos", command_timeout_s=CONNECT_MAX_S)
             except TRANSIENT_FAULTS:
                 await asyncio.sleep(POLL_S)
+
+
+def fault_of_mix(mix: Mapping[str, object], came: Decimal, went: Decimal) -> str:
+    """What is wrong with a mix that should have ended; "" when nothing is.
+
+    `came`, `went`: the coins that the network shows at its deposit address and at its destinations.
+    """
+    received, fee, paid, remaining = (Decimal(str(mix[name])) for name in ("received", "fee", "paid", "remaining"))
+    if (mix["status"], received, paid, remaining) == ("completed", came, went, 0) and received == fee + paid:
+        return ""
+    amounts = f"received {received}, fee {fee}, paid {paid}, remaining {remaining}"
+    return f"is {mix['status']}: {amounts}; the network shows {came} and {went}"
 
 
 def _named(command: Command) -> str:

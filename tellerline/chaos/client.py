@@ -4,7 +4,7 @@ import asyncio
 import json
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, cast
 
@@ -16,8 +16,11 @@ ANSWER_MAX_S: Final = 15.0
 RETRY_S: Final = (0.05, 0.4)
 NO_ANSWER: Final = 0
 NOT_SENT: Final = frozenset({429, 503})  # it had no effect; the same request may be sent again
-UNKNOWN: Final = frozenset({NO_ANSWER, 202, 502, 504})
+UNKNOWN: Final = frozenset({NO_ANSWER, 202, 500, 502, 504})
+BROKEN: Final = 500  # no fault from outside may cause it
 SUCCESS_MAX: Final = 299
+# What a repeat reads anew, and the id of the request itself.
+READ_ANEW: Final = frozenset({"settled", "reversed_by", "links", "request_id"})
 
 
 class Ended(StrEnum):
@@ -31,16 +34,20 @@ class Ended(StrEnum):
 
 @value
 class Answer:
-    """Status 0 means that nothing came back."""
+    """Status 0 means that nothing came back. `tells_write` is False for the answer to a question about a write."""
 
     status: int
     body: Mapping[str, object]
     operation: str = ""
+    tells_write: bool = True
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Command:
-    """One write. `code` is "" once it is posted, the rejection's code once it is refused, None before."""
+    """One write. `code` is "" once it is posted, the rejection's code once it is refused, None before.
+
+    `answer`: to the write itself; None as long as its outcome is known from its operation alone.
+    """
 
     name: str
     method: str
@@ -51,12 +58,16 @@ class Command:
     code: str | None = None
     was_unknown: bool = False
     ended: Ended = Ended.AT_ONCE
-    answer: Mapping[str, object] = field(default_factory=dict[str, object])
+    answer: Answer | None = None
 
     @property
     def posted(self) -> bool:
         """Whether it took effect, as far as the client was told."""
         return self.code == ""
+
+    def again(self) -> "Command":
+        """The same command, to be sent once more."""
+        return Command(self.name, self.method, self.path, self.body, self.key)
 
 
 class Client:
@@ -67,37 +78,37 @@ class Client:
         self._gateways = gateways
         self._lots = lots
         self.decided: list[Command] = []
-        self.open: dict[str, Command] = {}
+        self.open: set[Command] = set()
         self.not_sent = 0
         self.repeats = 0
-        # Repeats that were answered otherwise than the first time.
+        # Repeats that were answered otherwise than the first time, and answers that say the gateway itself broke.
         self.unlike: list[str] = []
+        self.broken: list[str] = []
 
     async def decide(self, command: Command) -> Command:
         """Sends it until its outcome is known, by repeating, asking or cancelling."""
-        self.open[command.key] = command
+        self.open.add(command)
         answer = await self._send(command)
         while not self._has_outcome(command, answer):
             await asyncio.sleep(self._lots.uniform(*RETRY_S))
             answer = await self._next_try(command)
-        del self.open[command.key]
+        self.open.remove(command)
         self.decided.append(command)
         return command
 
     async def repeat(self, command: Command) -> Command:
         """Sends a decided command again, which must be answered as the first time; returns it with that answer."""
-        again = Command(command.name, command.method, command.path, command.body, command.key)
-        self.open[again.key] = again
+        again = command.again()
+        self.open.add(again)
         answer = await self._send(again)
         while not self._has_outcome(again, answer):
             await asyncio.sleep(self._lots.uniform(*RETRY_S))
             answer = await self._send(again)
-        del self.open[again.key]
+        self.open.remove(again)
         self.repeats += 1
-        if (again.code, again.operation) != (command.code, command.operation):
-            self.unlike.append(
-                f"{command.key}: {command.code!r} {command.operation}, then {again.code!r} {again.operation}"
-            )
+        if differs := difference(command, again):
+            self.unlike.append(f"{command.name} {command.key}: {differs}")
+        command.answer = command.answer or again.answer
         return again
 
     async def get(self, path: str) -> Answer:
@@ -128,10 +139,10 @@ class Client:
         if answer.status in NOT_SENT:
             self.not_sent += 1
             return False
-        if answer.status in UNKNOWN or answer.body.get("code") == "server_error":
+        if answer.status in UNKNOWN and answer.body.get("code") != "internal_error":
             command.was_unknown = True
             return False
-        command.answer = answer.body
+        command.answer = answer if answer.tells_write else None
         command.code = "" if answer.status <= SUCCESS_MAX else str(answer.body.get("code", answer.status))
         return True
 
@@ -146,6 +157,8 @@ class Client:
             ) as answer:
                 text = await answer.text()
                 operation = answer.headers.get("Operation-Id", "")
+                if answer.status == BROKEN:
+                    self.broken.append(f"{method} {path}: {text}")
                 return Answer(answer.status, cast("Mapping[str, object]", json.loads(text or "{}")), operation)
         except aiohttp.ClientConnectorError:
             return Answer(503, {})  # refused: nothing was sent
@@ -157,8 +170,29 @@ def _outcome_of_operation(answer: Answer) -> Answer:
     """The answer that the command itself would have got; an undecided one as long as the operation is pending."""
     match answer.body.get("status"):
         case "posted":
-            return Answer(201, answer.body, answer.operation)
+            return Answer(201, answer.body, answer.operation, tells_write=False)
         case "rejected":
-            return Answer(422, answer.body, answer.operation)
+            return Answer(422, answer.body, answer.operation, tells_write=False)
         case _:
             return Answer(NO_ANSWER if answer.status not in NOT_SENT else answer.status, {})
+
+
+def difference(command: Command, again: Command) -> str:
+    """How a repeat was answered otherwise than the first time; "" if it was not."""
+    if (again.code, again.operation) != (command.code, command.operation):
+        return f"{command.code!r} {command.operation}, then {again.code!r} {again.operation}"
+    first, second = command.answer, again.answer
+    if first is None or second is None:
+        return ""
+    if first.status != second.status:
+        return f"{first.status}, then {second.status}"
+    for name in sorted((first.body.keys() | second.body.keys()) - READ_ANEW):
+        if (told := first.body.get(name)) != (then := second.body.get(name)):
+            if name == "balances" and _is_part(told, then) and first.body.get("settled") is False:
+                continue  # the balance of an account whose credit had not landed yet
+            return f"{name} is {told!r}, then {then!r}"
+    return ""
+
+
+def _is_part(part: object, whole: object) -> bool:
+    return isinstance(part, dict) and isinstance(whole, dict) and part.items() <= whole.items()

@@ -7,10 +7,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final
 
-import aiohttp
-
 from tellerline.chaos.client import Client, Command
-from tellerline.chaos.network import pay
+from tellerline.chaos.customer import MixCustomer
 
 ASSET: Final = "USD"
 STEADY: Final = 48
@@ -76,18 +74,20 @@ class Load:
             if name == "open account" and command.posted:
                 self.loose.append(str(command.body["id"]))
             if self.lots.randrange(REPEAT_EVERY) == 0:
-                await self.client.repeat(command)
+                await self.client.repeat(self.lots.choice((command, self.lots.choice(self.client.decided))))
 
-    async def mix(self, session: aiohttp.ClientSession, jobcoin: str) -> None:
+    async def mix(self, customer: MixCustomer) -> None:
         """Orders a mix every few seconds and sends coins to it."""
         while not self.stopping:
             key = self._key()
             body = {"destinations": [f"{key}-a", f"{key}-b"], "delay_s": {"min": 0, "max": 3}}
             order = await self.client.decide(Command("order mix", "POST", "/v1/mixes", body, key))
             if order.posted:
-                mix = (await self.client.repeat(order)).answer  # the operation, if that was asked, has no address
-                self.mixes.append(str(mix["id"]))
-                await pay(session, jobcoin, f"{key}-customer", str(mix["deposit_address"]), COINS_OF_MIX)
+                # The operation, if that was asked, has no address.
+                answer = order.answer or (await self.client.repeat(order)).answer
+                if answer is not None and order.posted:
+                    self.mixes.append(str(answer.body["id"]))
+                    await customer.pay(f"{key}-customer", str(answer.body["deposit_address"]), COINS_OF_MIX)
             await asyncio.sleep(MIXES_EVERY_S)
 
     def expected(self) -> Mapping[str, Decimal]:

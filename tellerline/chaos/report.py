@@ -54,7 +54,7 @@ class Report:
         self.acknowledged = sum(command.posted for command in client.decided)
         self.refused = len(client.decided) - self.acknowledged
         self.not_sent, self.repeats = client.not_sent, client.repeats
-        self.undecided = [f"{command.name} {key}" for key, command in client.open.items()]
+        self.undecided = [f"{command.name} {command.key}" for command in client.open]
         self.unknowns.update((command.ended, _outcome(command)) for command in client.decided if command.was_unknown)
         self.lost, self.doubled, self.wrong, self.mixes = audit.lost, audit.doubled, audit.wrong, audit.mixes
 

@@ -10,6 +10,7 @@ import aiohttp
 
 from tellerline.chaos.audit import Audit, connected
 from tellerline.chaos.client import Client
+from tellerline.chaos.customer import MixCustomer
 from tellerline.chaos.faults import Faults, Missed
 from tellerline.chaos.load import ASSET, CLIENTS, Load
 from tellerline.chaos.plan import Fault, plan
@@ -46,18 +47,19 @@ class ChaosRun:
             recovery = RecoveryProbes(session, self._stack, load.run, await self._partitions(), ASSET)
             await recovery.prepare()
             await load.prepare()
-            await self._under_load(load, recovery, stranger)
-            audit = Audit(self._stack, load, client)
+            customer = MixCustomer(stranger, self._stack.jobcoin)
+            await self._under_load(load, recovery, customer)
+            audit = Audit(self._stack, load, customer)
             await audit.audit()
         self._report.audited(client, audit)
         return self._report
 
-    async def _under_load(self, load: Load, recovery: RecoveryProbes, stranger: aiohttp.ClientSession) -> None:
+    async def _under_load(self, load: Load, recovery: RecoveryProbes, customer: MixCustomer) -> None:
         self._say(f"{len(self._report.kinds_planned)} kinds of faults in {self._minutes:g} minutes, seed {self._seed}")
         began_s = time.monotonic()
         async with asyncio.TaskGroup() as group:
             playing = [group.create_task(load.play()) for _ in range(CLIENTS)]
-            playing.append(group.create_task(load.mix(stranger, self._stack.jobcoin)))
+            playing.append(group.create_task(load.mix(customer)))
             saying = group.create_task(self._say_progress(load.client))
             async with asyncio.TaskGroup() as strikes:
                 for fault in plan(self._seed, self._minutes):

@@ -1,11 +1,14 @@
 """The plan of a chaos run, and when its report passes."""
 
 from collections import Counter
+from collections.abc import Mapping
+from decimal import Decimal
 
 import pytest
 
 from shared.domain.ids import AccountId, partition_of
-from tellerline.chaos.client import Ended
+from tellerline.chaos.audit import fault_of_mix
+from tellerline.chaos.client import Answer, Command, Ended, difference
 from tellerline.chaos.plan import KINDS, plan
 from tellerline.chaos.recovery import accounts_of_partitions
 from tellerline.chaos.report import Report, as_object, as_table
@@ -68,3 +71,49 @@ def test_a_run_fails_by_name(why: str) -> None:
     assert why in failure
     assert failure in as_table(report)
     assert as_object(report)["ok"] is False
+
+
+MIX = {"status": "completed", "received": "2.5", "fee": "0.5", "paid": "2", "remaining": "0"}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"status": "waiting"},
+        {"status": "stuck"},
+        {"paid": "1.9"},
+        {"received": "5"},
+        {"remaining": "0.1", "fee": "0.4"},
+    ],
+)
+def test_a_mix_that_is_not_completed_or_not_what_the_network_shows_fails_a_run(changed: dict[str, str]) -> None:
+    assert fault_of_mix(MIX, Decimal("2.5"), Decimal(2)) == ""
+    assert fault_of_mix(MIX | changed, Decimal("2.5"), Decimal(2))
+    assert fault_of_mix(MIX, Decimal(5), Decimal(2))
+    assert fault_of_mix(MIX, Decimal("2.5"), Decimal(4))
+
+
+FIRST: Mapping[str, object] = {"id": "t", "settled": False, "balances": {"a": "1"}, "links": {"self": "/t"}}
+
+
+def answered(status: int, body: Mapping[str, object], *, tells_write: bool = True) -> Command:
+    answer = Answer(status, body, "op", tells_write=tells_write)
+    return Command("transfer", "POST", "/v1/transfers", {}, "key", "op", "", answer=answer if tells_write else None)
+
+
+@pytest.mark.parametrize(
+    ("second", "differs"),
+    [
+        (answered(201, FIRST), ""),
+        (answered(201, FIRST | {"settled": True, "links": {}, "balances": {"a": "1", "b": "2"}}), ""),
+        (answered(201, FIRST, tells_write=False), ""),
+        (answered(200, FIRST), "201, then 200"),
+        (answered(201, FIRST | {"balances": {"a": "2"}}), "balances is"),
+        (answered(201, FIRST | {"reference": "r"}), "reference is None"),
+        (answered(201, {"id": "t"}), "balances is"),
+    ],
+)
+def test_a_repeat_has_the_status_and_the_body_of_the_first_answer(second: Command, differs: str) -> None:
+    found = difference(answered(201, FIRST), second)
+    assert found.startswith(differs)
+    assert bool(found) == bool(differs)
