@@ -5,7 +5,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,10 +23,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def configuration(folder: Path, port: int, gateways: Sequence[int]) -> str:
-    """What is deployed, with other addresses: `folder` for what it writes, `gateways` instead of a name server."""
+def configuration(folder: Path, port: int, gateways: Sequence[int], settings: Mapping[str, str]) -> str:
+    """What is deployed, with other addresses: `folder` for what it writes, `gateways` instead of a name server.
+
+    `settings`: texts of the configuration → what stands there instead.
+    """
     servers = "".join(f"server 127.0.0.1:{each} max_fails=0; " for each in gateways)
     replaced = {
+        **settings,
         "/tmp/": f"{folder}/",  # noqa: S108 - the text that is replaced
         "listen 8080 backlog=4096": f"listen 127.0.0.1:{port}",
         "listen 8081": f"listen unix:{folder}/network.sock",
@@ -58,10 +62,10 @@ def command(path: Path) -> list[str]:
 
 
 @contextmanager
-def balancer(folder: Path, gateways: Sequence[int]) -> Generator[int]:
-    """The port of a balancer in front of the gateways at these ports of loopback."""
+def balancer(folder: Path, gateways: Sequence[int], settings: Mapping[str, str] | None = None) -> Generator[int]:
+    """The port of a balancer in front of the gateways at these ports of loopback. `settings`: see `configuration`."""
     port, path = free_port(), folder / "nginx.conf"
-    path.write_text(configuration(folder, port, gateways), encoding="utf-8")
+    path.write_text(configuration(folder, port, gateways, settings or {}), encoding="utf-8")
     log = folder / "nginx.log"
     with log.open("wb") as errors:
         running = subprocess.Popen(command(path), stdout=errors, stderr=errors)

@@ -18,10 +18,14 @@ READY = b'{"status":"ok"}'
 
 @dataclass(slots=True)
 class Upstream:
-    """Stands for a gateway: notes the requests that it gets, and answers, or closes the connection at once."""
+    """Stands for a gateway: notes the requests that it gets, and answers, or closes the connection at once.
+
+    One that is silent reads on, and closes when the balancer does.
+    """
 
     port: int = 0
     answer: bytes | None = OK + READY
+    is_silent: bool = False
     heads: list[str] = field(default_factory=list[str])
     got: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -29,7 +33,10 @@ class Upstream:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         self.heads.append(head)
         self.got.set()
-        if self.answer is not None:
+        if self.is_silent:
+            while await reader.read(65_536):
+                pass
+        elif self.answer is not None:
             writer.write(self.answer if not head.startswith("HEAD") else OK)
         writer.close()
 
@@ -74,7 +81,9 @@ async def asked(port: int, request: bytes) -> Told:
 
 def request(method: str, path: str = "/v1/things", *lines: str, body: bytes = b"") -> bytes:
     head = [f"{method} {path} HTTP/1.1", "Host: a", "Connection: close", *lines]
-    length = [f"Content-Length: {len(body)}"] if body or method in {"POST", "PUT", "PATCH"} else []
+    is_framed = any(line.startswith(("Content-Length", "Transfer-Encoding")) for line in lines)
+    has_length = not is_framed and (body or method in {"POST", "PUT", "PATCH"})
+    length = [f"Content-Length: {len(body)}"] if has_length else []
     return "\r\n".join([*head, *length, "", ""]).encode() + body
 
 
@@ -151,6 +160,73 @@ async def test_what_the_balancer_itself_refuses_is_a_problem(tmp_path: Path) -> 
             told.problem(code)
 
 
+def chunked(method: str, size: int) -> bytes:
+    body = b"%x\r\n%s\r\n0\r\n\r\n" % (size, b"a" * size)
+    return request(method, "/v1/things", "Transfer-Encoding: chunked") + body
+
+
+async def test_every_method_that_is_refused_on_its_way_gets_a_problem(tmp_path: Path) -> None:
+    async with upstreams(1) as (silent,):
+        silent.is_silent = True
+        with balancer(tmp_path, [silent.port], {"proxy_read_timeout 60s": "proxy_read_timeout 1s"}) as port:
+            for method in WRITES:
+                told = await asked(port, request(method, body=b"{}"))
+                assert told.status == 504, (method, told)
+                told.problem("outcome_unknown")
+                for sent in (chunked(method, 1_100_000), request(method, "/v1/things", "Content-Length: 2000000")):
+                    told = await asked(port, sent)
+                    assert told.status == 413, (method, told)
+                    told.problem("too_large")
+                told = await asked(port, request(method, "/v1/things", "Transfer-Encoding: chunked") + b"nonsense\r\n")
+                assert told.status == 400, (method, told)
+                told.problem("invalid_request")
+
+
+async def test_what_a_gateway_answers_passes_through_whatever_the_method(tmp_path: Path) -> None:
+    async with upstreams(1) as (there,):
+        with balancer(tmp_path, [there.port]) as port:
+            for status in (400, 404, 405, 413, 500, 502, 503, 504):
+                there.answer = b"HTTP/1.1 %d Of the gateway\r\nContent-Length: 4\r\nX-Of: it\r\n\r\nmine" % status
+                for method in (*READS[::2], *WRITES):
+                    told = await asked(port, request(method))
+                    assert (told.status, told.body) == (status, b"mine"), (method, told)
+                    assert told.head.endswith("\r\nX-Of: it")
+
+
+async def test_a_head_as_large_as_any_that_is_taken_passes_whatever_the_method(tmp_path: Path) -> None:
+    async with upstreams(1) as (there,):
+        with balancer(tmp_path, [there.port]) as port:
+            for method in (*READS, *WRITES):
+                told = await asked(port, request(method, "/v1/things", *(f"X-{n}: {'a' * 8_000}" for n in range(4))))
+                assert told.status == 200, (method, told)
+
+
+async def test_a_source_has_at_most_its_share_of_requests_under_way(tmp_path: Path) -> None:
+    settings = {"limit_conn sources 1024": "limit_conn sources 2"}
+    async with upstreams(1) as (there,):
+        there.is_silent = True
+        with balancer(tmp_path, [there.port], settings) as port:
+            waiting: list[asyncio.StreamWriter] = []
+            for method in ("PUT", "GET"):
+                there.got.clear()
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(request(method))
+                waiting.append(writer)
+                await there.got.wait()
+            for method in (*READS[::2], *WRITES):
+                told = await asked(port, request(method))
+                assert told.status == 429, (method, told)
+                told.problem("rate_limited")
+                assert "\r\nRetry-After: 1" in told.head
+            there.is_silent = False
+            _, other = await asyncio.open_connection("127.0.0.1", port, local_addr=("127.0.0.2", 0))
+            there.got.clear()
+            other.write(request("GET"))
+            await there.got.wait()
+            for writer in (*waiting, other):
+                writer.close()
+
+
 async def test_a_body_reaches_the_gateway_as_it_comes(tmp_path: Path) -> None:
     """So a gateway sees the key of a request before anything of its body is kept."""
     async with upstreams(1) as (there,):
@@ -175,3 +251,18 @@ async def test_strangers_learn_whether_a_gateway_is_ready_and_nothing_else(tmp_p
     with balancer(tmp_path, [free_port()]) as port:
         told = await asked(port, request("GET", "/readyz"))
         assert (told.status, told.body) == (503, b'{"status":"unavailable"}')
+
+
+async def test_readiness_is_only_read(tmp_path: Path) -> None:
+    async with upstreams(1) as (there,):
+        with balancer(tmp_path, [there.port]) as port:
+            for path in ("/readyz", "/readyz?a=b", "/balancer/livez"):
+                for method in ("GET", "HEAD"):
+                    assert (await asked(port, request(method, path))).status == 200
+                for method in ("OPTIONS", *WRITES):
+                    told = await asked(port, request(method, path))
+                    assert told.status == 405, (method, path, told)
+                    told.problem("method_not_allowed")
+                    assert told.head.endswith("\r\nAllow: GET, HEAD")
+            told = await asked(port, request("GET", "/readyz", "Content-Length: 2000000"))
+            told.problem("too_large")
