@@ -19,6 +19,7 @@ from pamqp.commands import Basic
 from shared.domain.values import value
 
 CONFIRM_TIMEOUT_S: Final = 2.0
+UNCONFIRMED_TIMEOUT_S: Final = 0.5
 BROKER_FAULTS: Final = (AMQPError, ConnectionError, OSError, TimeoutError, ChannelInvalidStateError, RuntimeError)
 # A message id is this prefix, random per process, and a number.
 _PROCESS: Final = uuid.uuid4().hex
@@ -196,14 +197,20 @@ async def publish(channel: Channel | None, message: OutgoingMessage, *, timeout_
         raise PublishUnknown(repr(error)) from error
 
 
-async def publish_unconfirmed(channel: Channel, message: OutgoingMessage) -> None:
-    """Publishes replies and nudges, whose loss is harmless, on a channel without confirms. Raises BROKER_FAULTS."""
-    with cancelled_only_by_us():
-        await channel.basic_publish(
-            message.body,
-            exchange=message.exchange,
-            routing_key=message.key,
-            properties=message.properties(),
-            mandatory=False,
-            wait=False,
-        )
+async def publish_unconfirmed(channel: Channel | None, message: OutgoingMessage) -> None:
+    """Publishes replies and nudges, whose loss is harmless, on a channel without confirms.
+
+    Loses the message, rather than wait or keep it in memory, when the broker is not connected or blocks publishers.
+    """
+    if channel is None or channel.is_closed or not is_unblocked(channel.connection):
+        return
+    with contextlib.suppress(*BROKER_FAULTS), cancelled_only_by_us():
+        async with asyncio.timeout(UNCONFIRMED_TIMEOUT_S):
+            await channel.basic_publish(
+                message.body,
+                exchange=message.exchange,
+                routing_key=message.key,
+                properties=message.properties(),
+                mandatory=False,
+                wait=False,
+            )

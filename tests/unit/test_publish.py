@@ -5,7 +5,15 @@ from typing import cast
 
 import pytest
 
-from shared.broker.channels import Channel, NotPublished, OutgoingMessage, PublishUnknown, publish
+from shared.broker import channels
+from shared.broker.channels import (
+    Channel,
+    NotPublished,
+    OutgoingMessage,
+    PublishUnknown,
+    publish,
+    publish_unconfirmed,
+)
 
 MESSAGE = OutgoingMessage("exchange", "key", b"{}", "kind.v1")
 
@@ -59,3 +67,14 @@ async def test_a_broker_that_blocks_publishers_is_not_waited_for() -> None:
     channel.connection.is_blocked = True
     with pytest.raises(NotPublished):
         await publish(cast("Channel", channel), MESSAGE)
+
+
+@pytest.mark.parametrize("is_blocked", [True, False])
+async def test_what_may_be_lost_waits_neither_for_a_broker_that_blocks_publishers_nor_for_a_full_connection(
+    monkeypatch: pytest.MonkeyPatch, *, is_blocked: bool
+) -> None:
+    monkeypatch.setattr(channels, "UNCONFIRMED_TIMEOUT_S", 60.0 if is_blocked else 0.01)
+    channel = Closing()
+    channel.connection.is_blocked = is_blocked
+    async with asyncio.timeout(5):
+        await publish_unconfirmed(cast("Channel", channel), MESSAGE)

@@ -1,7 +1,6 @@
 """ports.Publisher on RabbitMQ: replies and nudges without confirms, dead letters and events with them."""
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Sequence
 from typing import Final
@@ -11,7 +10,6 @@ import structlog
 from services.ledger_worker import metrics
 from services.ledger_worker.ports import Delivery
 from shared.broker.channels import (
-    BROKER_FAULTS,
     Channel,
     Connection,
     OutgoingMessage,
@@ -61,13 +59,14 @@ class RabbitPublisher:
     async def reply(self, reply_to: str, reply: Reply) -> None:
         """See ports.Publisher."""
         body = reply.model_dump_json(exclude_defaults=True).encode()
-        await self._publish_unconfirmed(OutgoingMessage("", reply_to, body, REPLY_KIND, persistent=False))
+        await publish_unconfirmed(self._unconfirmed, OutgoingMessage("", reply_to, body, REPLY_KIND, persistent=False))
 
     async def nudge(self, source: Partition, destination: Partition, batch: int) -> None:
         """See ports.Publisher."""
         body = Nudge(source=source, destination=destination, batch=batch).model_dump_json().encode()
         key = topology.NUDGE_KEYS[destination]
-        await self._publish_unconfirmed(OutgoingMessage(topology.EVENTS, key, body, NUDGE_KIND, persistent=False))
+        nudge = OutgoingMessage(topology.EVENTS, key, body, NUDGE_KIND, persistent=False)
+        await publish_unconfirmed(self._unconfirmed, nudge)
 
     async def dead_letter(self, delivery: Delivery, reason: str) -> None:
         """See ports.Publisher."""
@@ -90,11 +89,6 @@ class RabbitPublisher:
         """See ports.Publisher. Beyond the bound the oldest event is dropped: readers find it in the journal."""
         self._events.setdefault(partition, deque(maxlen=EVENTS_WAITING_MAX)).append(event)
         self._has_events.set()
-
-    async def _publish_unconfirmed(self, message: OutgoingMessage) -> None:
-        if self._unconfirmed is not None:
-            with contextlib.suppress(*BROKER_FAULTS):
-                await publish_unconfirmed(self._unconfirmed, message)
 
     async def _publish_events(self) -> None:
         while True:
