@@ -19,12 +19,14 @@ from shared.broker.channels import (
     OutgoingMessage,
     PublishFailed,
     cancelled_only_by_us,
+    close_when_cancelled,
     open_channel,
     publish,
+    temporary_channel,
 )
 from shared.broker.connection import ManagedConnection
 from shared.broker.dead_letters import RETRIES_HEADER, dead_letter
-from shared.broker.declare import DEAD_LETTER_QUEUE, MIX_ORDER_QUEUE, declare_bound, publish_to
+from shared.broker.declare import DEAD_LETTER_QUEUE, MIX_ORDER_QUEUE, declare_queue, publish_to
 from shared.database.postgres import TRANSIENT_FAULTS
 from shared.domain.ids import subkey
 from shared.domain.rejections import Rejection
@@ -197,21 +199,19 @@ class OrdersConsumer:
 
     async def _open_consuming(self, connection: Connection) -> Sequence[Channel]:
         channel = await open_channel(connection, confirmed=False)
-        await declare_bound(channel, MIX_ORDER_QUEUE)
+        await declare_queue(channel, MIX_ORDER_QUEUE)
         await channel.basic_qos(prefetch_count=PREFETCH_ORDERS)
 
         async def received(message: IncomingMessage) -> None:
             self._orders.put_nowait((channel, message))
 
-        # If the broker cancels the consumer (its queue was deleted), the channel would stay open and silent.
-        channel.on_consumer_cancel_callbacks.add(lambda _: channel.close())
+        close_when_cancelled(channel)
         await channel.basic_consume(topology.MIX_QUEUE, received, no_ack=False)
         return [channel]
 
     async def _open_publishing(self, connection: Connection) -> Sequence[Channel]:
-        channel = await open_channel(connection, confirmed=False)
-        await declare_bound(channel, DEAD_LETTER_QUEUE)
-        await channel.close()
+        async with temporary_channel(connection) as channel:
+            await declare_queue(channel, DEAD_LETTER_QUEUE)
         self._publishing_channel = await open_channel(connection, confirmed=True)
         return [self._publishing_channel]
 

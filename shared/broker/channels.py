@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import itertools
 import uuid
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from typing import Any, Final, TypeAlias, cast
 
 import aiormq
@@ -20,6 +20,7 @@ from shared.domain.values import value
 
 CONFIRM_TIMEOUT_S: Final = 2.0
 UNCONFIRMED_TIMEOUT_S: Final = 0.5
+REQUESTS_TIMEOUT_S: Final = 3.0
 BROKER_FAULTS: Final = (AMQPError, ConnectionError, OSError, TimeoutError, ChannelInvalidStateError, RuntimeError)
 # A message id is this prefix, random per process, and a number.
 _PROCESS: Final = uuid.uuid4().hex
@@ -75,6 +76,31 @@ async def open_channel(connection: Connection, *, confirmed: bool) -> Channel:
     return cast("Channel", channel)
 
 
+@contextlib.asynccontextmanager
+async def temporary_channel(connection: Connection) -> AsyncGenerator[Channel]:
+    """A channel for some requests, within REQUESTS_TIMEOUT_S altogether. Raises what is in BROKER_FAULTS.
+
+    A request that is refused or given up closes its channel, so it must not be made on one that consumes or publishes.
+    """
+    with cancelled_only_by_us():
+        async with asyncio.timeout(REQUESTS_TIMEOUT_S):
+            channel = await open_channel(connection, confirmed=False)
+            yield channel
+            await channel.close()
+
+
+def close_when_cancelled(channel: Channel) -> None:
+    """Closes the channel when the broker cancels its consumer (the queue was deleted). It would stay open and silent.
+
+    The closing has a task of its own: the callback runs in the task that must read the broker's answer to it.
+    """
+
+    def cancelled(_: object) -> None:
+        channel.create_task(channel.close())  # pyright: ignore[reportUnknownMemberType] aiormq leaves it open
+
+    channel.on_consumer_cancel_callbacks.add(cancelled)
+
+
 async def consume_exclusive_queue(
     connection: Connection, on_message: Callable[[bytes], object], *, length_max: int | None = None
 ) -> tuple[Channel, str]:
@@ -93,8 +119,7 @@ async def consume_exclusive_queue(
 
     if declared.queue is None:
         raise RuntimeError("the broker gave the exclusive queue no name")
-    # A consumer that the broker cancels (its queue was deleted) leaves the channel open and silent.
-    channel.on_consumer_cancel_callbacks.add(lambda _: channel.close())
+    close_when_cancelled(channel)
     await channel.basic_consume(declared.queue, deliver, no_ack=True)
     return channel, declared.queue
 
@@ -113,12 +138,9 @@ async def ping(connection: Connection, *, queue: str | None = None) -> None:
 
 
 async def waiting_messages(connection: Connection, queue: str) -> int:
-    """How many messages wait in the queue for a consumer. Waits without a bound. Raises what is in BROKER_FAULTS."""
-    with cancelled_only_by_us():
-        channel = await open_channel(connection, confirmed=False)
-        declared = await channel.queue_declare(queue, passive=True)
-        await channel.close()
-    return declared.message_count or 0
+    """How many messages wait in the queue for a consumer. Raises what is in BROKER_FAULTS."""
+    async with temporary_channel(connection) as channel:
+        return (await channel.queue_declare(queue, passive=True)).message_count or 0
 
 
 class PublishFailed(Exception):

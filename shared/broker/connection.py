@@ -80,7 +80,8 @@ class ManagedConnection:
     async def _session(self) -> AsyncGenerator[list["asyncio.Future[Any]"]]:
         connection = await connect(self._url, name=self._name, heartbeat_s=self._heartbeat_s)
         try:
-            channels = await self._opened(connection)
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                channels = await self._opened(connection)
             self.current = connection
             log.info("broker.connected", connection=self._name)
             yield [when_closed(each) for each in (connection, *channels)]

@@ -10,13 +10,12 @@ import structlog
 
 from shared.broker.channels import (
     BROKER_FAULTS,
-    CONFIRM_TIMEOUT_S,
     Channel,
+    Connection,
     OutgoingMessage,
     Unroutable,
-    cancelled_only_by_us,
-    open_channel,
     publish,
+    temporary_channel,
 )
 from shared.broker.connection import connect_aio_pika
 from shared.domain.ids import Partition
@@ -30,31 +29,32 @@ SETTLE_AFTER_DECLARE_S: Final = 2.0
 
 
 async def declare_topology(amqp_url: str, *, partitions: int) -> None:
-    """Declares what is missing. Waits until new queues would survive a crash of the broker.
+    """Declares what is missing. Binds new queues once they would survive a crash of the broker.
 
     Raises what is in BROKER_FAULTS.
     """
     connection = await connect_aio_pika(amqp_url, name="tellerline migrate")
     try:
-        created = await _declare(connection, partitions)
+        await _declare(connection, partitions)
     finally:
         await connection.close()
-    if created:
-        log.info("topology.created", queues=created)
-        await asyncio.sleep(SETTLE_AFTER_DECLARE_S)
 
 
-async def _declare(connection: aio_pika.abc.AbstractConnection, partitions: int) -> int:
-    """Declares everything. Returns how many queues are new."""
+async def _declare(connection: aio_pika.abc.AbstractConnection, partitions: int) -> None:
     channel = await connection.channel()
     for exchange, kind in topology.EXCHANGES.items():
         await channel.declare_exchange(exchange, aio_pika.ExchangeType(kind), durable=True)
-    created = 0
-    for wanted in (DEAD_LETTER_QUEUE, MIX_ORDER_QUEUE, *map(commands_of, map(Partition, range(partitions)))):
-        created += not await _exists(connection, wanted.queue)
-        queue = await channel.declare_queue(wanted.queue, durable=True, arguments=dict(wanted.arguments))
+    all_wanted = (DEAD_LETTER_QUEUE, MIX_ORDER_QUEUE, *map(commands_of, map(Partition, range(partitions))))
+    created = sum([not await _exists(connection, wanted.queue) for wanted in all_wanted])
+    queues = [
+        await channel.declare_queue(wanted.queue, durable=True, arguments=dict(wanted.arguments))
+        for wanted in all_wanted
+    ]
+    if created:
+        log.info("topology.created", queues=created)
+        await asyncio.sleep(SETTLE_AFTER_DECLARE_S)
+    for queue, wanted in zip(queues, all_wanted, strict=True):
         await queue.bind(wanted.exchange, wanted.key)
-    return created
 
 
 @value
@@ -88,20 +88,31 @@ async def declare_exchange(channel: Channel, exchange: str) -> None:
     await channel.exchange_declare(exchange, exchange_type=topology.EXCHANGES[exchange], durable=True)
 
 
-async def declare_bound(channel: Channel, wanted: BoundQueue) -> None:
-    """Declares exchange, queue and binding, as far as one is missing, on the channel of whoever needs them.
+async def declare_queue(channel: Channel, wanted: BoundQueue) -> None:
+    """Declares exchange and queue, as far as one is missing, for whoever consumes it. Whoever publishes binds it.
 
     What a queue held is lost with it. Raises what is in BROKER_FAULTS; the channel is closed then.
     """
     await declare_exchange(channel, wanted.exchange)
     await channel.queue_declare(wanted.queue, durable=True, arguments=dict(wanted.arguments))
-    await channel.queue_bind(wanted.queue, wanted.exchange, routing_key=wanted.key)
+
+
+async def declare_bound(connection: Connection, wanted: BoundQueue) -> None:
+    """Declares exchange and queue, and binds the queue once it would survive a crash of the broker.
+
+    Before that no message gets into it, so none that was confirmed is lost. Raises what is in BROKER_FAULTS.
+    """
+    async with temporary_channel(connection) as channel:
+        await declare_queue(channel, wanted)
+    await asyncio.sleep(SETTLE_AFTER_DECLARE_S)
+    async with temporary_channel(connection) as channel:
+        await channel.queue_bind(wanted.queue, wanted.exchange, routing_key=wanted.key)
 
 
 async def publish_to(channel: Channel | None, queue: BoundQueue, message: OutgoingMessage) -> None:
     """Publishes a message to its queue, with a confirm. If the queue or its binding is missing, declares it first.
 
-    Raises PublishFailed, as shared.broker.channels.publish does.
+    That takes SETTLE_AFTER_DECLARE_S. Raises PublishFailed, as shared.broker.channels.publish does.
     """
     try:
         await publish(channel, message)
@@ -109,11 +120,7 @@ async def publish_to(channel: Channel | None, queue: BoundQueue, message: Outgoi
         if channel is None:
             raise
         try:
-            with cancelled_only_by_us():
-                async with asyncio.timeout(CONFIRM_TIMEOUT_S):
-                    declaring = await open_channel(channel.connection, confirmed=False)
-                    await declare_bound(declaring, queue)
-                    await declaring.close()
+            await declare_bound(channel.connection, queue)
         except BROKER_FAULTS as refusal:
             log.warning("topology.not_declared", queue=queue.queue, fault=repr(refusal))
             raise fault from refusal

@@ -23,6 +23,7 @@ from shared.broker.channels import (
     consume_exclusive_queue,
     open_channel,
     ping,
+    temporary_channel,
     waiting_messages,
 )
 from shared.broker.connection import ManagedConnection
@@ -240,10 +241,9 @@ class LedgerClient:
 
     async def _open_publishing(self, connection: Connection) -> Sequence[Channel]:
         # A message to a missing exchange closes its channel.
-        declaring = await open_channel(connection, confirmed=False)
-        for exchange in (topology.COMMANDS, topology.MIXER):
-            await declare_exchange(declaring, exchange)
-        await declaring.close()
+        async with temporary_channel(connection) as declaring:
+            for exchange in (topology.COMMANDS, topology.MIXER):
+                await declare_exchange(declaring, exchange)
         self._channel = await open_channel(connection, confirmed=True)
         self._note_connected()
         return [self._channel]

@@ -5,17 +5,15 @@ from collections.abc import AsyncIterator
 import pytest
 
 from services.ledger_worker.broker import consumer
-from shared.broker.channels import Connection, OutgoingMessage, QueueFull, Unroutable, open_channel, publish
-from shared.broker.connection import connect
 from shared.domain.ids import Partition
-from shared.messages import BatchEvent, EventOutcome, Outcome, Reply, Settled, topology
+from shared.messages import BatchEvent, EventOutcome, Outcome, Reply, Settled
 from tests.builders import command_id
 from tests.contract.brokers import ADDRESS, MemoryServer, RabbitServer, Server
 from tests.contract.conditions import eventually, eventually_async
 
 P0, P1 = Partition(0), Partition(1)
-# More than RabbitMQ takes beyond the maximum length of a quorum queue before it begins to refuse.
-MESSAGES_MAX = 100
+# Below every heartbeat and time-out: what takes longer has waited for one of them.
+CANCELLED_S_MAX = 2.0
 
 
 @pytest.fixture(params=["twin", "rabbitmq"])
@@ -214,6 +212,21 @@ async def test_a_queue_that_is_gone_is_consumed_again_once_it_is_declared_and_ke
     await worker.receives("other", "a")
 
 
+async def test_a_consumer_that_the_broker_cancels_costs_no_other_partition(server: Server) -> None:
+    worker = await server.connect("one")
+    for partition in (P0, P1):
+        await worker.consumer.open(partition)
+    await server.publish(1, "other")
+    await worker.receives("other")
+    await eventually(lambda: worker.consumer.is_consuming(P0))
+    await server.delete_queue(0)
+    await eventually(lambda: worker.channels_lost == [P0], CANCELLED_S_MAX)
+    await server.declare()
+    await server.publish(0, "a")
+    await eventually(lambda: worker.bodies == ["other", "a"], CANCELLED_S_MAX)
+    assert worker.channels_lost == [P0]
+
+
 async def test_a_reply_reaches_its_address_whole(server: Server) -> None:
     worker = await server.connect("one")
     reply = Reply(
@@ -264,37 +277,3 @@ async def test_every_event_that_was_announced_is_published_in_order(server: Serv
     await eventually(lambda: sum(len(event.batches) for event in server.events) == 3)
     assert [batch.batch for event in server.events for batch in event.batches] == [1, 2, 3]
     assert {event.partition for event in server.events} == {1}
-
-
-@pytest.fixture
-async def rabbit(broker: str) -> AsyncIterator[tuple[RabbitServer, Connection]]:
-    """A server with a sender's connection."""
-    server = RabbitServer(broker)
-    await server.open()
-    connection = await connect(broker, name="tests")
-    yield server, connection
-    await connection.close()
-    await server.close()
-
-
-async def test_a_full_queue_refuses_a_publish_for_certain(rabbit: tuple[RabbitServer, Connection]) -> None:
-    server, connection = rabbit
-    await server.replace_queue(0, length_max=1)
-    channel = await open_channel(connection, confirmed=True)
-
-    async def fill() -> None:
-        for _ in range(MESSAGES_MAX):
-            await publish(channel, OutgoingMessage(topology.COMMANDS, topology.PARTITION_KEYS[0], b"full", "cmd.v1"))
-
-    with pytest.raises(QueueFull):
-        await fill()
-
-
-async def test_a_message_for_which_there_is_no_queue_comes_back(rabbit: tuple[RabbitServer, Connection]) -> None:
-    server, connection = rabbit
-    await server.delete_queue(0)
-    channel = await open_channel(connection, confirmed=True)
-    with pytest.raises(Unroutable):
-        await publish(channel, OutgoingMessage(topology.COMMANDS, topology.PARTITION_KEYS[0], b"lost", "cmd.v1"))
-    # The channel goes on.
-    await publish(channel, OutgoingMessage(topology.COMMANDS, topology.PARTITION_KEYS[1], b"kept", "cmd.v1"))

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import pytest
 
-from shared.broker import declare
+from shared.broker import channels, declare
 from shared.broker.channels import OutgoingMessage, PublishFailed
 from shared.broker.connection import ManagedConnection
 from shared.domain.ids import Partition
@@ -96,7 +96,7 @@ async def wired(monkeypatch: pytest.MonkeyPatch, wire: AnyWire) -> AsyncGenerato
     """Runs the wire's client, which believes that it is connected."""
     monkeypatch.setattr(declare, "publish", wire.publish)
     monkeypatch.setattr(ManagedConnection, "run", never_opens)
-    monkeypatch.setattr(declare, "open_channel", refuses)
+    monkeypatch.setattr(channels, "open_channel", refuses)
     monkeypatch.setattr(wire.client, "_channel", SimpleNamespace(connection=None))
     monkeypatch.setattr(wire.client, "_reply_to", "replies")
     running = asyncio.get_running_loop().create_task(wire.client.run())

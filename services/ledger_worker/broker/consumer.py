@@ -20,13 +20,15 @@ from shared.broker.channels import (
     Connection,
     IncomingMessage,
     cancelled_only_by_us,
+    close_when_cancelled,
     consume_exclusive_queue,
     open_channel,
+    temporary_channel,
     when_closed,
 )
 from shared.broker.connection import ManagedConnection
 from shared.broker.dead_letters import RETRIES_HEADER
-from shared.broker.declare import DEAD_LETTER_QUEUE, BoundQueue, commands_of, declare_bound, declare_exchange
+from shared.broker.declare import DEAD_LETTER_QUEUE, commands_of, declare_bound, declare_exchange, declare_queue
 from shared.domain.ids import Partition
 from shared.messages import Nudge, topology
 from shared.messages.envelopes import MAC_HEADER
@@ -40,8 +42,11 @@ PREFETCH_ENVELOPES: Final = 32
 # Each acknowledgement costs a quorum queue one write to disk. So they are sent together, after this many seconds or
 # deliveries. After a crash that many more deliveries come again; their commands are then found to be repeats.
 ACK_DELAY_S_MAX: Final = 0.1
-TOPOLOGY_S: Final = 5.0
 ACK_DELIVERIES_MAX: Final = PREFETCH_ENVELOPES // 2
+TOPOLOGY_S: Final = 3.0
+CONSUME_TIMEOUT_S: Final = 5.0
+# More at once would take longer, each of them, and none might be in time.
+CONSUMED_AT_ONCE_MAX: Final = 16
 
 
 class DeliverySink(Protocol):
@@ -76,11 +81,13 @@ class RabbitConsumer:
         self._sink = sink
         self._channels: dict[Partition, PartitionChannel] = {}
         self._wanted: set[Partition] = set()
+        self._beginning: set[Partition] = set()
+        self._consumed_at_once = asyncio.Semaphore(CONSUMED_AT_ONCE_MAX)
         self._closing: set[asyncio.Future[None]] = set()
         self._is_channel_missing = asyncio.Event()
         self._has_unacknowledged = asyncio.Event()
         self._has_many_unacknowledged = asyncio.Event()
-        self._nudges: tuple[Channel, str] | None = None
+        self._nudges: str | None = None  # the queue to which nudges come
         self._connection = ManagedConnection(
             url, name=f"{owner}.consume", opened=self._opened, lost=self._lost, heartbeat_s=HEARTBEAT_S
         )
@@ -118,8 +125,7 @@ class RabbitConsumer:
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)
             await asyncio.wait({closing}, timeout=CLOSE_TIMEOUT_S)
-        if partition not in self._wanted:
-            await self._bind_nudges(partition, bind=False)
+        await self._bind_nudges([partition], bind=False)
 
     def acknowledge(self, delivery: Delivery) -> None:
         """See ports.Consumer."""
@@ -150,46 +156,45 @@ class RabbitConsumer:
                 await known.channel.basic_ack(known.acknowledged, multiple=True, wait=False)
 
     async def _keep_channels(self) -> None:
-        attempt = 0
-        while True:
-            await self._is_channel_missing.wait()
-            self._is_channel_missing.clear()
-            is_failed = False
-            for partition in sorted(self._wanted - self._channels.keys()):
-                try:
-                    with cancelled_only_by_us():
-                        await self._consume(partition)
-                except BROKER_FAULTS as fault:
-                    # One queue that is gone must not keep the other partitions waiting.
-                    log.warning("channel.failed", partition=partition, fault=repr(fault), attempt=attempt)
-                    is_failed = True
-            if is_failed:
-                await asyncio.sleep(backoff_s(attempt))
-                self._is_channel_missing.set()
-            attempt = attempt + 1 if is_failed else 0
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await self._is_channel_missing.wait()
+                self._is_channel_missing.clear()
+                # Each in a task of its own: a queue that is gone, or does not answer, must not keep others waiting.
+                for partition in sorted(self._wanted - self._channels.keys() - self._beginning):
+                    self._beginning.add(partition)
+                    group.create_task(self._begin(partition), name=f"begin to consume {partition}")
 
-    async def _keep_topology(self) -> None:
-        """Declares again what was deleted and would not be missed before it is needed: exchanges, bindings."""
-        while True:
-            await asyncio.sleep(TOPOLOGY_S)
-            connection = self._connection.current
-            if connection is None:
-                continue
+    async def _begin(self, partition: Partition) -> None:
+        """Tries until the partition is consumed, or is no longer to be. `_opened` goes on if the connection is lost."""
+        attempt = 0
+        while partition in self._wanted - self._channels.keys() and (connection := self._connection.current):
             try:
                 with cancelled_only_by_us():
-                    async with asyncio.timeout(TOPOLOGY_S):
-                        await _declare(connection, [DEAD_LETTER_QUEUE, *map(commands_of, sorted(self._wanted))])
+                    async with self._consumed_at_once, asyncio.timeout(CONSUME_TIMEOUT_S):
+                        await self._consume(connection, partition)
             except BROKER_FAULTS as fault:
-                log.warning("topology.not_declared", fault=repr(fault))
-            for partition in sorted(self._wanted):
-                await self._bind_nudges(partition, bind=True)
+                log.warning("channel.failed", partition=partition, fault=repr(fault), attempt=attempt)
+                await asyncio.sleep(backoff_s(attempt))
+                attempt += 1
+            else:
+                await self._bind_nudges([partition])
+        self._beginning.discard(partition)
 
-    async def _consume(self, partition: Partition) -> None:
-        connection = self._connection.current
-        if connection is None:
-            return  # `_opened` sets the event again
+    async def _keep_topology(self) -> None:
+        """Declares again what was deleted and would not be missed before it is needed."""
+        while True:
+            await asyncio.sleep(TOPOLOGY_S)
+            await self._bind_nudges(sorted(self._wanted))
+            if connection := self._connection.current:
+                try:
+                    await declare_bound(connection, DEAD_LETTER_QUEUE)
+                except BROKER_FAULTS as fault:
+                    log.warning("topology.not_declared", fault=repr(fault))
+
+    async def _consume(self, connection: Connection, partition: Partition) -> None:
         channel = await open_channel(connection, confirmed=False)
-        await declare_bound(channel, commands_of(partition))
+        await declare_queue(channel, commands_of(partition))
         await channel.basic_qos(prefetch_count=PREFETCH_ENVELOPES)
         if partition not in self._wanted:  # given back meanwhile: nobody would acknowledge its deliveries
             await channel.close()
@@ -202,11 +207,9 @@ class RabbitConsumer:
 
         self._channels[partition] = PartitionChannel(channel)
         when_closed(channel).add_done_callback(lambda _: self._channel_closed(partition, channel))
-        # A consumer that the broker cancels (its queue was deleted) leaves the channel open and silent.
-        channel.on_consumer_cancel_callbacks.add(lambda _: channel.close())
+        close_when_cancelled(channel)
         try:
             await channel.basic_consume(topology.partition_queue(partition), received, no_ack=False)
-            await self._bind_nudges(partition, bind=True)
         except BaseException:
             self._forget_channel(partition, channel)
             raise
@@ -223,21 +226,25 @@ class RabbitConsumer:
         if partition in self._wanted:
             self._is_channel_missing.set()
 
-    async def _bind_nudges(self, partition: Partition, *, bind: bool) -> None:
-        if self._nudges is None:
+    async def _bind_nudges(self, partitions: Sequence[Partition], *, bind: bool = True) -> None:
+        """Has the partitions' nudges come here, or no longer. If that fails, the partitions are polled, or nudged."""
+        connection, queue = self._connection.current, self._nudges
+        if connection is None or queue is None:
             return
-        channel, queue = self._nudges
-        change = channel.queue_bind if bind else channel.queue_unbind
-        # A broker that does not answer must not hold up giving a partition back.
-        with contextlib.suppress(*BROKER_FAULTS), cancelled_only_by_us():
-            async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                await change(queue, exchange=topology.EVENTS, routing_key=topology.NUDGE_KEYS[partition])
+        try:
+            async with temporary_channel(connection) as channel:
+                await declare_exchange(channel, topology.EVENTS)
+                change = channel.queue_bind if bind else channel.queue_unbind
+                for partition in partitions:
+                    if bind == (partition in self._wanted):
+                        await change(queue, topology.EVENTS, topology.NUDGE_KEYS[partition])
+        except BROKER_FAULTS as fault:
+            log.warning("nudges.not_bound", fault=repr(fault))
 
     async def _opened(self, connection: Connection) -> Sequence[Channel]:
-        await _declare(connection, [])
-        self._nudges = await consume_exclusive_queue(connection, self._nudged)
+        channel, self._nudges = await consume_exclusive_queue(connection, self._nudged)
         self._is_channel_missing.set()
-        return [self._nudges[0]]
+        return [channel]
 
     def _nudged(self, body: bytes) -> None:
         try:
@@ -257,14 +264,6 @@ class RabbitConsumer:
 async def _close(channel: Channel) -> None:
     with contextlib.suppress(*BROKER_FAULTS), cancelled_only_by_us():
         await channel.close()
-
-
-async def _declare(connection: Connection, queues: Sequence[BoundQueue]) -> None:
-    channel = await open_channel(connection, confirmed=False)
-    await declare_exchange(channel, topology.EVENTS)
-    for queue in queues:
-        await declare_bound(channel, queue)
-    await channel.close()
 
 
 def _delivery(partition: Partition, channel: Channel, message: IncomingMessage) -> Delivery:

@@ -17,10 +17,11 @@ from shared.broker.channels import (
     open_channel,
     publish,
     publish_unconfirmed,
+    temporary_channel,
 )
 from shared.broker.connection import ManagedConnection
 from shared.broker.dead_letters import dead_letter
-from shared.broker.declare import DEAD_LETTER_QUEUE, declare_bound, declare_exchange, publish_to
+from shared.broker.declare import DEAD_LETTER_QUEUE, declare_exchange, declare_queue, publish_to
 from shared.domain.ids import Partition
 from shared.messages import BatchEvent, EventMessage, Nudge, Reply, topology
 from shared.messages.events import NUDGE_KIND
@@ -114,10 +115,9 @@ class RabbitPublisher:
 
     async def _opened(self, connection: Connection) -> Sequence[Channel]:
         # A message to a missing exchange closes its channel.
-        channel = await open_channel(connection, confirmed=False)
-        await declare_exchange(channel, topology.EVENTS)
-        await declare_bound(channel, DEAD_LETTER_QUEUE)
-        await channel.close()
+        async with temporary_channel(connection) as channel:
+            await declare_exchange(channel, topology.EVENTS)
+            await declare_queue(channel, DEAD_LETTER_QUEUE)
         self._unconfirmed = await open_channel(connection, confirmed=False)
         self._confirmed = await open_channel(connection, confirmed=True)
         return [self._unconfirmed, self._confirmed]
