@@ -72,14 +72,16 @@ class CommandIds:
     """
 
     def __init__(self, naming_key: str) -> None:
-        self._name_key = subkey(naming_key, "command-name")
-        self._mac_key = subkey(naming_key, "command-mac")
+        # Each copy of these begins with the key.
+        self._names = hashlib.blake2b(key=subkey(naming_key, "command-name"), digest_size=CONTENT_BYTES)
+        self._macs = hashlib.blake2b(key=subkey(naming_key, "command-mac"), digest_size=MAC_BYTES)
 
     def of_key(self, principal: Principal, key: str) -> CommandId:
         """The id of this principal's command with this idempotency key: the same at every gateway, at any time."""
         owner = principal.encode()
-        name = len(owner).to_bytes(4) + owner + key.encode()
-        return self._sealed(owner, hashlib.blake2b(name, key=self._name_key, digest_size=CONTENT_BYTES).digest())
+        name = self._names.copy()
+        name.update(len(owner).to_bytes(4) + owner + key.encode())
+        return self._sealed(owner, name.digest())
 
     def fresh(self, principal: Principal) -> CommandId:
         """A new id, sorted by time of issue, for a command of this principal without an idempotency key."""
@@ -93,7 +95,9 @@ class CommandIds:
         return hmac.compare_digest(self._mac(principal.encode(), raw[:CONTENT_BYTES]), raw[CONTENT_BYTES:])
 
     def _mac(self, owner: bytes, body: bytes) -> bytes:
-        return hashlib.blake2b(body + owner, key=self._mac_key, digest_size=MAC_BYTES).digest()
+        mac = self._macs.copy()
+        mac.update(body + owner)
+        return mac.digest()
 
     def _sealed(self, owner: bytes, body: bytes) -> CommandId:
         raw = bytearray(body)

@@ -29,7 +29,7 @@ from shared.broker.channels import (
 from shared.broker.connection import ManagedConnection
 from shared.broker.declare import MIX_ORDER_QUEUE, BoundQueue, commands_of, declare_exchange, publish_to
 from shared.domain.ids import Partition, subkey
-from shared.ledger_client.pending import CommandResult, PendingCommand, PendingCommands
+from shared.ledger_client.pending import CommandResult, PendingCommand, PendingCommands, wait_in
 from shared.ledger_client.send_queue import SendQueue
 from shared.messages import Command, MixCreate, MixMessage, Reply, topology
 from shared.messages.base import ENVELOPE_BYTES_MAX
@@ -144,14 +144,16 @@ class LedgerClient:
         Raises NotPublished, QueueFull or Unroutable (no effect), or PublishUnknown.
         """
         try:
-            await pending.wait(timeout_s)
-            is_published = pending.is_published or await pending.wait_published(PUBLISHED_S_MAX)
+            if not pending.is_ended:
+                await wait_in(pending.waiters, timeout_s)
+            if not pending.is_known_to_broker:
+                await wait_in(pending.publishing, PUBLISHED_S_MAX)
         finally:
             if not pending.waiters and not pending.publishing:
                 self._pending.abandon(pending)
         if pending.fault is not None and pending.outcome is None:
             raise pending.fault.with_traceback(None)  # several may raise the same one
-        if not is_published:
+        if not pending.is_known_to_broker:
             raise PublishUnknown("the broker has not confirmed it yet")
         return None if pending.outcome is None else CommandResult(pending.outcome, pending.settled)
 

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass, field
 from typing import Final
 
 from shared.broker.channels import PublishFailed
@@ -27,7 +26,6 @@ class CommandResult:
         return len(self.settled) >= len(self.outcome.legs)
 
 
-@dataclass(slots=True, eq=False)
 class PendingCommand:
     """One command, sent once, and all tasks that wait for it. `fault`: why its publish failed; None if it did not.
 
@@ -35,14 +33,17 @@ class PendingCommand:
     `waiters` wait for its end, `publishing` wait until its publish has ended.
     """
 
-    command: Command | MixCreate
-    is_published: bool = False
-    is_abandoned: bool = False
-    outcome: Outcome | None = None
-    settled: tuple[Settled, ...] = ()
-    fault: PublishFailed | None = None
-    waiters: list["asyncio.Future[None]"] = field(default_factory=list["asyncio.Future[None]"])
-    publishing: list["asyncio.Future[None]"] = field(default_factory=list["asyncio.Future[None]"])
+    __slots__ = ("command", "fault", "is_abandoned", "is_published", "outcome", "publishing", "settled", "waiters")
+
+    def __init__(self, command: Command | MixCreate) -> None:
+        self.command = command
+        self.is_published = False
+        self.is_abandoned = False
+        self.outcome: Outcome | None = None
+        self.settled: tuple[Settled, ...] = ()
+        self.fault: PublishFailed | None = None
+        self.waiters: list[asyncio.Future[None]] = []
+        self.publishing: list[asyncio.Future[None]] = []
 
     @property
     def is_ended(self) -> bool:
@@ -51,15 +52,9 @@ class PendingCommand:
             return self.fault is not None
         return len(self.settled) >= len(self.outcome.legs)
 
-    async def wait(self, timeout_s: float) -> None:
-        """Returns when the command has ended or the time is up. `asyncio.timeout` would cost three times as much."""
-        if not self.is_ended:
-            await _wait_in(self.waiters, timeout_s)
-
-    async def wait_published(self, timeout_s: float) -> bool:
-        """True once its publish has ended, or it has an outcome; False when the time is up before."""
-        if not self.is_published and self.outcome is None:
-            await _wait_in(self.publishing, timeout_s)
+    @property
+    def is_known_to_broker(self) -> bool:
+        """True when its publish has ended, in whatever way, or when it has an outcome."""
         return self.is_published or self.outcome is not None
 
     def wake(self) -> None:
@@ -164,8 +159,11 @@ class PendingCommands:
                     pending.wake()
 
 
-async def _wait_in(waiters: list["asyncio.Future[None]"], timeout_s: float) -> None:
-    """Returns when the time is up, or when somebody wakes those in the list."""
+async def wait_in(waiters: list["asyncio.Future[None]"], timeout_s: float) -> None:
+    """Returns when the time is up, or when somebody wakes those in the list.
+
+    `asyncio.timeout` would cost three times as much.
+    """
     loop = asyncio.get_running_loop()
     waiter: asyncio.Future[None] = loop.create_future()
     waiters.append(waiter)

@@ -14,7 +14,6 @@ from services.gateway.usecases.transactions import (
     check_names,
     post_transaction,
     posted_transaction,
-    scales_of,
     world_account,
 )
 from shared.domain.api_keys import Scope
@@ -87,6 +86,6 @@ async def _post(
 
     async def show() -> TransactionBody:
         facts = await posted_transaction(write, submission)
-        return transaction_body(facts, await scales_of(write.state, [facts]))
+        return transaction_body(facts, {body.asset: submission.scale})
 
     return await answer_write(submission, 201, show)

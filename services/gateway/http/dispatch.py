@@ -100,8 +100,8 @@ class Dispatcher:
         metrics = state.metrics
         self._metrics = {(route.method, route.path): metrics.of_route(route.method, route.path) for route in routes}
         self._no_route = metrics.of_route(NO_ROUTE, NO_ROUTE)
-        self._prefix = os.urandom(6).hex()
-        self._numbers = itertools.count(1)
+        prefix = os.urandom(6).hex()
+        self._request_ids = (f"{prefix}-{number:x}" for number in itertools.count(1))
         self._in_flight = 0
         metrics.requests_in_flight.set_function(lambda: self._in_flight)
 
@@ -152,7 +152,7 @@ class Dispatcher:
     def refuse_connection(self) -> bytes:
         """The whole answer to a connection that is one too many."""
         problem = Problem(RequestFault.OVERLOADED, "too many connections are open", headers=RETRY)
-        request_id = self._new_request_id()
+        request_id = next(self._request_ids)
         writer = ResponseWriter(self._problem(problem, NO_ROUTE, "", request_id), request_id)
         writer.force_close()
         return writer.encoded()
@@ -195,10 +195,7 @@ class Dispatcher:
         given = request.headers.get("X-Request-Id")
         if given is not None and SANE_REQUEST_ID.fullmatch(given):
             return given
-        return self._new_request_id()
-
-    def _new_request_id(self) -> str:
-        return f"{self._prefix}-{next(self._numbers):x}"
+        return next(self._request_ids)
 
 
 def _problem_of(fault: Exception) -> Problem:

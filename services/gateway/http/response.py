@@ -79,15 +79,11 @@ class ResponseWriter:
         await request.writer.write(written)
         await request.writer.drain()
 
-    def encoded(self, *, is_http_1_1: bool = True, has_body: bool = True) -> bytes:
-        """Head and body as they are sent."""
-        head = self._head(is_http_1_1).encode()
-        return head + self._response.body if has_body else head
-
     async def write_eof(self) -> None:
         """Does nothing: `prepare` has written the whole response."""
 
-    def _head(self, is_http_1_1: bool) -> str:  # noqa: FBT001 - its only argument
+    def encoded(self, *, is_http_1_1: bool = True, has_body: bool = True) -> bytes:
+        """Head and body as they are sent."""
         response = self._response
         lines = [_line(name, value) for name, value in response.headers.items() if name != "Connection"]
         if self._position is not None:
@@ -104,10 +100,11 @@ class ResponseWriter:
             lines.append(USUAL_TEXT)
         else:
             lines += [_line(name, value) for name, value in USUAL.items() if name not in response.headers]
-        return (
+        head = (
             f"{STATUS_LINES[response.status]}Date: {_date(int(time.time()))}\r\n"
             f"X-Request-Id: {self._request_id}\r\n{''.join(lines)}\r\n"
-        )
+        ).encode()
+        return head + response.body if has_body else head
 
 
 def _line(name: str, value: str) -> str:

@@ -41,11 +41,8 @@ class Instants:
         self._database = database
         self._final_us = 0
         self._position_us = 0
-
-    @property
-    def position(self) -> str:
-        """A position for answers: no row that was not there yet when it was read will stand before it."""
-        return f"{self._position_us:x}"
+        # For answers: no row that was not there yet when it was read will stand before it.
+        self.position = "0"
 
     async def run(self) -> None:
         """Keeps the position fresh. Runs until cancelled."""
@@ -100,4 +97,5 @@ class Instants:
         facts = await read_instants(self._database)
         self._final_us = max(self._final_us, facts.final_us)
         self._position_us = max(self._position_us, facts.position_us)
+        self.position = f"{self._position_us:x}"
         return facts

@@ -55,7 +55,7 @@ class RejectedOutcome:
 
 @value
 class Submission:
-    """What became of a command. `scale`: fraction digits of the amounts in `rejected`.
+    """What became of a command. `scale`: fraction digits of its amounts.
 
     `outcome`, `settled`: from the reply; None and empty when the journal must be read. `is_command` is False for a
     request that the gateway rejected without sending a command, so that there is no operation to ask for.
@@ -135,7 +135,7 @@ async def submit(
 ) -> Submission:
     """Sends the command and waits for its outcome. `partition` None: any may decide it; a mix goes to the mixer.
 
-    `scale`: of the amounts in a rejection. Raises CommandNotSent or TooManyCommands: the command had no effect.
+    `scale`: fraction digits of its amounts. Raises CommandNotSent or TooManyCommands: the command had no effect.
     """
     state, is_repeat = write.state, write.is_repeat
     if write.has_key:
