@@ -98,12 +98,14 @@ def assemble(settings: GatewaySettings, database: Database, reserved: Database, 
         failures_per_s_max=settings.failures_per_s_max,
         failures_burst_max=settings.failures_burst_max,
     )
+    requests = Shares("requests", settings.requests_in_flight_max, settings.requests_in_flight_max // 2)
     server = ServerParts(
-        Keychain(reserved, admin_key_of(settings), limits),
+        Keychain(reserved, admin_key_of(settings), limits, requests),
         Cursors(*secrets.accepted),
         document_bytes(ROUTES),
         settings.body_timeout_s,
-        settings.requests_in_flight_max,
+        requests,
+        Shares("bodies", settings.bodies_bytes_max, settings.bodies_bytes_max // 2),
         parse_networks(settings.trusted_balancers),
     )
     return Gateway(settings, AppState(database, reserved, ledger, CommandIds(secrets.naming_key)), server)
@@ -162,7 +164,8 @@ async def run(settings: GatewaySettings, stop: asyncio.Event) -> None:
         await postgres.open_pool(dsn, application=NAME, size_max=size, settings=session) as pool,
         await postgres.open_pool(dsn, application=NAME, size_max=RESERVED, settings=session) as reserved_pool,
     ):
-        database = Database(pool, Shares(together_max=size - FOR_WRITES, each_max=size // 2))
+        reads = Shares("reads", size - FOR_WRITES, size // 2)
+        database = Database(pool, reads, Shares("writes", size, size // 2))
         reserved = Database(reserved_pool)
         partitions = await read_partitions(database)
         if partitions is None:

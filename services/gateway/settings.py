@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pydantic import Field, SecretStr, field_validator
 
+from services.gateway.http.request import BODY_BYTES_MAX
 from services.gateway.http.sources import parse_networks
 from shared.domain.api_keys import KEY_RULE, KEY_TEXT
 from shared.runtime.settings import LedgerSettings
@@ -11,6 +12,8 @@ from shared.runtime.settings import LedgerSettings
 
 class GatewaySettings(LedgerSettings):
     """Limits on clients have defaults that suit one machine; `rate_per_s_max` 0 means no limit.
+
+    One principal may use half of the requests in flight, of the bytes of bodies, and of the connections to PostgreSQL.
 
     `admin_key_file`: read again while the gateway runs, so that another key in it replaces the first one.
     """
@@ -23,7 +26,9 @@ class GatewaySettings(LedgerSettings):
     idle_timeout_s: float = Field(default=75.0, gt=0)
     write_timeout_s: float = Field(default=20.0, gt=0)
     connections_max: int = Field(default=4_096, gt=0)
-    requests_in_flight_max: int = Field(default=4_096, gt=0)
+    requests_in_flight_max: int = Field(default=4_096, ge=2)
+    # Of bodies that have begun to arrive and are not complete.
+    bodies_bytes_max: int = Field(default=64 * 1024 * 1024, ge=2 * BODY_BYTES_MAX)
 
     # Token bucket of each API key: requests per second, and how many may come at once after a pause.
     rate_per_s_max: float = Field(default=0.0, ge=0)
@@ -37,8 +42,7 @@ class GatewaySettings(LedgerSettings):
 
     # For how many seconds a cached key is trusted: a revoked one is refused after this at the latest.
     key_age_s_max: float = Field(default=1.0, gt=0)
-    # Connections to PostgreSQL; keys and readiness have three of their own. Two of these are for writes alone, and one
-    # principal reads with at most half of them.
+    # Connections to PostgreSQL; keys and readiness have three of their own. Two of these are for writes alone.
     pool_size_max: int = Field(default=8, ge=4)
 
     @field_validator("trusted_balancers")

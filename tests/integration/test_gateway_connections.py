@@ -14,9 +14,11 @@ from services.gateway.http.problems import Problem
 from services.gateway.http.request import read_bytes
 from services.gateway.http.response import HttpResponse, ResponseWriter
 from services.gateway.http.server import Deadlines, GuardedServer
+from services.gateway.store.shares import Shares
 
 DEADLINES = Deadlines(header_s=0.4, idle_s=1.0, write_s=0.4)
 BODY_S = 0.4
+BODIES = Shares("bodies", 1_000_000_000, 1_000_000_000)
 CUT_MAX_S = 3.0
 SERVED_MAX_S = 2.0  # on a busy machine, too; one after the other, five hundred slow ones would take minutes
 HEAD = b"POST / HTTP/1.1\r\nHost: a\r\n"
@@ -24,7 +26,7 @@ HEAD = b"POST / HTTP/1.1\r\nHost: a\r\n"
 
 async def serve(request: web.BaseRequest) -> ResponseWriter:
     try:
-        body = await read_bytes(request, timeout_s=BODY_S)
+        body = await read_bytes(request, BODIES, "anybody", timeout_s=BODY_S)
     except Problem as refusal:
         return ResponseWriter(HttpResponse(refusal.status, b"{}", refusal.headers), "id")
     return ResponseWriter(HttpResponse(200, body * 20_000_000 if body == b"much" else b"{}"), "id")

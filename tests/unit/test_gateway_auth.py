@@ -12,6 +12,7 @@ from services.gateway.http.auth import Keychain, KeyLimits, require_scope
 from services.gateway.http.problems import Problem, RequestFault
 from services.gateway.store.database import Database, DatabaseUnavailable
 from services.gateway.store.keys import StoredKey
+from services.gateway.store.shares import Shares
 from services.gateway.usecases.caller import Caller
 from shared.domain.api_keys import Scope, hash_of_key, new_key
 from tests.contract.conditions import eventually
@@ -71,7 +72,7 @@ def clock() -> Clock:
 
 def keychain(clock: Clock, *, rate_per_s_max: float = 0.0) -> Keychain:
     limits = KeyLimits(1.0, rate_per_s_max, 3, failures_per_s_max=2.0, failures_burst_max=20)
-    return Keychain(cast("Database", None), ADMIN_KEY, limits, clock)
+    return Keychain(cast("Database", None), ADMIN_KEY, limits, Shares("requests", 1_000, 500), clock)
 
 
 async def caller(keys: Keychain, text: str, source: str = "192.0.2.1") -> Caller:
@@ -267,7 +268,7 @@ async def test_a_key_that_was_unknown_is_known_a_second_after_it_was_made(store:
 
 async def test_keys_in_use_are_looked_up_again_before_they_are_too_old(store: Keys) -> None:
     limits = KeyLimits(age_s_max=0.05)
-    keys, text = Keychain(cast("Database", None), ADMIN_KEY, limits), store.make()
+    keys, text = Keychain(cast("Database", None), ADMIN_KEY, limits, Shares("requests", 1_000, 500)), store.make()
     async with asyncio.TaskGroup() as group:
         running = group.create_task(keys.run())
         for _ in range(3):

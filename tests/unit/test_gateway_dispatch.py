@@ -16,6 +16,7 @@ from services.gateway.http.request import RequestContext, ServerParts
 from services.gateway.http.response import HttpResponse
 from services.gateway.http.routing import RouteTable
 from services.gateway.metrics import Metrics
+from services.gateway.store.shares import Shares
 from services.gateway.usecases.state import AppState, Stopping
 from shared.domain.ids import CommandId
 
@@ -64,7 +65,7 @@ class State:
 class Server:
     """What the dispatcher needs of ServerParts."""
 
-    requests_in_flight_max: int = 1
+    requests: Shares = field(default_factory=lambda: Shares("requests", 2, 1))
     body_timeout_s: float = 1.0
 
 

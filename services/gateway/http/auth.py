@@ -17,6 +17,7 @@ from services.gateway.http.problems import Problem, RequestFault
 from services.gateway.http.sources import FailureLimit, TokenBucket, rate_limited
 from services.gateway.store.database import Database
 from services.gateway.store.keys import StoredKey
+from services.gateway.store.shares import Shares
 from services.gateway.usecases.caller import ADMIN, Caller
 from shared.domain.api_keys import KEY_TEXT, Scope, hash_of_key
 from shared.domain.ids import Principal
@@ -50,18 +51,23 @@ class _Known:
 
 
 class Keychain:
-    """The cache of API keys: `known` maps the SHA-256 of a live key to what this gateway knows of it."""
+    """The cache of API keys: `known` maps the SHA-256 of a live key to what this gateway knows of it.
+
+    `requests`: the shares of those in flight.
+    """
 
     def __init__(
         self,
         database: Database,
         admin_key: str | None,
         limits: KeyLimits,
+        requests: Shares,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.known: dict[bytes, _Known] = {}
         self._unknown: dict[bytes, float] = {}  # SHA-256 of a key that is not live → begin of the look-up
         self._limits = limits
+        self._requests = requests
         self._clock = clock
         self._used = asyncio.Event()
         self._lookups = KeyLookups(database, clock)
@@ -79,7 +85,7 @@ class Keychain:
     async def authenticate(self, authorizations: list[str], source: Callable[[], str]) -> Caller:
         """The caller whose key is in the one Authorization header. `source`: tells where the request comes from.
 
-        Raises Problem or DatabaseUnavailable.
+        Raises Problem, ShareExceeded or DatabaseUnavailable.
         """
         if len(authorizations) != 1:
             _refuse("one Authorization header is needed: Bearer <API key>")
@@ -123,12 +129,20 @@ class Keychain:
             await self._lookups.note_used([in_use[digest].caller.key_id for digest in checked])
 
     async def _look_up_new(self, digest: bytes, now: float, source: Callable[[], str]) -> _Known | None:
-        """Looks up a key that is not in the cache. Raises Problem after too many unknown ones of its source."""
+        """Looks up a key that is not in the cache; meanwhile the request counts as its source's.
+
+        Raises Problem after too many unknown keys of the source, or ShareExceeded.
+        """
         address = source()
         self._failures.check(address)
         known = None
         if now - self._unknown.get(digest, -NEVER_RECHECKED) > self._limits.age_s_max:
-            known = await self._look_up(digest)
+            waiting = f"address {address}"  # as no principal is named
+            self._requests.take(waiting)
+            try:
+                known = await self._look_up(digest)
+            finally:
+                self._requests.give_back(waiting)
         if known is None:
             self._failures.note(address)
         return known

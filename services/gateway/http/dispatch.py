@@ -14,14 +14,14 @@ import structlog
 from aiohttp import HttpVersion10, HttpVersion11, web
 
 from services.gateway.http.auth import require_scope
-from services.gateway.http.problems import Problem, RequestFault, invalid_field, problem_code
-from services.gateway.http.request import NOBODY, RequestContext, ServerParts, refuse_body
+from services.gateway.http.problems import Problem, RequestFault, invalid_field, problem_code, share_exceeded
+from services.gateway.http.request import NOBODY, RequestContext, ServerParts
 from services.gateway.http.response import JSON, PROBLEM_JSON, HttpResponse, ResponseWriter
 from services.gateway.http.routing import Route
 from services.gateway.http.sources import source_of
 from services.gateway.metrics import DURATION_BUCKETS_S, RouteMetrics
-from services.gateway.store.database import DatabaseUnavailable
-from services.gateway.store.shares import READER
+from services.gateway.store.database import DatabaseUnavailable, TooManyStatements
+from services.gateway.store.shares import SERVING, Serving, ShareExceeded
 from services.gateway.usecases.faults import (
     CommandNotSent,
     InvalidField,
@@ -48,6 +48,7 @@ FAULTS: Final = (
     InvalidField,
     CommandNotSent,
     TooManyCommands,
+    ShareExceeded,
     DatabaseUnavailable,
 )
 READS: Final = frozenset({"GET", "HEAD"})
@@ -161,21 +162,26 @@ class Dispatcher:
         request = context.request
         if request.version not in {HttpVersion11, HttpVersion10}:
             raise Problem(RequestFault.HTTP_VERSION_NOT_SUPPORTED, headers={"Connection": "close"})
-        if self._in_flight > self._server.requests_in_flight_max:
+        if self._in_flight > self._server.requests.together_max:
             raise Problem(RequestFault.OVERLOADED, "too many requests are under way", headers=RETRY)
         if route.scopes:
             context.caller = await self._server.keys.authenticate(
                 request.headers.getall("Authorization", []), partial(source_of, request, self._server.trusted)
             )
             require_scope(context.caller, route.scopes)
-            READER.set(None if route.writes else context.caller.principal)
             if not takes_json(request.headers.get("Accept", "*/*")):
                 raise Problem(RequestFault.NOT_ACCEPTABLE)
-        if route.body is None:
-            await refuse_body(request, timeout_s=self._server.body_timeout_s)
-        if context.query_text and route.query is None:
-            raise Problem(RequestFault.INVALID_REQUEST, "this request takes no query parameters")
-        return await route.handler(context)
+        principal = context.caller.principal
+        SERVING.set(Serving(principal, is_write=route.writes))
+        self._server.requests.take(principal)
+        try:
+            if route.body is None:
+                await context.refuse_body()
+            if context.query_text and route.query is None:
+                raise Problem(RequestFault.INVALID_REQUEST, "this request takes no query parameters")
+            return await route.handler(context)
+        finally:
+            self._server.requests.give_back(principal)
 
     def _problem(self, problem: Problem, method: str, path: str, request_id: str) -> HttpResponse:
         if problem.status != SERVER_ERRORS:
@@ -212,6 +218,10 @@ def _problem_of(fault: Exception) -> Problem:
         case CommandNotSent() | NotFinal():
             return Problem(RequestFault.UNAVAILABLE, str(fault), headers=RETRY)
         case TooManyCommands():
+            return Problem(RequestFault.OVERLOADED, str(fault), headers=RETRY)
+        case ShareExceeded():
+            return share_exceeded(fault, {})
+        case TooManyStatements():
             return Problem(RequestFault.OVERLOADED, str(fault), headers=RETRY)
         case DatabaseUnavailable():
             log.warning("database.unavailable", fault=str(fault))

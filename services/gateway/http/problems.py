@@ -8,6 +8,7 @@ from typing import NotRequired, TypeAlias
 
 from typing_extensions import TypedDict
 
+from services.gateway.store.shares import ShareExceeded
 from shared.domain.rejections import Rejection
 from shared.domain.values import value
 
@@ -146,6 +147,12 @@ class Problem(Exception):
         if self.links is not None:
             body["links"] = self.links
         return body
+
+
+def share_exceeded(fault: ShareExceeded, headers: Mapping[str, str]) -> Problem:
+    """The problem of a caller that uses all it may, or of a gateway that is full. Nothing happened."""
+    code = RequestFault.RATE_LIMITED if fault.is_own else RequestFault.OVERLOADED
+    return Problem(code, str(fault), headers={"Retry-After": "1", **headers})
 
 
 def invalid_field(name: str, message: str, code: ProblemCode = RequestFault.INVALID_REQUEST) -> Problem:

@@ -10,9 +10,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from services.gateway.http.auth import Keychain
 from services.gateway.http.cursors import Cursors
-from services.gateway.http.problems import FieldError, Problem, RequestFault
+from services.gateway.http.problems import FieldError, Problem, RequestFault, share_exceeded
 from services.gateway.http.queries import Query, parse_parameters
 from services.gateway.http.sources import Network
+from services.gateway.store.shares import ShareExceeded, Shares
 from services.gateway.usecases.caller import Caller
 from services.gateway.usecases.state import AppState
 from shared.domain.ids import CommandId, Principal
@@ -23,6 +24,7 @@ ERRORS_SHOWN_MAX: Final = 20
 NOBODY: Final = Caller("", Principal(""), frozenset(), admin=False)
 FIELD_CHARACTERS_MAX: Final = 64
 # Pydantic's type of an error → the message that clients get instead of pydantic's own.
+CLOSE: Final = {"Connection": "close"}
 MESSAGES: Final = {
     "string_type": 'a JSON string is expected; amounts are strings, too: "12.34"',
     "extra_forbidden": "no such field",
@@ -37,14 +39,16 @@ QueryModel = TypeVar("QueryModel", bound=Query)
 class ServerParts:
     """The parts of the HTTP layer that all requests share. `openapi`: the OpenAPI document, as JSON in UTF-8.
 
-    `trusted`: networks of balancers, which say where a request comes from.
+    `requests`, `bodies`: what one caller may have in flight of them, bodies in bytes. `trusted`: networks of balancers,
+    which say where a request comes from.
     """
 
     keys: Keychain
     cursors: Cursors
     openapi: bytes
     body_timeout_s: float
-    requests_in_flight_max: int
+    requests: Shares
+    bodies: Shares
     trusted: Sequence[Network] = ()
 
 
@@ -69,7 +73,7 @@ class RequestContext:
         """The checked body. Raises Problem: invalid_request, too_large, unsupported_media_type, request_timeout."""
         check_media_type(self.request)
         try:
-            value = strict_json.parse(await read_bytes(self.request, timeout_s=self.server.body_timeout_s))
+            value = strict_json.parse(await self._read_bytes())
         except strict_json.NotStrictJson as error:
             raise Problem(RequestFault.INVALID_REQUEST, str(error)) from error
         if not isinstance(value, dict):
@@ -78,6 +82,17 @@ class RequestContext:
             return model.model_validate(value)
         except ValidationError as error:
             raise invalid_model(error) from error
+
+    async def refuse_body(self) -> None:
+        """Raises Problem when a request to a route without a body has one. An empty JSON object is let through."""
+        if self.request.content.at_eof() and self.request.content_length in {None, 0}:
+            return
+        if (await self._read_bytes()).strip() not in {b"", b"{}"}:
+            raise Problem(RequestFault.INVALID_REQUEST, "this request takes no body")
+
+    async def _read_bytes(self) -> bytes:
+        server = self.server
+        return await read_bytes(self.request, server.bodies, self.caller.principal, timeout_s=server.body_timeout_s)
 
     def query(self, model: type[QueryModel]) -> QueryModel:
         """The query, checked. Raises Problem."""
@@ -93,16 +108,8 @@ class Body(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-async def refuse_body(request: web.BaseRequest, *, timeout_s: float) -> None:
-    """Raises Problem when a request to a route without a body has one. An empty JSON object is let through."""
-    if request.content.at_eof() and request.content_length in {None, 0}:
-        return
-    if (await read_bytes(request, timeout_s=timeout_s)).strip() not in {b"", b"{}"}:
-        raise Problem(RequestFault.INVALID_REQUEST, "this request takes no body")
-
-
-async def read_bytes(request: web.BaseRequest, *, timeout_s: float) -> bytes:
-    """The raw body. Raises Problem."""
+async def read_bytes(request: web.BaseRequest, bodies: Shares, principal: str, *, timeout_s: float) -> bytes:
+    """The raw body. While it arrives it counts as the principal's, in `bodies`. Raises Problem."""
     if request.content_length is not None and request.content_length > BODY_BYTES_MAX:
         raise Problem(RequestFault.TOO_LARGE, f"a body has at most {BODY_BYTES_MAX} bytes")
     if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
@@ -112,22 +119,28 @@ async def read_bytes(request: web.BaseRequest, *, timeout_s: float) -> bytes:
         return content.read_nowait(-1)
     try:
         async with asyncio.timeout(timeout_s):
-            return await _read_slowly(request)
+            return await _read_slowly(request, bodies, principal)
     except TimeoutError as error:
-        raise Problem(RequestFault.REQUEST_TIMEOUT, headers={"Connection": "close"}) from error
+        raise Problem(RequestFault.REQUEST_TIMEOUT, headers=CLOSE) from error
 
 
-async def _read_slowly(request: web.BaseRequest) -> bytes:
+async def _read_slowly(request: web.BaseRequest, bodies: Shares, principal: str) -> bytes:
     parts: list[bytes] = []
     size = 0
     try:
         while part := await request.content.readany():
-            size += len(part)
-            if size > BODY_BYTES_MAX:
+            if size + len(part) > BODY_BYTES_MAX:
                 raise Problem(RequestFault.TOO_LARGE, f"a body has at most {BODY_BYTES_MAX} bytes")
+            bodies.take(principal, len(part))
+            size += len(part)
             parts.append(part)
     except web.RequestPayloadError as error:
         raise Problem(RequestFault.INVALID_REQUEST, "the body breaks off or is not framed as HTTP says") from error
+    except ShareExceeded as error:
+        raise share_exceeded(error, CLOSE) from error
+    finally:
+        if size:
+            bodies.give_back(principal, size)  # whoever gets the body parses it before more of another one is read
     return b"".join(parts)
 
 

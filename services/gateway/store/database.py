@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from services.gateway.store.shares import READER, Shares
+from services.gateway.store.shares import SERVING, ShareExceeded, Shares
 from shared.database import postgres
 
 # How long a request waits for a connection and its rows together.
@@ -35,27 +35,36 @@ class DatabaseUnavailable(Exception):
     """PostgreSQL did not answer, or not in time."""
 
 
-class Database:
-    """Runs statements on a pool. Every method raises DatabaseUnavailable. `shares` bound what READER may use of it."""
+class TooManyStatements(DatabaseUnavailable):
+    """All connections that the caller may use were in use for too long."""
 
-    def __init__(self, pool: postgres.Pool, shares: Shares | None = None) -> None:
+
+class Database:
+    """Runs statements on a pool. Every method raises DatabaseUnavailable.
+
+    `reads`, `writes`: the shares of its connections that requests which read, and those which write, have.
+    """
+
+    def __init__(self, pool: postgres.Pool, reads: Shares | None = None, writes: Shares | None = None) -> None:
         self._pool = pool
-        self._shares = shares
+        self._reads = reads
+        self._writes = writes
 
     async def rows(self, statement: str, *arguments: object, within_s: float = WITHIN_S) -> Sequence[asyncpg.Record]:
         """All rows. `within_s`: seconds for the connection and the rows together."""
         until_s = time.monotonic() + within_s
-        reader = READER.get()
-        if self._shares is None or reader is None:
+        serving = SERVING.get()
+        shares = None if serving is None else self._writes if serving.is_write else self._reads
+        if shares is None or serving is None:
             return await self._run(statement, arguments, until_s)
         try:
-            await self._shares.take(reader, within_s)
-        except TimeoutError as fault:
-            raise DatabaseUnavailable("too many reads are under way") from fault
+            await shares.wait(serving.principal, within_s)
+        except ShareExceeded as fault:
+            raise TooManyStatements(str(fault)) from fault
         try:
             return await self._run(statement, arguments, until_s)
         finally:
-            self._shares.give_back(reader)
+            shares.give_back(serving.principal)
 
     async def row(self, statement: str, *arguments: object, within_s: float = WITHIN_S) -> asyncpg.Record | None:
         """The first row, if there is one. `within_s` as above."""

@@ -1,64 +1,90 @@
-"""Shares of a connection pool, so that the reads of some clients leave connections for others and for writes."""
+"""Shares: how much one caller may use at once of what all callers use together (ADR 15)."""
 
 import asyncio
+from collections import deque
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Final
-
-# The principal for whom the current task reads; None while it serves a write.
-READER: Final[ContextVar[str | None]] = ContextVar("reader", default=None)
+from typing import Final, NamedTuple
 
 
-@dataclass(slots=True, eq=False)
-class _Share:
-    free: asyncio.Semaphore
-    users: int = 0
+class Serving(NamedTuple):
+    """For whom the current task works."""
+
+    principal: str
+    is_write: bool
+
+
+# None while the gateway works for itself.
+SERVING: Final[ContextVar[Serving | None]] = ContextVar("serving", default=None)
+
+
+class ShareExceeded(Exception):
+    """There is no room now. `is_own`: the caller uses all it may; otherwise all callers together do."""
+
+    def __init__(self, what: str, *, is_own: bool) -> None:
+        super().__init__(f"too many {what} {'of this caller ' if is_own else ''}are under way")
+        self.is_own = is_own
 
 
 @dataclass(slots=True, eq=False)
 class Shares:
-    """All reads together use at most `together_max` connections at once, those of one principal `each_max`."""
+    """All callers together use at most `together_max` at once, each caller at most `each_max`. `what`: for messages."""
 
+    what: str
     together_max: int
     each_max: int
-    _free: asyncio.Semaphore = field(init=False)
-    _of: dict[str, _Share] = field(default_factory=dict[str, _Share])
+    _taken: int = 0
+    _of: dict[str, int] = field(default_factory=dict[str, int])
+    _waiting: "deque[tuple[str, asyncio.Future[None]]]" = field(
+        default_factory=deque["tuple[str, asyncio.Future[None]]"]
+    )
 
-    def __post_init__(self) -> None:
-        self._free = asyncio.Semaphore(self.together_max)
+    def take(self, caller: str, amount: int = 1) -> None:
+        """Takes so much; follow with `give_back`. Raises ShareExceeded."""
+        own = self._of.get(caller, 0) + amount
+        if own > self.each_max or self._taken + amount > self.together_max:
+            raise ShareExceeded(self.what, is_own=own > self.each_max)
+        self._of[caller] = own
+        self._taken += amount
 
-    async def take(self, reader: str, within_s: float) -> None:
-        """Waits until the reader may use a connection; follow with `give_back`. Raises TimeoutError."""
-        share = self._of.get(reader)
-        if share is None:
-            share = self._of[reader] = _Share(asyncio.Semaphore(self.each_max))
-        share.users += 1
+    async def wait(self, caller: str, within_s: float) -> None:
+        """Takes one, as soon as there is room; who came first is served first. Raises ShareExceeded."""
         try:
-            if share.free.locked() or self._free.locked():
-                async with asyncio.timeout(within_s):
-                    await self._acquire(share)
-            else:
-                await self._acquire(share)
-        except BaseException:
-            self._leave(reader, share)
-            raise
+            self.take(caller)
+        except ShareExceeded:
+            await self._wait_in_line(caller, within_s)
 
-    def give_back(self, reader: str) -> None:
-        """Ends what `take` began."""
-        share = self._of[reader]
-        self._free.release()
-        share.free.release()
-        self._leave(reader, share)
+    def give_back(self, caller: str, amount: int = 1) -> None:
+        """Ends what `take` or `wait` began."""
+        self._taken -= amount
+        self._of[caller] -= amount
+        if not self._of[caller]:
+            del self._of[caller]
+        self._let_in()
 
-    async def _acquire(self, share: _Share) -> None:
-        await share.free.acquire()
+    def _let_in(self) -> None:
+        """Gives what is free to those who wait and still may have it."""
+        for place in list(self._waiting) if self._waiting else ():
+            if self._taken >= self.together_max:
+                return
+            caller, turn = place
+            if not turn.done() and self._of.get(caller, 0) < self.each_max:
+                self.take(caller)
+                self._waiting.remove(place)
+                turn.set_result(None)
+
+    async def _wait_in_line(self, caller: str, within_s: float) -> None:
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        place = caller, turn
+        self._waiting.append(place)
         try:
-            await self._free.acquire()
-        except BaseException:
-            share.free.release()
+            async with asyncio.timeout(within_s):
+                await turn
+        except BaseException as end:
+            if place in self._waiting:
+                self._waiting.remove(place)
+            else:  # it was let in at the last moment
+                self.give_back(caller)
+            if isinstance(end, TimeoutError):
+                raise ShareExceeded(self.what, is_own=self._of.get(caller, 0) >= self.each_max) from end
             raise
-
-    def _leave(self, reader: str, share: _Share) -> None:
-        share.users -= 1
-        if share.users == 0:
-            del self._of[reader]
