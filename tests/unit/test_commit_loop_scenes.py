@@ -8,13 +8,15 @@ import pytest
 from services.ledger_worker.core.accounts import Account
 from services.ledger_worker.core.batch import SealedBatch
 from services.ledger_worker.core.state import PartitionState
-from services.ledger_worker.ports import Lease
+from services.ledger_worker.ports import CommitUnknown, Fenced, Lease, RepeatFound, StoreFault
 from shared.domain.ids import AccountId, AssetCode, Partition
+from shared.runtime.retry import BACKOFF_S_MIN
 from tests.builders import Commands, account_in
 from tests.twins.faults import Fault
 from tests.unit.ledger_scene import MAKE, Scene, play
 
 P0 = Partition(0)
+TRIES_MAX = 50
 
 
 def test_after_a_commit_of_unknown_end_the_epochs_are_raised_before_the_journal_is_read() -> None:
@@ -142,5 +144,30 @@ def test_an_asset_is_known_to_those_behind_it_before_it_is_committed(monkeypatch
         monkeypatch.setattr(worker.store, "commit", committed)
         await it.until_done(MAKE.asset_create("GOLD", 3))
         assert it.code(opening) is None
+
+    play(scene())
+
+
+@pytest.mark.parametrize("fault", [Fenced, RepeatFound, CommitUnknown])
+def test_a_fault_that_comes_again_and_again_is_tried_again_with_pauses(
+    monkeypatch: pytest.MonkeyPatch, fault: type[StoreFault]
+) -> None:
+    async def scene() -> None:
+        it = Scene()
+        await it.begin()
+        [worker] = it.workers
+        commit, tried_s = worker.store.commit, list[float]()
+        until_s = it.clock.monotonic_s() + 3.0
+
+        async def fails(batches: Sequence[SealedBatch]) -> dict[Partition, int]:
+            tried_s.append(it.clock.monotonic_s())
+            if tried_s[-1] < until_s and len(tried_s) < TRIES_MAX:
+                raise fault("and nothing is lost")
+            return await commit(batches)
+
+        monkeypatch.setattr(worker.store, "commit", fails)
+        await it.until_done(MAKE.withdrawal(it.here, 1))
+        assert tried_s[-1] >= until_s, len(tried_s)
+        assert tried_s[-1] - tried_s[-2] >= BACKOFF_S_MIN
 
     play(scene())

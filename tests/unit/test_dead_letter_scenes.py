@@ -54,7 +54,7 @@ def test_an_envelope_is_acknowledged_once_its_dead_letter_is_confirmed() -> None
     play(scene())
 
 
-def test_the_copy_of_what_broke_the_core_is_a_dead_letter_though_its_partition_is_given_back_meanwhile(
+def test_the_copy_of_what_broke_the_core_is_a_dead_letter_though_its_partition_is_lost_meanwhile(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def scene() -> None:
@@ -69,13 +69,13 @@ def test_the_copy_of_what_broke_the_core_is_a_dead_letter_though_its_partition_i
                 raise ZeroDivisionError
             return decide(partition, command, context)
 
-        async def given_back(reply_to: str, told: Reply) -> None:
+        async def lost(reply_to: str, told: Reply) -> None:
             monkeypatch.setattr(worker.connection, "reply", reply)
             await reply(reply_to, told)
-            await worker.loop.give_back(P0)
+            await worker.loop.abandon(P0)
 
         monkeypatch.setattr(apply, "decide", breaks)
-        monkeypatch.setattr(worker.connection, "reply", given_back)
+        monkeypatch.setattr(worker.connection, "reply", lost)
         await it.until_done(poison)
         assert it.code(poison) == "internal_error"
         [(_, _, reason)] = it.broker.dead_letters

@@ -8,6 +8,7 @@ import pytest
 from services.ledger_worker.core.batch import SealedBatch
 from services.ledger_worker.ports import Lease
 from shared.domain.ids import Partition
+from shared.messages import Reply
 from tests.property.simulated_worker import TTL_S, SimulatedWorker
 from tests.twins.faults import Fault
 from tests.unit.ledger_scene import MAKE, PARTITIONS, Scene, play
@@ -108,5 +109,26 @@ def test_a_partition_of_which_the_answer_that_it_was_acquired_is_lost_is_served_
         worker.store.fail_next("acquire.after", Fault.UNAVAILABLE)
         await it.until(lambda: len(worker.loop.leases()) == PARTITIONS, "not taken")
         assert it.clock.monotonic_s() < TTL_S / 2
+
+    play(scene())
+
+
+def test_what_is_committed_is_acknowledged_before_its_partition_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene() -> None:
+        it = Scene()
+        await it.begin()
+        [worker] = it.workers
+        reply, replying = worker.connection.reply, asyncio.Event()
+
+        async def slow(reply_to: str, body: Reply) -> None:
+            replying.set()
+            await asyncio.sleep(0.5)
+            await reply(reply_to, body)
+
+        monkeypatch.setattr(worker.connection, "reply", slow)
+        it.publish(MAKE.withdrawal(it.here, 1))
+        await replying.wait()
+        await worker.loop.give_back(Partition(0))
+        assert it.broker.queues[Partition(0)].depth == 0
 
     play(scene())

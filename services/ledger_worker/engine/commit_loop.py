@@ -63,10 +63,10 @@ class CommitLoop:
         self._recovery = Recovery(
             store, clock, inbox, self.owned, self._prefetch, self._transit_in, self._poison, lease_ttl_s=lease_ttl_s
         )
-        self._open = CommitGroup()
+        # Being decided, being committed, and committed but not acknowledged yet.
+        self._open, self._committing_group, self._finishing = CommitGroup(), CommitGroup(), CommitGroup()
         self._is_sealing = False
         self._committing: asyncio.Future[dict[Partition, int]] | None = None
-        self._committing_group = CommitGroup()
         self._changed = asyncio.Condition()
         self.progress = Progress(inbox, consumer, self._dead_letters, clock, self._uncommitted)
 
@@ -213,8 +213,8 @@ class CommitLoop:
         if self._committing is None:
             return CommitGroup(), {}
         recorded_at_us = await self._committing  # done: does not wait, but raises
-        group, self._committing = self._committing_group, None
-        self._committing_group = CommitGroup()
+        group, self._committing, self._committing_group = self._committing_group, None, CommitGroup()
+        self._finishing = group
         if self._recovery.is_active:
             self._recovery.ease(group.decided())
         for batch in group.sealed:
@@ -230,6 +230,7 @@ class CommitLoop:
             self.owned.ledger.trim(RECENT_MAX, FACTS_MAX)
             self.owned.trim(self._accounts_max)
             self.progress.finished()
+        self._finishing = CommitGroup()
         await self._notify_progress()
 
     async def _recover(self, fault: StoreFault) -> None:
@@ -295,5 +296,5 @@ class CommitLoop:
             self._is_sealing
             or self._dead_letters.is_untried(partition)
             or state.builder is not None
-            or partition in self._open.partitions() | self._committing_group.partitions()
+            or any(partition in group.partitions() for group in (*self._uncommitted(), self._finishing))
         )

@@ -89,14 +89,17 @@ class Recovery:
             attempt=self._attempt,
         )
         metrics.COMMIT_FAULTS.labels(type(fault).__name__).inc()
+        lost: list[Lease] = []
         if isinstance(fault, Fenced):
             metrics.FENCED.inc()
-            return await self._lost()
+            lost = await self._lost()
         if isinstance(fault, StaleRead | RowRefused) and (failed.transit_rows or failed.commands()):
             self._search(fault, failed)
-        elif not isinstance(fault, CommitUnknown | RepeatFound):
+        elif lost or (isinstance(fault, CommitUnknown | RepeatFound) and not self._attempt):
+            self._attempt += 1  # something has changed, so the next try may succeed at once
+        else:
             await self._pause()
-        return []
+        return lost
 
     async def read_journal(self, fault: StoreFault) -> list[Lease]:
         """Reads again where each partition's journal ends, and retries until the database answers.
