@@ -1,7 +1,6 @@
 """What deploy/smoke.sh asks of a composed stack over HTTP: accounts, deposits, transfers with repeated keys, one mix.
 
 Standard library only. TELLERLINE_URL, TELLERLINE_NETWORK_URL and TELLERLINE_ADMIN_KEY say where and as whom.
-SMOKE_MIX=0 leaves the mix out.
 Exit code 0 when all of it held.
 """
 
@@ -188,8 +187,7 @@ def main() -> None:
     outcomes = in_parallel(transfer_twice, TRANSFERS)
     check_balances(sum(outcome.status == 201 for outcome in outcomes))
     check_refusals()
-    if os.environ.get("SMOKE_MIX", "1") == "1":
-        check_mix()
+    check_mix()
 
 
 if __name__ == "__main__":

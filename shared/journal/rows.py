@@ -76,6 +76,8 @@ PLACE: Final[Mapping[str, tuple[str, str]]] = {
     table: {"transit": ("source", "batch"), "settlements": ("destination", "batch")}.get(table, ("partition", "batch"))
     for table in HASHED_COLUMNS
 }
+# Entries of an account up to this number are read one by one; later ones go into its list of ledger.listed as well.
+ENTRIES_UNLISTED: Final = 1_000
 GENESIS_HASH: Final = bytes(32)
 # The fingerprint of a cancelled operation. It matches any content, so whatever is sent under its id is a repeat.
 ANY_CONTENT_FINGERPRINT: Final = "0" * 32

@@ -14,13 +14,13 @@ from datetime import datetime
 from typing import Final, NewType, TypeGuard, cast
 
 from shared.domain.values import value
+from shared.messages.mixer import ADDRESS_LENGTH_MAX
 
 # A unit is 10^-40 of a coin: the network's amounts have at most 40 digits on either side of the point.
 COIN_SCALE: Final = 40
 COIN_DIGITS_MAX: Final = 40
 LEDGER_SCALE: Final = 18
 UNITS_PER_MINOR: Final = 10 ** (COIN_SCALE - LEDGER_SCALE)
-ADDRESS_LENGTH_MAX: Final = 256
 
 # Amounts as the network lists them: "30.1", ".5", "5.", "1.30"; no exponents, no signs.
 COINS: Final = re.compile(r"([0-9]{0,80})(?:\.([0-9]{0,80}))?", re.ASCII)

@@ -8,9 +8,9 @@ from datetime import datetime
 
 import asyncpg
 
-from services.ledger_worker.core.lists import ENTRIES_UNLISTED
 from shared.database.postgres import connect
 from shared.domain.ids import AccountId, AssetCode, Partition, Principal, partition_of
+from shared.journal.rows import ENTRIES_UNLISTED
 from shared.messages import Command
 from tests.backends.databases import Database
 from tests.builders import Commands, account_in

@@ -7,9 +7,9 @@ from typing import Annotated, Final, TypeAlias
 from pydantic import AfterValidator, Field, StringConstraints
 
 from shared.domain.ids import ACCOUNT_ID, SYSTEM_ACCOUNT_ID, AccountId, AssetCode, Principal
+from shared.messages.base import METADATA_CHARACTERS_MAX
 
 REFERENCE_CHARACTERS_MAX: Final = 256
-METADATA_CHARACTERS_MAX: Final = 8_192
 
 ASSET_PATTERN: Final = r"^[A-Z][A-Z0-9._-]{0,15}$"
 AMOUNT_PATTERN: Final = r"^[0-9]{1,30}(\.[0-9]{1,30})?$"

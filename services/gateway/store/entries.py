@@ -6,8 +6,9 @@ from typing import Final
 
 from services.gateway.store.accounts import AccountState
 from services.gateway.store.database import Database, fields
-from services.gateway.store.transaction_lists import END_OF_TIME, ENTRIES_UNLISTED, START_OF_TIME
+from services.gateway.store.transaction_lists import END_OF_TIME, START_OF_TIME
 from shared.domain.values import value
+from shared.journal.rows import ENTRIES_UNLISTED
 
 
 @value

@@ -11,13 +11,12 @@ from services.gateway.store.database import Database
 from services.gateway.store.transactions import COLUMNS, EFFECTS, Reader, TransactionFacts, facts_of
 from shared.domain.ids import AccountId
 from shared.domain.values import value
+from shared.journal.rows import ENTRIES_UNLISTED
 
 END_OF_TIME: Final = datetime.max.replace(tzinfo=UTC)
 START_OF_TIME: Final = datetime.min.replace(tzinfo=UTC)
 # The kinds of operations that move money.
 KINDS: Final = ("deposit.v1", "withdrawal.v1", "transfer.v1", "hold.capture.v1", "return.v1")
-# Entries of an account up to this number are not in its list; see services/ledger_worker/core/lists.py.
-ENTRIES_UNLISTED: Final = 1_000
 
 
 @value

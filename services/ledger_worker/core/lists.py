@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple, TypeAlias
 
 from services.ledger_worker.core.accounts import Account
+from shared.journal.rows import ENTRIES_UNLISTED
 
-# Entries of an account up to this number are read one by one; later ones go into its list as well.
-ENTRIES_UNLISTED: Final = 1_000
 EVERYTHING: Final = ("",)
 
 # Name of the list, reference, asset, kind; see ledger.listed.

@@ -5,7 +5,6 @@ from typing import Final, cast
 
 from shared.domain.values import value
 
-METADATA_CHARACTERS_MAX: Final = 8_192
 # What the journal holds after a client has removed the metadata: the JSON text of null.
 REMOVED: Final = "null"
 
