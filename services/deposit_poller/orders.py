@@ -142,7 +142,7 @@ class OrdersConsumer:
         """True once the message may be acked."""
         order = self._read(message)
         if order is None:
-            return await self._publish_dead_letter(message)
+            return await self._set_aside(channel, message)
         outcome = await self._decide(channel, order)
         if outcome is None:
             return False
@@ -167,6 +167,14 @@ class OrdersConsumer:
                 log.warning("order.waits", operation_id=order.id, fault=repr(faults.exceptions[0]))
             await asyncio.sleep(RETRY_S)
         return None
+
+    async def _set_aside(self, channel: Channel, message: IncomingMessage) -> bool:
+        """True once its dead letter is published, however long it takes; False if the channel was closed meanwhile."""
+        while not channel.is_closed:
+            if await self._publish_dead_letter(message):
+                return True
+            await asyncio.sleep(RETRY_S)
+        return False
 
     async def _publish_dead_letter(self, message: IncomingMessage) -> bool:
         properties = message.header.properties

@@ -2,21 +2,27 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import aio_pika
 import pytest
+from pamqp.common import Arguments
 
+from services.deposit_poller.orders import PREFETCH_ORDERS
 from shared.broker.channels import PublishFailed, open_channel
 from shared.domain.ids import AccountId, Partition
 from shared.messages import Command, topology
 from tests.backends.databases import Database
-from tests.contract.conditions import eventually_async
+from tests.contract.conditions import eventually, eventually_async
 from tests.integration.ledger_scenes import MAKE, funded, posted_once
+from tests.integration.mixer import MixerScene, mixer_scene
+from tests.integration.mixer_stage import Stage, stage
 from tests.integration.worker import Ledger, ledger_of
 
 REPAIRED_S_MAX = 15.0
+NUMBERS = itertools.count()
 pytestmark = pytest.mark.timeout(180)
 Change = Callable[[aio_pika.abc.AbstractChannel], Awaitable[object]]
 
@@ -27,9 +33,16 @@ async def ledger(database: Database, broker: str, tmp_path: Path) -> AsyncIterat
         yield ledger
 
 
-async def change(ledger: Ledger, *changes: Change) -> None:
+@pytest.fixture
+def mixer(database: Database, broker: str, tmp_path: Path) -> Iterator[Stage]:
+    with stage(database, broker, tmp_path) as opened:
+        opened.start("deposit_poller")
+        yield opened
+
+
+async def change(broker: str, *changes: Change) -> None:
     """As an operator or another program would."""
-    connection = await aio_pika.connect(ledger.broker)
+    connection = await aio_pika.connect(broker)
     async with connection:
         for each in changes:
             await each(await connection.channel())
@@ -93,7 +106,7 @@ async def test_whatever_is_deleted_of_the_topology_comes_back_by_itself(ledger: 
     await delete_reply_queue(ledger)
     await decided_again(ledger, alice, bob)
     for changes in deletions.values():
-        await change(ledger, *changes)
+        await change(ledger.broker, *changes)
         await decided_again(ledger, alice, bob)
     for queue in (*queues, topology.DEAD_LETTERS_QUEUE):
         assert await eventually_async(lambda queue=queue: exists(ledger, queue), REPAIRED_S_MAX), queue
@@ -101,7 +114,7 @@ async def test_whatever_is_deleted_of_the_topology_comes_back_by_itself(ledger: 
 
 async def test_a_sender_declares_the_queue_that_it_misses_while_no_worker_runs(ledger: Ledger) -> None:
     alice, bob = await funded(ledger, 0, 1)
-    await change(ledger, delete_queue(topology.partition_queue(Partition(0))))
+    await change(ledger.broker, delete_queue(topology.partition_queue(Partition(0))))
     command = MAKE.transfer(alice, bob, 1)
     sent = ledger.send(command)
     await ledger.start().ready()
@@ -111,7 +124,61 @@ async def test_a_sender_declares_the_queue_that_it_misses_while_no_worker_runs(l
 async def test_a_dead_letter_declares_the_queue_that_it_misses(ledger: Ledger) -> None:
     await funded(ledger, 0)
     await ledger.start().ready()
-    await change(ledger, delete_queue(topology.DEAD_LETTERS_QUEUE))
+    await change(ledger.broker, delete_queue(topology.DEAD_LETTERS_QUEUE))
     await ledger.publish(0, b"not an envelope")
     [(body, _)] = await ledger.dead_letters(1)
     assert body == b"not an envelope"
+
+
+async def is_ordered(here: MixerScene) -> bool:
+    """Whether an order is decided; until all is repaired it may be refused, or hear nothing."""
+    with contextlib.suppress(PublishFailed):
+        order = here.order(f"address-{next(NUMBERS)}")
+        return await here.client.result(here.client.send_order(order), 2.0) is not None
+    return False
+
+
+async def test_the_deleted_queue_of_orders_comes_back_by_itself(mixer: Stage) -> None:
+    async with mixer_scene(mixer) as here:
+        for changes in ([delete_queue(topology.MIX_QUEUE)], [delete_exchange(topology.MIXER)]):
+            assert await is_ordered(here)
+            await change(mixer.amqp, *changes)
+            await eventually_async(lambda: is_ordered(here), REPAIRED_S_MAX)
+
+
+async def take_all(channel: aio_pika.abc.AbstractChannel, bodies: set[bytes]) -> None:
+    """Takes what there is in the queue of dead letters."""
+    queue = await channel.get_queue(topology.DEAD_LETTERS_QUEUE)
+    while (message := await queue.get(no_ack=True, fail=False)) is not None:
+        bodies.add(message.body)
+
+
+async def test_unreadable_orders_are_set_aside_once_their_dead_letters_are_taken_and_stop_no_other(
+    mixer: Stage,
+) -> None:
+    """They are more than the poller takes at once."""
+    poller, rubbish = mixer.processes[-1], {b"rubbish %d" % number for number in range(2 * PREFETCH_ORDERS)}
+
+    async def full_queue(channel: aio_pika.abc.AbstractChannel) -> None:
+        await channel.queue_delete(topology.DEAD_LETTERS_QUEUE)
+        limits = {"x-max-length": 1, "x-overflow": "reject-publish"}
+        arguments: Arguments = {**topology.DEAD_LETTERS_QUEUE_ARGUMENTS, **limits}
+        queue = await channel.declare_queue(topology.DEAD_LETTERS_QUEUE, durable=True, arguments=arguments)
+        await queue.bind(topology.DEAD_LETTERS, topology.DEAD_LETTERS_KEY)
+
+    async def send_rubbish(channel: aio_pika.abc.AbstractChannel) -> None:
+        exchange = await channel.get_exchange(topology.MIXER)
+        for body in rubbish:
+            await exchange.publish(aio_pika.Message(body, delivery_mode=2), topology.MIX_KEY)
+
+    await change(mixer.amqp, full_queue, send_rubbish)
+    await eventually(lambda: "dead_letter.not_published" in poller.text(), REPAIRED_S_MAX)
+    found: set[bytes] = set()
+
+    async def is_all_found() -> bool:
+        await change(mixer.amqp, lambda channel: take_all(channel, found))
+        return found == rubbish
+
+    await eventually_async(is_all_found, 2 * REPAIRED_S_MAX)
+    async with mixer_scene(mixer) as here:
+        assert await is_ordered(here)
