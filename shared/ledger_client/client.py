@@ -146,14 +146,14 @@ class LedgerClient:
         try:
             if not pending.is_ended:
                 await wait_in(pending.waiters, timeout_s)
-            if not pending.is_known_to_broker:
+            if pending.awaits_confirm:
                 await wait_in(pending.publishing, PUBLISHED_S_MAX)
         finally:
             if not pending.waiters and not pending.publishing:
                 self._pending.abandon(pending)
         if pending.fault is not None and pending.outcome is None:
             raise pending.fault.with_traceback(None)  # several may raise the same one
-        if not pending.is_known_to_broker:
+        if pending.awaits_confirm:
             raise PublishUnknown("the broker has not confirmed it yet")
         return None if pending.outcome is None else CommandResult(pending.outcome, pending.settled)
 
@@ -222,14 +222,14 @@ class LedgerClient:
                 self._fail(pending, fault)
             return False
         for pending in commands:
-            self._pending.published(pending)
+            self._pending.end_publish(pending)
         fault_point(FaultPoint.GATEWAY_AFTER_CONFIRM)
         return True
 
     def _fail(self, pending: PendingCommand, fault: PublishFailed) -> None:
         pending.fault = fault
         pending.wake()
-        self._pending.published(pending)
+        self._pending.end_publish(pending)
         if pending.outcome is None:  # otherwise replies may still say that its credits settled
             self._pending.forget(pending)
 

@@ -29,15 +29,15 @@ class CommandResult:
 class PendingCommand:
     """One command, sent once, and all tasks that wait for it. `fault`: why its publish failed; None if it did not.
 
-    `is_published`: its publish has ended, in whatever way. `is_abandoned`: whoever waited for it has gone.
+    `has_left`: its publish has ended, whether it was confirmed or not. `is_abandoned`: nobody waits for it any more.
     `waiters` wait for its end, `publishing` wait until its publish has ended.
     """
 
-    __slots__ = ("command", "fault", "is_abandoned", "is_published", "outcome", "publishing", "settled", "waiters")
+    __slots__ = ("command", "fault", "has_left", "is_abandoned", "outcome", "publishing", "settled", "waiters")
 
     def __init__(self, command: Command | MixCreate) -> None:
         self.command = command
-        self.is_published = False
+        self.has_left = False
         self.is_abandoned = False
         self.outcome: Outcome | None = None
         self.settled: tuple[Settled, ...] = ()
@@ -53,9 +53,9 @@ class PendingCommand:
         return len(self.settled) >= len(self.outcome.legs)
 
     @property
-    def is_known_to_broker(self) -> bool:
-        """True when its publish has ended, in whatever way, or when it has an outcome."""
-        return self.is_published or self.outcome is not None
+    def awaits_confirm(self) -> bool:
+        """True until its publish has ended, or an outcome shows that the broker has it."""
+        return not self.has_left and self.outcome is None
 
     def wake(self) -> None:
         """Wakes everybody who waits for what has happened."""
@@ -95,12 +95,12 @@ class PendingCommands:
     def abandon(self, pending: PendingCommand) -> None:
         """Nobody waits for the command any more: it is forgotten, but not before it has left."""
         pending.is_abandoned = True
-        if pending.is_published:
+        if pending.has_left:
             self.forget(pending)
 
-    def published(self, pending: PendingCommand) -> None:
-        """The command has left: it is forgotten unless somebody waits for it, or will."""
-        pending.is_published = True
+    def end_publish(self, pending: PendingCommand) -> None:
+        """Notes that the command has left. It is forgotten if it was abandoned before."""
+        pending.has_left = True
         if pending.publishing:
             pending.wake()
         if pending.is_abandoned:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from shared.domain.ids import AccountId, AssetCode, CommandId, HoldId, Principal
+from shared.domain.ids import ASSET_CODE, UUID_TEXT, AccountId, AssetCode, CommandId, HoldId, Principal
 from shared.domain.money import AMOUNT_MINOR_MAX, BALANCE_MINOR_MAX
 
 COMMANDS_PER_ENVELOPE_MAX = 1_000
@@ -14,12 +14,12 @@ METADATA_CHARACTERS_MAX = 8_192
 
 # Ids are looked up in the database before a command is decided. Any other text than a UUID would make that query fail
 # for ever, and block the queue.
-_UUID = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+_UUID = f"^{UUID_TEXT.pattern}$"
 Id = Annotated[CommandId, StringConstraints(pattern=_UUID)]
 # Wider than the ids that clients may choose, since names of system accounts hold an asset code in upper case.
 Account = Annotated[AccountId, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$")]
 Hold = Annotated[HoldId, StringConstraints(pattern=_UUID)]
-Asset = Annotated[AssetCode, StringConstraints(pattern=r"^[A-Z][A-Z0-9._-]{0,15}$")]
+Asset = Annotated[AssetCode, StringConstraints(pattern=f"^{ASSET_CODE.pattern}$")]
 Owner = Annotated[Principal, StringConstraints(min_length=1, max_length=128)]
 Fingerprint = Annotated[str, StringConstraints(min_length=32, max_length=32)]  # hex digits
 # Minor units, as JSON integers of any length: sender and worker are both this code and parse them exactly.

@@ -1,12 +1,6 @@
 """How both services of the mixer run: connections, tasks, gauges, readiness, and a clean stop."""
 
 import asyncio
-import contextlib
-import json
-import os
-import secrets
-import socket
-import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,6 +12,7 @@ from shared.database import postgres
 from shared.database.durability import read_ledger_constants
 from shared.ledger_client.client import LedgerClient
 from shared.mixer.jobcoin import JobcoinNetwork, open_network
+from shared.mixer.progress_report import ProgressReport
 from shared.mixer.settings import MixerSettings
 from shared.mixer.step_loop import StepLoop
 from shared.runtime.logs import configure_logs
@@ -27,19 +22,6 @@ log = structlog.get_logger()
 
 GAUGES_S: Final = 5.0
 DRAIN_S: Final = 5.0
-REPORT_S: Final = 2.0
-REPORT_TIMEOUT_S: Final = 5.0
-TAKE_BACK_TIMEOUT_S: Final = 1.0
-# Not ready without a report to the database for this time.
-REPORT_S_MAX: Final = 8.0
-REPORT = """
-INSERT INTO mixer.processes (id, service, seen_at, missing) VALUES ($1, $2, clock_timestamp(), $3)
-ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at, missing = excluded.missing
-"""
-FORGET = """
-DELETE FROM mixer.processes
- WHERE id = $1 OR (service = $2 AND seen_at < clock_timestamp() - interval '1 hour')
-"""
 
 # Goes on until it is cancelled.
 BackgroundWork = Callable[[], Coroutine[Any, Any, None]]
@@ -53,50 +35,6 @@ class MixerParts:
     loops: Sequence[StepLoop[Any]]
     others: Sequence[BackgroundWork]
     missing: Callable[[], Mapping[str, str]] = dict
-
-
-class ProgressReport:
-    """Writes into the database that this process goes on, and what of it is not ready."""
-
-    def __init__(self, pool: postgres.Pool, service: str, missing: Callable[[], Mapping[str, str]]) -> None:
-        self._pool = pool
-        self._service = service
-        self._missing = missing
-        self._id = f"{socket.gethostname()[:32]}-{os.getpid()}-{secrets.token_hex(4)}"
-        self._written_s = time.monotonic()
-        self._fault = ""
-        self._is_taken_back = False
-        self._writing = asyncio.Lock()
-
-    async def run(self) -> None:
-        """Reports until cancelled or taken back."""
-        while not self._is_taken_back:
-            async with self._writing:
-                await self._write()
-            await asyncio.sleep(REPORT_S)
-
-    async def _write(self) -> None:
-        told = json.dumps(dict(self._missing()))
-        try:
-            await self._pool.execute(REPORT, self._id, self._service, told, timeout=REPORT_TIMEOUT_S)
-            self._written_s, self._fault = time.monotonic(), ""
-        except postgres.TRANSIENT_FAULTS as fault:
-            self._fault = repr(fault)
-            log.warning("report.not_written", fault=repr(fault))
-
-    async def take_back(self) -> None:
-        """The process stops on purpose, so that nobody misses it. Forgets copies that died long ago, too."""
-        self._is_taken_back = True
-        with contextlib.suppress(*postgres.TRANSIENT_FAULTS):
-            async with self._writing:  # or a report under way would be written after this
-                await self._pool.execute(FORGET, self._id, self._service, timeout=TAKE_BACK_TIMEOUT_S)
-
-    def late(self) -> str | None:
-        """Why the reports are not written; None while they are."""
-        late_s = time.monotonic() - self._written_s
-        if not self._fault and late_s <= REPORT_S_MAX:
-            return None
-        return f"the last report was written {late_s:.0f} s ago: {self._fault or 'no answer'}"
 
 
 WireParts = Callable[[postgres.Pool, JobcoinNetwork, LedgerClient], MixerParts]
@@ -149,7 +87,7 @@ async def _run(parts: MixerParts, client: LedgerClient, report: ProgressReport, 
         group.create_task(_keep_gauges(parts), name="gauges")
         await stop.wait()
         await asyncio.gather(*(loop.drain(DRAIN_S) for loop in parts.loops))
-        await report.take_back()
+        await report.withdraw()
         stopped.set()
 
 

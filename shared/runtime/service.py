@@ -6,8 +6,8 @@ import gc
 import resource
 import signal
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import cast
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from typing import Any, cast
 
 import structlog
 import uvloop
@@ -27,10 +27,10 @@ SHUTDOWN_S = 1.0
 # -28 % (gateway) and -22 % (worker) at 256.
 COLLECT_AFTER = (50_000, 50, 100)
 
-# A process takes no more than so many files and sockets, even where the system's hard limit is a thousand million.
+# A process opens at most so many files and sockets, even where the hard limit of the system is a thousand million.
 DESCRIPTORS_MAX = 65_536
 
-Service = Callable[[asyncio.Event], Awaitable[None]]
+Service = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 Readiness = Callable[[], Awaitable[dict[str, str]]]
 
 
@@ -54,7 +54,7 @@ def run_service(service: Service) -> None:
 
 
 def raise_descriptor_limit() -> int:
-    """Raises the soft limit of open files to the hard one, or to DESCRIPTORS_MAX; children inherit it. The limit."""
+    """Raises the soft limit of open files to the hard one, or to DESCRIPTORS_MAX. Returns it; children inherit it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = max(soft, DESCRIPTORS_MAX if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS_MAX))
     if soft != resource.RLIM_INFINITY and wanted > soft:
@@ -75,13 +75,9 @@ async def _until_stopped(service: Service) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with asyncio.TaskGroup() as group:
-        running = group.create_task(_serve(service, stop), name="service")
+        running = group.create_task(service(stop), name="service")
         cutting = group.create_task(_cut_off(stop, running), name="stop grace")
         running.add_done_callback(lambda _: cutting.cancel())
-
-
-async def _serve(service: Service, stop: asyncio.Event) -> None:
-    await service(stop)
 
 
 async def _cut_off(stop: asyncio.Event, running: asyncio.Task[None]) -> None:

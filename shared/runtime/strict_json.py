@@ -13,11 +13,11 @@ DEPTH_MAX: Final = 32
 VALUES_MAX: Final = 20_000
 # Escapes that are valid JSON but may decode to what PostgreSQL text or UTF-8 cannot hold: NUL, lone surrogates.
 SUSPICIOUS: Final = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
-
-
-# Every integer of so many characters, and no number of more than the second, is one that a double holds.
-EXACT_CHARACTERS: Final = 15
+# A double holds every integer of up to 15 digits, so these need no closer look.
+EXACT_CHARACTERS_MAX: Final = 15
+# A longer number is not compared digit by digit, and counts as one that a double does not hold.
 NUMBER_CHARACTERS_MAX: Final = 400
+TOO_DEEP: Final = f"the body nests deeper than {DEPTH_MAX}"
 
 
 @value
@@ -51,9 +51,6 @@ def parse(body: bytes) -> object:
     except RecursionError as error:
         raise NotStrictJson(TOO_DEEP) from error
     return value
-
-
-TOO_DEEP: Final = f"the body nests deeper than {DEPTH_MAX}"
 
 
 def _decoded(text: str) -> object:
@@ -93,7 +90,7 @@ def _unique(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
 
 
 def _integer(text: str) -> int | InexactNumber:
-    if len(text) <= EXACT_CHARACTERS:
+    if len(text) <= EXACT_CHARACTERS_MAX:
         return int(text)
     return int(text) if _is_held_by_a_double(text) else InexactNumber(text)
 

@@ -20,7 +20,7 @@ async def test_nobody_is_told_that_a_command_is_under_way_before_the_broker_has_
         assert not told.done()
         wire.confirms.set()
     assert told.result() is None
-    assert pending.is_published
+    assert pending.has_left
 
 
 async def test_a_command_that_is_still_not_confirmed_in_the_end_is_unknown(

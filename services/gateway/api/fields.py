@@ -6,12 +6,11 @@ from typing import Annotated, Final, TypeAlias
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from shared.domain.ids import ACCOUNT_ID, SYSTEM_ACCOUNT_ID, AccountId, AssetCode, Principal
+from shared.domain.ids import ACCOUNT_ID, ASSET_CODE, SYSTEM_ACCOUNT_ID, AccountId, AssetCode, Principal
 from shared.messages.base import METADATA_CHARACTERS_MAX
 
 REFERENCE_CHARACTERS_MAX: Final = 256
 
-ASSET_PATTERN: Final = r"^[A-Z][A-Z0-9._-]{0,15}$"
 AMOUNT_PATTERN: Final = r"^[0-9]{1,30}(\.[0-9]{1,30})?$"
 PRINCIPAL_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}$"
 
@@ -21,7 +20,7 @@ AccountName = Annotated[
     Field(examples=["alice"]),
 ]
 NewAccountName = Annotated[AccountId, StringConstraints(pattern=f"^{ACCOUNT_ID.pattern}$"), Field(examples=["alice"])]
-AssetName = Annotated[AssetCode, StringConstraints(pattern=ASSET_PATTERN), Field(examples=["USD"])]
+AssetName = Annotated[AssetCode, StringConstraints(pattern=f"^{ASSET_CODE.pattern}$"), Field(examples=["USD"])]
 AmountText = Annotated[
     str,
     StringConstraints(pattern=AMOUNT_PATTERN),

@@ -18,16 +18,9 @@ SESSION: Final = {"client_connection_check_interval": "500ms", "statement_timeou
 
 # Exceptions of a server or connection that cannot answer now; errors of the statement itself are not among them.
 FAULTS: Final = (
-    *postgres.CONNECTION_FAULTS,
-    asyncpg.QueryCanceledError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.LockNotAvailableError,
+    *postgres.TRANSIENT_FAULTS,
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
-    asyncpg.InternalClientError,
-    asyncpg.ReadOnlySQLTransactionError,
-    *postgres.OUTDATED_FAULTS,
 )
 
 

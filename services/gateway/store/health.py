@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from services.gateway.store.database import Database
 from shared.database.durability import DURABILITY
-from shared.database.migrate import READ_VERSIONS, known_migrations
+from shared.database.migrate import READ_PARTITIONS, READ_VERSIONS, known_migrations
 from shared.database.secret_fingerprints import READ_FINGERPRINTS
 from shared.domain.values import value
 
@@ -74,9 +74,6 @@ async def read_processes(database: Database) -> list[ProcessFacts]:
     """Every process of the mixer that was started and not stopped on purpose. Raises DatabaseUnavailable."""
     rows = await database.rows(READ_PROCESSES)
     return [ProcessFacts(row["service"], row["silent_s"], json.loads(row["missing"])) for row in rows]
-
-
-READ_PARTITIONS = "SELECT partitions FROM ledger.constants"
 
 
 async def read_partitions(database: Database) -> int | None:

@@ -98,10 +98,10 @@ class Leases(Connections):
         self, leases: Iterable[Lease], ttl_s: float, waiting_for: Mapping[Partition, str] | None = None
     ) -> set[Partition]:
         """See ports.Store."""
-        places = _places(leases)
-        reasons = None if waiting_for is None else [waiting_for.get(Partition(partition)) for partition in places[0]]
+        columns = _columns(leases)
+        reasons = None if waiting_for is None else [waiting_for.get(Partition(partition)) for partition in columns[0]]
         rows = await self._run(
-            "lease", lambda connection: connection.fetch(RENEW, self._owner, *places, ttl_s, reasons)
+            "lease", lambda connection: connection.fetch(RENEW, self._owner, *columns, ttl_s, reasons)
         )
         return {Partition(row["partition"]) for row in rows}
 
@@ -117,24 +117,24 @@ class Leases(Connections):
         self, ttl_s: float, ended: Sequence[Lease] = (), held: Sequence[Partition] | None = None
     ) -> Lease | None:
         """See ports.Store."""
-        arguments = (self._owner, ttl_s, *_places(ended), held)
+        arguments = (self._owner, ttl_s, *_columns(ended), held)
         row = await self._run("lease", lambda connection: connection.fetchrow(ACQUIRE, *arguments))
         return None if row is None else Lease(Partition(row["partition"]), int(row["epoch"]))
 
     async def free_stuck(self, ended: Sequence[Lease] = ()) -> int:
         """See ports.Store."""
-        places = _places(ended)
-        return int(await self._run("lease", lambda connection: connection.fetchval(FREE_STUCK, PRESENCE, *places)))
+        columns = _columns(ended)
+        return int(await self._run("lease", lambda connection: connection.fetchval(FREE_STUCK, PRESENCE, *columns)))
 
     async def release(self, leases: Iterable[Lease]) -> None:
         """See ports.Store."""
-        places = _places(leases)
-        await self._run("lease", lambda connection: connection.execute(RELEASE, self._owner, *places))
+        columns = _columns(leases)
+        await self._run("lease", lambda connection: connection.execute(RELEASE, self._owner, *columns))
 
     async def raise_epochs(self, leases: Iterable[Lease]) -> list[Lease]:
         """See ports.Store."""
-        places = _places(leases)
-        rows = await self._run("lease", lambda connection: connection.fetch(RAISE_EPOCHS, self._owner, *places))
+        columns = _columns(leases)
+        rows = await self._run("lease", lambda connection: connection.fetch(RAISE_EPOCHS, self._owner, *columns))
         return [Lease(Partition(row["partition"]), int(row["epoch"])) for row in rows]
 
     async def leave(self) -> None:
@@ -142,6 +142,7 @@ class Leases(Connections):
         await self._run("lease", lambda connection: connection.execute(LEAVE, self._owner))
 
 
-def _places(leases: Iterable[Lease]) -> tuple[list[int], list[int]]:
+def _columns(leases: Iterable[Lease]) -> tuple[list[int], list[int]]:
+    """Partitions and epochs, as a statement's `unnest` takes them."""
     listed = list(leases)
     return [lease.partition for lease in listed], [lease.epoch for lease in listed]

@@ -36,8 +36,7 @@ SELECT id::text, encode(fingerprint, 'hex') AS fingerprint, code FROM ledger.ope
 """
 
 HEADS = """
-SELECT DISTINCT ON (partition) partition, batch, cursors FROM ledger.batches
- WHERE partition = $1 ORDER BY partition, batch DESC LIMIT 1
+SELECT batch, cursors FROM ledger.batches WHERE partition = $1 ORDER BY batch DESC LIMIT 1
 """
 
 # Each pair's rows are found by key, with a limit of its own: a join would be planned as a walk over all rows, of which
