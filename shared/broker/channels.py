@@ -21,6 +21,8 @@ from shared.domain.values import value
 CONFIRM_TIMEOUT_S: Final = 2.0
 UNCONFIRMED_TIMEOUT_S: Final = 0.5
 REQUESTS_TIMEOUT_S: Final = 3.0
+CLOSE_TIMEOUT_S: Final = 1.0
+PING_KEY: Final = "tellerline.ping"
 BROKER_FAULTS: Final = (AMQPError, ConnectionError, OSError, TimeoutError, ChannelInvalidStateError, RuntimeError)
 # A message id is this prefix, random per process, and a number.
 _PROCESS: Final = uuid.uuid4().hex
@@ -125,16 +127,24 @@ async def consume_exclusive_queue(
 
 
 async def ping(connection: Connection, *, queue: str | None = None) -> None:
-    """Returns once the broker has answered; with `queue`, that queue must exist. Waits without a bound.
+    """Returns once the broker has answered and, with `queue`, has that queue, or, without, has confirmed a publish.
 
-    Uses a new channel, since a request holds its channel's lock until it is answered, and closes it if refused.
-    Raises what is in BROKER_FAULTS.
+    Uses a new channel, since a request holds its channel's lock until it is answered, and closes it if refused. Raises
+    what is in BROKER_FAULTS, after REQUESTS_TIMEOUT_S at most but for the time that the closing takes.
     """
     with cancelled_only_by_us():
-        channel = await open_channel(connection, confirmed=False)
-        if queue is not None:
-            await channel.queue_declare(queue, passive=True)
-        await channel.close()
+        async with asyncio.timeout(REQUESTS_TIMEOUT_S):
+            channel = await open_channel(connection, confirmed=queue is None)
+            try:
+                if queue is not None:
+                    await channel.queue_declare(queue, passive=True)
+                else:
+                    # No queue has this name: the broker drops the message, and confirms it.
+                    await channel.basic_publish(b"", routing_key=PING_KEY, mandatory=False)
+            finally:
+                with contextlib.suppress(*BROKER_FAULTS):
+                    async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                        await channel.close()
 
 
 async def waiting_messages(connection: Connection, queue: str) -> int:

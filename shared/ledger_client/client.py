@@ -87,9 +87,9 @@ class LedgerClient:
         return self._publishing.is_writable() and self._replying.current is not None and self._reply_to is not None
 
     async def ping_broker(self) -> None:
-        """Returns once the broker has answered on both connections, and still has the reply queue.
+        """Returns once the broker has confirmed a publish and still has the reply queue.
 
-        Raises NotPublished. Waits without a bound.
+        Raises NotPublished, after some seconds if there is no answer.
         """
         publishing, replying = self._publishing.current, self._replying.current
         if not self.is_ready() or publishing is None or replying is None:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import structlog
 
+from shared.broker.channels import NotPublished
 from shared.broker.connection import ManagedConnection
 from shared.database import postgres
 from shared.database.durability import read_ledger_constants
@@ -103,6 +104,11 @@ def _missing(parts: MixerParts, client: LedgerClient) -> dict[str, str]:
 
 async def _missing_now(parts: MixerParts, client: LedgerClient, report: ProgressReport) -> dict[str, str]:
     missing = _missing(parts, client)
+    if "broker" not in missing:
+        try:
+            await client.ping_broker()
+        except NotPublished:
+            missing["broker"] = "it does not answer"
     if (late := report.late()) is not None:
         missing["database"] = late
     return missing

@@ -1,4 +1,7 @@
-"""A way to a server that can fall silent: connections stay open, new ones are taken, and nothing comes through."""
+"""A way to a server that can fall silent: connections stay open, new ones are taken, and nothing comes through.
+
+Or, of a broker, all but its confirms comes through.
+"""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -7,6 +10,9 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 CHUNK_BYTES = 65_536
+# A frame of AMQP: type, channel, size of the payload; then the payload and one more byte. A method begins with its ids.
+HEAD_BYTES = 7
+BASIC_ACK = bytes((0, 60, 0, 80))
 
 
 @dataclass(slots=True)
@@ -15,6 +21,7 @@ class Way:
 
     url: str
     open: asyncio.Event = field(default_factory=asyncio.Event)
+    confirms: bool = True
 
     async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Hands on what comes, while it may."""
@@ -23,6 +30,19 @@ class Way:
                 await self.open.wait()
                 writer.write(part)
                 await writer.drain()
+        finally:
+            writer.close()
+
+    async def carry_frames(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Hands on what a broker says, without its confirms while `confirms` is False."""
+        try:
+            while True:
+                head = await reader.readexactly(HEAD_BYTES)
+                payload = await reader.readexactly(int.from_bytes(head[3:], "big") + 1)
+                await self.open.wait()
+                if self.confirms or head[0] != 1 or payload[:4] != BASIC_ACK:
+                    writer.write(head + payload)
+                    await writer.drain()
         finally:
             writer.close()
 
@@ -36,8 +56,9 @@ async def way_to(url: str) -> AsyncGenerator[Way]:
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         onward = await asyncio.open_connection(parts.hostname, parts.port)
-        with suppress(ConnectionError):
-            await asyncio.gather(way.carry(reader, onward[1]), way.carry(onward[0], writer))
+        back = way.carry_frames if parts.scheme == "amqp" else way.carry
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
+            await asyncio.gather(way.carry(reader, onward[1]), back(onward[0], writer))
 
     server = await asyncio.start_server(connected, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
