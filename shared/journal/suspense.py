@@ -9,12 +9,11 @@ from typing import Final
 
 from shared.domain.ids import CommandId, derived_id
 
-# Items after a key, by key: account, seq, asset, amount in minor units as text, operation, partition, batch,
-# recorded_at, resolved_by (an operation). Parameters: account and seq of the last item before, whether resolved items
-# are wanted, how many at most. Each account is read by its key, whatever the planner thinks of its size (OFFSET 0).
+# Items after a key, by key: account, seq, asset, amount in minor units, operation, recorded_at, resolved_by (an
+# operation). Parameters: account and seq of the last item before, whether resolved items are wanted, how many at most.
+# Each account is read by its key, whatever the planner thinks of its size (OFFSET 0).
 READ_SUSPENSE: Final = """
-SELECT e.account_id, e.seq, e.asset, e.delta AS amount, e.operation_id::text, e.partition, e.batch,
-       b.recorded_at, r.id::text AS resolved_by
+SELECT e.account_id, e.seq, e.asset, e.delta AS amount, e.operation_id::text, b.recorded_at, r.id::text AS resolved_by
   FROM ledger.assets s
  CROSS JOIN generate_series(0, (SELECT partitions - 1 FROM ledger.constants)) AS p
  CROSS JOIN LATERAL (

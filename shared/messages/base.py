@@ -9,8 +9,6 @@ from shared.domain.money import AMOUNT_MINOR_MAX, BALANCE_MINOR_MAX
 
 COMMANDS_PER_ENVELOPE_MAX = 1_000
 ENVELOPE_BYTES_MAX = 512 * 1024
-# Of an account's metadata, or an operation's, as JSON text without spaces.
-METADATA_CHARACTERS_MAX = 8_192
 
 # Ids are looked up in the database before a command is decided. Any other text than a UUID would make that query fail
 # for ever, and block the queue.

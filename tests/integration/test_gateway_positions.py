@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from services.gateway.http.response import instant_of
+from services.gateway.http.instants import instant_of
 from services.gateway.store import transaction_lists as lists
 from services.gateway.store.accounts import read_account, read_balance_at
 from services.gateway.store.database import Database as Reads

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from services.ledger_worker.core.metadata import merged
-from shared.messages.base import METADATA_CHARACTERS_MAX
+from shared.domain.metadata import METADATA_CHARACTERS_MAX
 from tests.property.simulation import Simulation
 from tests.unit.ledger_scene import MAKE, Scene, play
 

@@ -6,7 +6,8 @@ from typing import cast
 import pytest
 from aiohttp import HttpVersion, HttpVersion10, HttpVersion11, web
 
-from services.gateway.http.response import HttpResponse, ResponseWriter, instant_text
+from services.gateway.http.instants import instant_text
+from services.gateway.http.response import HttpResponse, ResponseWriter
 
 
 @dataclass(slots=True)

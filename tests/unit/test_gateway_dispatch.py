@@ -10,11 +10,11 @@ from aiohttp import HttpVersion, HttpVersion11, web
 from multidict import CIMultiDict
 
 from services.gateway.api.writes import preferred_wait_s
-from services.gateway.http.dispatch import Dispatcher, Router, takes_json
+from services.gateway.http.dispatch import Dispatcher, takes_json
 from services.gateway.http.problems import Problem, RequestFault
 from services.gateway.http.request import RequestContext, ServerParts
 from services.gateway.http.response import HttpResponse
-from services.gateway.http.routing import RouteTable
+from services.gateway.http.routing import Router, RouteTable
 from services.gateway.metrics import Metrics
 from services.gateway.store.shares import Shares
 from services.gateway.usecases.state import AppState, Stopping

@@ -9,13 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from services.gateway.api.fields import canonical_json
 from services.gateway.api.mixes import MixNew, ppm_of
 from services.gateway.api.transfers import TransferNew
+from services.gateway.http.instants import parse_instant
 from services.gateway.http.problems import Problem
-from services.gateway.http.queries import ListQuery, parse_instant, parse_parameters
+from services.gateway.http.queries import ListQuery, parse_parameters
 from services.gateway.usecases.accounts import limit_units
 from services.gateway.usecases.submit import fingerprint
+from shared.domain.metadata import canonical_json
 from shared.domain.money import AMOUNT_MINOR_MAX, AmountError, format_amount, parse_amount
 from shared.runtime import strict_json
 from shared.runtime.compact_json import compact_json

@@ -21,7 +21,7 @@ import services
 import shared
 import tellerline
 from services.gateway.app import ROUTES
-from services.gateway.http.dispatch import Router
+from services.gateway.http.routing import Router
 from tests import tree
 
 CHARACTERS: Final = 40_000
@@ -85,8 +85,8 @@ SAMPLES: Final = {
 }
 # Where an expression is no constant of a module → why its input is harmless, or which other test covers it.
 INLINE: Final = {
-    ("services/gateway/http/dispatch.py", "re.compile"): "a route's path: ROUTE_SAMPLES",
-    ("services/gateway/http/dispatch.py", "re.sub"): "reads our own paths",
+    ("services/gateway/http/routing.py", "re.compile"): "a route's path: ROUTE_SAMPLES",
+    ("services/gateway/http/routing.py", "re.sub"): "reads our own paths",
     ("services/gateway/api/openapi.py", "re.findall"): "reads our own paths",
     ("tellerline/local_stack/servers/postgres.py", "re.search"): "reads the name of a folder of PostgreSQL",
 }

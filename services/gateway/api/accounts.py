@@ -7,17 +7,17 @@ from pydantic import ConfigDict, field_validator
 from pydantic.json_schema import SkipJsonSchema
 from typing_extensions import TypedDict
 
-from services.gateway.api.fields import AmountText, AssetName, Metadata, NewAccountName, OwnerName, canonical_json
+from services.gateway.api.fields import AmountText, AssetName, Metadata, NewAccountName, OwnerName
 from services.gateway.api.writes import answer_write, begin_write
+from services.gateway.http.instants import instant_text
 from services.gateway.http.paging import page, position_of
 from services.gateway.http.problems import Problem, RequestFault
 from services.gateway.http.queries import ListQuery
 from services.gateway.http.request import Body, RequestContext
-from services.gateway.http.response import HttpResponse, instant_text, json_response, list_response
+from services.gateway.http.response import HttpResponse, json_response, list_response
 from services.gateway.http.routing import RouteTable
 from services.gateway.store.accounts import AccountFilter, AccountState
 from services.gateway.usecases.accounts import (
-    NO_METADATA,
     AccountChangeOrder,
     AccountOrder,
     account_after,
@@ -30,6 +30,7 @@ from services.gateway.usecases.accounts import (
 from services.gateway.usecases.state import AppState
 from services.gateway.usecases.submit import Submission, canonical_amount
 from shared.domain.api_keys import Scope
+from shared.domain.metadata import NO_METADATA, canonical_json
 from shared.domain.money import format_amount
 
 ROUTES: Final = RouteTable()

@@ -5,17 +5,11 @@ from typing import Annotated, Final, get_args
 from pydantic import AfterValidator, BaseModel, WithJsonSchema
 from typing_extensions import TypedDict
 
+from services.gateway.http.instants import Instant, instant_of, instant_text, microseconds_of
 from services.gateway.http.paging import page, position_of
-from services.gateway.http.queries import Instant, Query, TimedListQuery
+from services.gateway.http.queries import Query, TimedListQuery
 from services.gateway.http.request import RequestContext
-from services.gateway.http.response import (
-    HttpResponse,
-    instant_of,
-    instant_text,
-    json_response,
-    list_response,
-    microseconds_of,
-)
+from services.gateway.http.response import HttpResponse, json_response, list_response
 from services.gateway.http.routing import RouteTable
 from services.gateway.store.accounts import read_balance_at
 from services.gateway.store.entries import EntryFacts, EntryFilter, list_entries

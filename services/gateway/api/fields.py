@@ -1,13 +1,11 @@
 """Types of fields that several bodies have."""
 
-import json
-from collections.abc import Mapping
 from typing import Annotated, Final, TypeAlias
 
 from pydantic import AfterValidator, Field, StringConstraints
 
 from shared.domain.ids import ACCOUNT_ID, ASSET_CODE, SYSTEM_ACCOUNT_ID, AccountId, AssetCode, Principal
-from shared.messages.base import METADATA_CHARACTERS_MAX
+from shared.domain.metadata import METADATA_CHARACTERS_MAX, canonical_json
 
 REFERENCE_CHARACTERS_MAX: Final = 256
 
@@ -42,11 +40,3 @@ def check_metadata(metadata: dict[str, object]) -> dict[str, object]:
 
 
 Metadata: TypeAlias = Annotated[dict[str, object], AfterValidator(check_metadata)]
-
-
-def canonical_json(value: Mapping[str, object]) -> str:
-    """The same JSON text for equal values: sorted keys, no spaces. The journal keeps metadata in this form."""
-    return _CANONICAL.encode(value)
-
-
-_CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

@@ -15,7 +15,7 @@ ROUTES: Final = RouteTable()
 
 
 class DependencyBody(TypedDict):
-    """`why_not` where it is not ok. `durability`: its settings as they were found; empty when it does not answer."""
+    """`why_not`: null when it is ok. `durability`: its settings as they were read; empty when it does not answer."""
 
     ok: bool
     why_not: str | None
@@ -31,14 +31,14 @@ class HealthBody(TypedDict):
 
 
 class AliveBody(TypedDict):
-    """The loop turns."""
+    """The process answers."""
 
     status: str
 
 
 @ROUTES.add("GET", "/livez", answers={200: AliveBody})
 async def livez(_: RequestContext) -> HttpResponse:
-    """Whether the process turns."""
+    """Whether the process answers requests."""
     return json_response(200, {"status": "ok"})
 
 

@@ -6,18 +6,12 @@ from pydantic import Field, StringConstraints
 from typing_extensions import TypedDict
 
 from services.gateway.api.writes import answer_write, begin_write
+from services.gateway.http.instants import instant_of, instant_text, microseconds_of
 from services.gateway.http.paging import page, position_of
 from services.gateway.http.problems import invalid_field
 from services.gateway.http.queries import ListQuery
 from services.gateway.http.request import Body, RequestContext
-from services.gateway.http.response import (
-    HttpResponse,
-    instant_of,
-    instant_text,
-    json_response,
-    list_response,
-    microseconds_of,
-)
+from services.gateway.http.response import HttpResponse, json_response, list_response
 from services.gateway.http.routing import RouteTable
 from services.gateway.store.mixes import MixFacts, list_mixes
 from services.gateway.store.transaction_lists import END_OF_TIME

@@ -7,10 +7,11 @@ from typing_extensions import TypedDict
 
 from services.gateway.api.transactions import TransactionBody, transaction_body
 from services.gateway.api.writes import WAIT_S_MAX, answer_write, begin_write
+from services.gateway.http.instants import instant_text
 from services.gateway.http.problems import Problem
 from services.gateway.http.queries import Digits, Query
 from services.gateway.http.request import RequestContext
-from services.gateway.http.response import HttpResponse, instant_text, json_response
+from services.gateway.http.response import HttpResponse, json_response
 from services.gateway.http.routing import RouteTable
 from services.gateway.store.operations import RecordedOperation
 from services.gateway.usecases.faults import NotFound

@@ -4,12 +4,13 @@ from typing import Final, Literal
 
 from typing_extensions import TypedDict
 
-from services.gateway.api.fields import AccountName, ReferenceText, canonical_json
+from services.gateway.api.fields import AccountName, ReferenceText
 from services.gateway.api.writes import answer_write, begin_write
+from services.gateway.http.instants import instant_text, microseconds_of
 from services.gateway.http.paging import page, position_of
 from services.gateway.http.queries import ListQuery
 from services.gateway.http.request import Body, RequestContext
-from services.gateway.http.response import HttpResponse, instant_text, json_response, microseconds_of
+from services.gateway.http.response import HttpResponse, json_response
 from services.gateway.http.routing import RouteTable
 from services.gateway.store.operator import (
     PartitionOwner,
@@ -22,6 +23,7 @@ from services.gateway.store.operator import (
 from services.gateway.usecases.suspense import resolve_suspense, suspense_item
 from shared.domain.api_keys import Scope
 from shared.domain.ids import Partition
+from shared.domain.metadata import canonical_json
 from shared.domain.money import format_amount
 from shared.journal.suspense import item_key
 from shared.journal.transit import TransitRowError, decode_credits

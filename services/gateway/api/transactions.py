@@ -8,17 +8,11 @@ from typing import Final, Literal, NotRequired
 from typing_extensions import TypedDict
 
 from services.gateway.api.fields import AccountName, AssetName, ReferenceText
+from services.gateway.http.instants import instant_of, instant_text, microseconds_of
 from services.gateway.http.paging import page, position_of
 from services.gateway.http.queries import TimedListQuery
 from services.gateway.http.request import RequestContext
-from services.gateway.http.response import (
-    HttpResponse,
-    instant_of,
-    instant_text,
-    json_response,
-    list_response,
-    microseconds_of,
-)
+from services.gateway.http.response import HttpResponse, json_response, list_response
 from services.gateway.http.routing import RouteTable
 from services.gateway.store.transaction_lists import END_OF_TIME, ListedTransaction, ListPlace, TransactionFilter
 from services.gateway.store.transactions import TransactionFacts

@@ -1,8 +1,8 @@
 """/v1/transfers, /v1/deposits, /v1/withdrawals: one posting each."""
 
-from typing import Final, Literal
+from typing import Final
 
-from services.gateway.api.fields import AccountName, AmountText, AssetName, Metadata, ReferenceText, canonical_json
+from services.gateway.api.fields import AccountName, AmountText, AssetName, Metadata, ReferenceText
 from services.gateway.api.transactions import TransactionBody, transaction_body
 from services.gateway.api.writes import answer_write, begin_write
 from services.gateway.http.request import Body, RequestContext
@@ -10,6 +10,7 @@ from services.gateway.http.response import HttpResponse
 from services.gateway.http.routing import RouteTable
 from services.gateway.usecases.submit import canonical_amount
 from services.gateway.usecases.transactions import (
+    TransactionKind,
     TransactionOrder,
     check_names,
     post_transaction,
@@ -18,10 +19,9 @@ from services.gateway.usecases.transactions import (
 )
 from shared.domain.api_keys import Scope
 from shared.domain.ids import AccountId
+from shared.domain.metadata import canonical_json
 
 ROUTES: Final = RouteTable()
-
-TransactionKind = Literal["deposit.v1", "withdrawal.v1", "transfer.v1"]
 
 
 class _MoneyNew(Body):

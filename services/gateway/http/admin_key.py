@@ -11,12 +11,12 @@ from shared.domain.api_keys import KEY_RULE, KEY_TEXT
 log = structlog.get_logger()
 
 
-async def follow_admin_key(keys: Keychain, path: Path, present: str | None, *, every_s: float) -> None:
-    """Takes another key as soon as the file holds one; the old one ends then. Runs until cancelled.
+async def follow_admin_key(keys: Keychain, path: Path, current: str | None, *, every_s: float) -> None:
+    """Reads the file every `every_s` seconds; another key in it replaces the admin key. Runs until cancelled.
 
-    A file that is away or holds no key changes nothing: it may be on its way.
+    A file that is missing or holds no valid key changes nothing: it may be about to be written.
     """
-    seen = present
+    seen = current
     while True:
         text = await asyncio.to_thread(_text, path)
         if text is not None and text != seen:

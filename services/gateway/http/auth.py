@@ -42,7 +42,7 @@ class KeyLimits:
 
 @dataclass(slots=True, eq=False)
 class _Known:
-    """A live key. `checked_s`: begin of its last look-up, by the monotonic clock; infinite for the admin key."""
+    """A live key. `checked_s`: when its last look-up began, by the monotonic clock; infinite for the admin key."""
 
     caller: Caller
     checked_s: float
@@ -65,7 +65,7 @@ class Keychain:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.known: dict[bytes, _Known] = {}
-        self._unknown: dict[bytes, float] = {}  # SHA-256 of a key that is not live → begin of the look-up
+        self._unknown: dict[bytes, float] = {}  # SHA-256 of a key that is not live → when its look-up began
         self._limits = limits
         self._requests = requests
         self._clock = clock
@@ -76,11 +76,11 @@ class Keychain:
             self.replace_admin_key(admin_key)
 
     def replace_admin_key(self, key: str) -> None:
-        """From now on this is the admin key, and no other one."""
+        """Makes this the only admin key."""
         for old in [digest for digest, known in self.known.items() if known.checked_s == NEVER_RECHECKED]:
             del self.known[old]
         caller = Caller("admin", ADMIN, frozenset({Scope.ADMIN}), admin=True)
-        self.known[hash_of_key(key)] = self._made(caller, NEVER_RECHECKED)
+        self.known[hash_of_key(key)] = self._new_known(caller, NEVER_RECHECKED)
 
     async def authenticate(self, authorizations: list[str], source: Callable[[], str]) -> Caller:
         """The caller whose key is in the one Authorization header. `source`: tells where the request comes from.
@@ -123,8 +123,8 @@ class Keychain:
             checked = [digest for digest, known in in_use.items() if known.checked_s != NEVER_RECHECKED]
             lookups = {digest: self._lookups.ask(digest) for digest in checked}
             await all_of(lookups.values())
-            for digest, looked in lookups.items():
-                if (found := looked.result()).fault is None:
+            for digest, lookup in lookups.items():
+                if (found := lookup.result()).fault is None:
                     self._learn(digest, found.key, found.began_s)
             await self._lookups.note_used([in_use[digest].caller.key_id for digest in checked])
 
@@ -148,8 +148,8 @@ class Keychain:
         return known
 
     async def _look_up(self, digest: bytes) -> _Known | None:
-        looked = await self._lookups.find(digest)
-        return self._learn(digest, looked.key, looked.began_s)
+        found = await self._lookups.find(digest)
+        return self._learn(digest, found.key, found.began_s)
 
     def _learn(self, digest: bytes, key: StoredKey | None, began_s: float) -> _Known | None:
         """Takes what a look-up found into the cache."""
@@ -161,12 +161,12 @@ class Keychain:
             return None
         self._unknown.pop(digest, None)
         if known is None:
-            known = self._made(_caller(key), began_s)
+            known = self._new_known(_caller(key), began_s)
             _keep(self.known, digest, known)
         known.caller, known.checked_s = _caller(key), began_s
         return known
 
-    def _made(self, caller: Caller, checked_s: float) -> _Known:
+    def _new_known(self, caller: Caller, checked_s: float) -> _Known:
         burst = float(self._limits.rate_burst_max)
         return _Known(caller, checked_s, TokenBucket(self._limits.rate_per_s_max, burst, burst, self._clock()))
 

@@ -5,10 +5,9 @@ import os
 import re
 import time
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
-from urllib.parse import unquote
 
 import structlog
 from aiohttp import HttpVersion10, HttpVersion11, web
@@ -17,7 +16,7 @@ from services.gateway.http.auth import require_scope
 from services.gateway.http.problems import Problem, RequestFault, invalid_field, problem_code, share_exceeded
 from services.gateway.http.request import NOBODY, RequestContext, ServerParts
 from services.gateway.http.response import JSON, PROBLEM_JSON, HttpResponse, ResponseWriter
-from services.gateway.http.routing import Route
+from services.gateway.http.routing import Route, Router
 from services.gateway.http.sources import source_of
 from services.gateway.metrics import DURATION_BUCKETS_S, RouteMetrics
 from services.gateway.store.database import DatabaseUnavailable, TooManyStatements
@@ -37,7 +36,6 @@ log = structlog.get_logger()
 
 SANE_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 SERVER_ERRORS: Final = 500
-PATH_CHARACTERS_MAX: Final = 512
 NO_ROUTE: Final = "(none)"
 RETRY: Final = {"Retry-After": "1"}
 FAULTS: Final = (
@@ -52,43 +50,6 @@ FAULTS: Final = (
     DatabaseUnavailable,
 )
 READS: Final = frozenset({"GET", "HEAD"})
-
-
-class Router:
-    """Finds the route of a request: fixed paths by one look-up, the rest by patterns."""
-
-    def __init__(self, routes: Sequence[Route]) -> None:
-        self.routes = routes
-        self._fixed: dict[str, dict[str, Route]] = {}
-        self.patterns: list[tuple[re.Pattern[str], dict[str, Route]]] = []
-        by_path: dict[str, dict[str, Route]] = {}
-        for route in routes:
-            by_path.setdefault(route.path, {})[route.method] = route
-        for path, methods in by_path.items():
-            if "{" in path:
-                pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(path))
-                self.patterns.append((re.compile(pattern), methods))
-            else:
-                self._fixed[path] = methods
-
-    def find(self, method: str, path: str) -> tuple[Route, Mapping[str, str]]:
-        """The route and the path's parameters. Raises Problem: not_found, or method_not_allowed with `Allow`."""
-        methods = self._fixed.get(path)
-        parameters: Mapping[str, str] = {}
-        if methods is None:
-            methods, parameters = self._match(path)
-        route = methods.get(method) or (methods.get("GET") if method == "HEAD" else None)
-        if route is None:
-            allowed = ", ".join(sorted(methods) + (["HEAD"] if "GET" in methods else []))
-            raise Problem(RequestFault.METHOD_NOT_ALLOWED, f"allowed here: {allowed}", headers={"Allow": allowed})
-        return route, parameters
-
-    def _match(self, path: str) -> tuple[dict[str, Route], Mapping[str, str]]:
-        if len(path) <= PATH_CHARACTERS_MAX and path.isascii():
-            for pattern, methods in self.patterns:
-                if match := pattern.fullmatch(path):
-                    return methods, {name: _unquoted(value) for name, value in match.groupdict().items()}
-        raise Problem(RequestFault.NOT_FOUND, "there is no such route")
 
 
 class Dispatcher:
@@ -235,17 +196,6 @@ def _note(counts: RouteMetrics, status: int, duration_s: float) -> None:
     counts.by_status[status] = counts.by_status.get(status, 0) + 1
     counts.duration_s += duration_s
     counts.by_duration[bisect_left(DURATION_BUCKETS_S, duration_s)] += 1
-
-
-def _unquoted(segment: str) -> str:
-    """The parameter that a segment of a path stands for. Raises Problem for what no name may hold: NUL, bad UTF-8."""
-    try:
-        text = unquote(segment, errors="strict")
-    except UnicodeDecodeError:
-        text = "\0"
-    if "\0" in text:
-        raise Problem(RequestFault.NOT_FOUND, "there is no such route")
-    return text
 
 
 def takes_json(accept: str) -> bool:

@@ -18,8 +18,8 @@ KEYS_PER_QUERY_MAX: Final = 1_000
 
 
 @value
-class Looked:
-    """What a look-up found. `key` None: no live key. `began_s`: the query's begin, by the monotonic clock."""
+class LookupResult:
+    """What a look-up found. `key` None: no live key. `began_s`: when its query began, by the monotonic clock."""
 
     began_s: float
     key: StoredKey | None = None
@@ -32,23 +32,23 @@ class KeyLookups:
     def __init__(self, database: Database, clock: Callable[[], float] = time.monotonic) -> None:
         self._database = database
         self._clock = clock
-        self._waiting: dict[bytes, asyncio.Future[Looked]] = {}
+        self._waiting: dict[bytes, asyncio.Future[LookupResult]] = {}
         self._asked = asyncio.Event()
 
-    def ask(self, digest: bytes) -> "asyncio.Future[Looked]":
+    def ask(self, digest: bytes) -> "asyncio.Future[LookupResult]":
         """The look-up of the key with this SHA-256. Wait for it without cancelling it: others may, too."""
-        looked = self._waiting.get(digest)
-        if looked is None:
-            looked = self._waiting[digest] = asyncio.get_running_loop().create_future()
+        lookup = self._waiting.get(digest)
+        if lookup is None:
+            lookup = self._waiting[digest] = asyncio.get_running_loop().create_future()
             self._asked.set()
-        return looked
+        return lookup
 
-    async def find(self, digest: bytes) -> Looked:
-        """What is known of the key from now on. Raises DatabaseUnavailable."""
-        looked = await asyncio.shield(self.ask(digest))
-        if looked.fault is not None:
-            raise DatabaseUnavailable(str(looked.fault)) from looked.fault
-        return looked
+    async def find(self, digest: bytes) -> LookupResult:
+        """Looks the key up, together with others that are asked for meanwhile. Raises DatabaseUnavailable."""
+        found = await asyncio.shield(self.ask(digest))
+        if found.fault is not None:
+            raise DatabaseUnavailable(str(found.fault)) from found.fault
+        return found
 
     async def run(self) -> None:
         """Answers look-ups until cancelled."""
@@ -68,7 +68,7 @@ class KeyLookups:
         except DatabaseUnavailable as fault:
             log.warning("keys.use_not_noted", fault=str(fault))
 
-    async def _answer(self, batch: "dict[bytes, asyncio.Future[Looked]]") -> None:
+    async def _answer(self, batch: "dict[bytes, asyncio.Future[LookupResult]]") -> None:
         began_s = self._clock()
         live: dict[bytes, StoredKey] = {}
         fault: DatabaseUnavailable | None = None
@@ -77,11 +77,11 @@ class KeyLookups:
         except DatabaseUnavailable as unavailable:
             log.warning("keys.unchecked", keys=len(batch), fault=str(unavailable))
             fault = unavailable
-        for digest, looked in batch.items():
-            looked.set_result(Looked(began_s, live.get(digest), fault))
+        for digest, lookup in batch.items():
+            lookup.set_result(LookupResult(began_s, live.get(digest), fault))
 
 
-async def all_of(lookups: Iterable["asyncio.Future[Looked]"]) -> None:
+async def all_of(lookups: Iterable["asyncio.Future[LookupResult]"]) -> None:
     """Waits for all of these look-ups."""
-    for looked in lookups:
-        await asyncio.shield(looked)
+    for lookup in lookups:
+        await asyncio.shield(lookup)

@@ -1,4 +1,4 @@
-"""A listening socket that closes without a reset: who was connected before the end is served."""
+"""A listening socket that closes without a reset: whoever connected before the end is served."""
 
 import asyncio
 import contextlib
@@ -33,7 +33,7 @@ class Listener:
         return f"{host}:{port}"
 
     async def close(self) -> None:
-        """Takes in who is connected already, then refuses. To close a socket resets whoever waits to be accepted."""
+        """Accepts the connections that wait, then closes: closing a socket resets those that were not accepted yet."""
         self.listening.close()
         for each in self.sockets:
             accepted = accept_all(each)
@@ -43,10 +43,10 @@ class Listener:
 
 
 def accept_all(listening: socket.socket) -> list[socket.socket]:
-    """Everybody who waits to be accepted."""
+    """Accepts every connection that waits."""
     listening.settimeout(0)
     accepted: list[socket.socket] = []
-    with contextlib.suppress(OSError):  # nobody waits any more, or there is no descriptor left for who does
+    with contextlib.suppress(OSError):  # none waits any more, or no descriptor is left for it
         while True:
             accepted.append(listening.accept()[0])
             accepted[-1].settimeout(0)

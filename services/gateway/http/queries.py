@@ -1,23 +1,17 @@
 """Query parameters: each at most once, unknown ones refused, integers in ASCII digits, instants as in RFC 3339."""
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Final
 from urllib.parse import parse_qsl
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
+from services.gateway.http.instants import FIRST_INSTANT, MICROSECOND, Instant, instant_of
 from services.gateway.http.problems import Problem, RequestFault
 
 PARAMETERS_MAX: Final = 20
 LIST_LIMIT_MAX: Final = 500
-INSTANT: Final = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})",
-    re.ASCII,
-)
-MICROSECOND: Final = timedelta(microseconds=1)
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-FIRST_INSTANT: Final = datetime.min.replace(tzinfo=UTC)
 CURSOR_PATTERN: Final = r"^[A-Za-z0-9_-]{1,512}$"
 DIGITS: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 
@@ -27,22 +21,7 @@ def parse_digits(text: object) -> object:
     return int(text) if isinstance(text, str) and DIGITS.fullmatch(text) else text
 
 
-def parse_instant(text: object) -> object:
-    """A UTC instant from RFC 3339; digits of its fraction beyond the sixth are cut off. Raises ValueError."""
-    if not isinstance(text, str) or not INSTANT.fullmatch(text):
-        raise ValueError("an RFC 3339 instant is expected, such as 2026-01-31T12:00:00.000000Z")
-    try:
-        return datetime.fromisoformat(text.upper()).astimezone(UTC)
-    except OverflowError as error:
-        raise ValueError("the instant is out of range") from error
-
-
 Digits = Annotated[int, BeforeValidator(parse_digits)]
-Instant = Annotated[
-    datetime,
-    BeforeValidator(parse_instant),
-    WithJsonSchema({"type": "string", "format": "date-time"}),
-]
 
 
 class Query(BaseModel):
@@ -70,16 +49,12 @@ class TimedListQuery(ListQuery):
     )
 
     def times(self, after_us: int | None, until_us: int | None) -> tuple[datetime | None, datetime | None]:
-        """After which instant, and until which, rows are wanted; also not before and after these, in microseconds."""
+        """After which instant, and until which, rows are wanted, within these bounds in microseconds since 1970."""
         # Nothing was recorded in the year 1.
         until = None if self.before is None else max(self.before, FIRST_INSTANT + MICROSECOND) - MICROSECOND
-        after = [each for each in (self.after, _instant(after_us)) if each is not None]
-        until_these = [each for each in (until, _instant(until_us)) if each is not None]
-        return max(after, default=None), min(until_these, default=None)
-
-
-def _instant(microseconds: int | None) -> datetime | None:
-    return None if microseconds is None else EPOCH + microseconds * MICROSECOND
+        after_all = [self.after, None if after_us is None else instant_of(after_us)]
+        until_all = [until, None if until_us is None else instant_of(until_us)]
+        return max(filter(None, after_all), default=None), min(filter(None, until_all), default=None)
 
 
 def parse_parameters(text: str) -> dict[str, str]:

@@ -23,8 +23,8 @@ BODY_BYTES_MAX: Final = 1024 * 1024
 ERRORS_SHOWN_MAX: Final = 20
 NOBODY: Final = Caller("", Principal(""), frozenset(), admin=False)
 FIELD_CHARACTERS_MAX: Final = 64
-# Pydantic's type of an error → the message that clients get instead of pydantic's own.
 CLOSE: Final = {"Connection": "close"}
+# Pydantic's type of an error → the message that clients get instead of pydantic's own.
 MESSAGES: Final = {
     "string_type": 'a JSON string is expected; amounts are strings, too: "12.34"',
     "extra_forbidden": "no such field",

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Mapping
 from dataclasses import field
-from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
@@ -18,10 +17,6 @@ JSON: Final = "application/json"
 PROBLEM_JSON: Final = "application/problem+json"
 NO_CONTENT: Final = 204
 POSITION_HEADER: Final = "Tellerline-Position"
-EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - UTC throughout; an aware one would print its offset
-AWARE_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-MICROSECOND: Final = timedelta(microseconds=1)
-MICROSECONDS: Final = 1_000_000
 
 STATUS_LINES: Final = {int(status): f"HTTP/1.1 {int(status)} {status.phrase}\r\n" for status in HTTPStatus}
 # Headers of every response that does not set them itself.
@@ -116,24 +111,3 @@ def _line(name: str, value: str) -> str:
 @lru_cache(maxsize=2)
 def _date(second: int) -> str:
     return formatdate(second, usegmt=True)
-
-
-@lru_cache(maxsize=1_024)
-def _second_text(second: int) -> str:
-    return (EPOCH + timedelta(seconds=second)).isoformat(timespec="seconds")
-
-
-def instant_text(microseconds: int) -> str:
-    """RFC 3339 in UTC with microseconds and `Z`, from microseconds since 1970."""
-    second, fraction = divmod(microseconds, MICROSECONDS)
-    return f"{_second_text(second)}.{fraction:06d}Z"
-
-
-def microseconds_of(instant: datetime) -> int:
-    """Microseconds since 1970 of an aware instant."""
-    return (instant - AWARE_EPOCH) // MICROSECOND
-
-
-def instant_of(microseconds: int) -> datetime:
-    """The aware instant, from microseconds since 1970."""
-    return AWARE_EPOCH + microseconds * MICROSECOND

@@ -19,8 +19,6 @@ class SuspenseItem:
     asset: str
     amount: int
     operation_id: str | None
-    partition: int
-    batch: int
     recorded_at: datetime
     resolved_by: str | None
 

@@ -1,7 +1,7 @@
 """Accounts: opened, changed, closed and read."""
 
 from dataclasses import replace
-from typing import Final, Literal
+from typing import Literal
 
 from services.gateway.store.accounts import (
     AccountFilter,
@@ -21,9 +21,6 @@ from shared.domain.money import AmountError, parse_amount
 from shared.domain.rejections import Rejection
 from shared.domain.values import value
 from shared.messages import AccountClose, AccountCreate, AccountUpdate
-
-# The merge patch that removes all metadata: the JSON text of null.
-NO_METADATA: Final = "null"
 
 
 @value

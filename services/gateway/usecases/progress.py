@@ -1,12 +1,12 @@
-"""Whether the other services make progress, by what their processes tell in the database."""
+"""Whether the other services make progress, by what their processes report in the database."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from services.gateway.store.health import PartitionFacts, ProcessFacts
 
-# Every process tells every two seconds that it goes on. An instant in the future is as old as one in the past: the
-# database's clock was set back after it.
+# Every process reports every two seconds. One from the future counts as one that is as old: the clock of the database
+# was set back after it.
 SILENT_S_MAX: Final = 8.0
 
 
@@ -23,7 +23,7 @@ def services_missing(processes: Sequence[ProcessFacts]) -> dict[str, str | None]
     """Service → why none of its processes makes progress, or None if one does. One without processes is left out."""
     found: dict[str, str | None] = {}
     for each in sorted(processes, key=lambda process: (process.service, abs(process.silent_s))):
-        why = _why_silent(each.silent_s) or _told(each.missing)
+        why = _why_silent(each.silent_s) or _why_not_ready(each.missing)
         if each.service not in found or why is None:
             found[each.service] = why
     return found
@@ -41,5 +41,5 @@ def _why_silent(silent_s: float) -> str | None:
     return f"nothing was heard for {abs(silent_s):.0f} s" if abs(silent_s) > SILENT_S_MAX else None
 
 
-def _told(missing: Mapping[str, str]) -> str | None:
+def _why_not_ready(missing: Mapping[str, str]) -> str | None:
     return ", ".join(f"{part}: {why}" for part, why in missing.items()) or None

@@ -150,7 +150,7 @@ async def submit(
         state.metrics.resolved.inc()
         rejected = recorded_rejection(recorded, command.fingerprint)
     else:
-        rejected = _told_rejection(command, outcome)
+        rejected = _replied_rejection(command, outcome)
     state.metrics.outcomes[kind_of(command), "posted" if rejected is None else rejected.code.value] += 1
     if is_replayed:
         state.metrics.replays.inc()
@@ -187,7 +187,7 @@ def recorded_rejection(recorded: RecordedOperation, content: str) -> RejectedOut
     return RejectedOutcome(Rejection(recorded.code), funds.get("available"), funds.get("required"))
 
 
-def _told_rejection(command: Command | MixCreate, outcome: Outcome) -> RejectedOutcome | None:
+def _replied_rejection(command: Command | MixCreate, outcome: Outcome) -> RejectedOutcome | None:
     """Why a reply rejects the command; None when it was posted."""
     if outcome.code is None:
         return None

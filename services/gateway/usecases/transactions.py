@@ -1,7 +1,7 @@
 """Transactions: posted, read one by one, and listed."""
 
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 from services.gateway.store.transaction_lists import (
     ListedTransaction,
@@ -22,12 +22,14 @@ from shared.messages import Posting, PostTransaction
 
 SEQ_MAX: Final = 2**62  # above every sequence number of an account
 
+TransactionKind: TypeAlias = Literal["deposit.v1", "withdrawal.v1", "transfer.v1"]
+
 
 @value
 class TransactionOrder:
     """A transaction of one posting that a client asks for. `amount` in units of the asset, `metadata` as JSON text."""
 
-    kind: Literal["deposit.v1", "withdrawal.v1", "transfer.v1"]
+    kind: TransactionKind
     source: AccountId
     destination: AccountId
     amount: str

@@ -7,9 +7,9 @@ from services.ledger_worker.core.metadata import KnownMetadata, merged
 from services.ledger_worker.core.outcomes import CommandContext, Decision, Rejected
 from services.ledger_worker.core.state import PartitionState
 from services.ledger_worker.core.transfers import available
+from shared.domain.metadata import METADATA_CHARACTERS_MAX
 from shared.domain.rejections import Rejection
 from shared.messages import AccountClose, AccountCreate, AccountUpdate, AssetCreate
-from shared.messages.base import METADATA_CHARACTERS_MAX
 
 
 def create_account(partition: PartitionState, command: AccountCreate, _: CommandContext) -> Decision | Rejected:

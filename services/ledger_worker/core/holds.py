@@ -16,7 +16,7 @@ from services.ledger_worker.core.transfers import (
 from shared.domain.rejections import Rejection
 from shared.messages import HoldCapture, HoldPlace, HoldVoid
 
-MICROSECONDS: Final = 1_000_000
+MICROSECONDS_PER_S: Final = 1_000_000
 
 
 def place_hold(partition: PartitionState, command: HoldPlace, context: CommandContext) -> Decision | Rejected:
@@ -42,7 +42,7 @@ def place_hold(partition: PartitionState, command: HoldPlace, context: CommandCo
     batch = partition.open_batch()
     hold = Hold(command.hold, account.id, account.asset, command.amount, command.destination, command.id)
     partition.holds[hold.id] = hold
-    expires_at_us = None if command.expires_in_s is None else context.now_us + command.expires_in_s * MICROSECONDS
+    expires_at_us = None if command.expires_in_s is None else context.now_us + command.expires_in_s * MICROSECONDS_PER_S
     batch.add_hold(hold, expires_at_us)
     batch.enter(account, command.id, 0, command.amount)
     batch.add_posted(command, subject=command.hold, accounts=(account.id,))

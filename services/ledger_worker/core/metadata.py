@@ -1,12 +1,10 @@
 """Metadata of accounts: JSON texts, changed by merge patches (RFC 7396)."""
 
 import json
-from typing import Final, cast
+from typing import cast
 
+from shared.domain.metadata import NO_METADATA, canonical_json
 from shared.domain.values import value
-
-# What the journal holds after a client has removed the metadata: the JSON text of null.
-REMOVED: Final = "null"
 
 
 @value
@@ -19,7 +17,7 @@ class KnownMetadata:
 
 def merged(text: str | None, patch: str) -> str:
     """The metadata after a merge patch, in canonical form: sorted keys, no spaces."""
-    return _CANONICAL.encode(_merged(json.loads(text or REMOVED), json.loads(patch)))
+    return canonical_json(_merged(json.loads(text or NO_METADATA), json.loads(patch)))
 
 
 def _merged(target: object, patch: object) -> object:
@@ -32,6 +30,3 @@ def _merged(target: object, patch: object) -> object:
         else:
             result[name] = _merged(result.get(name), change)
     return result
-
-
-_CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
