@@ -71,7 +71,7 @@ class JournalReader:
         self._store = store
         self._read_s = read_s
         self._wake_planner = wake_planner
-        # What was read, and what of it the database holds; None while that is not known.
+        # Each partition's last batch that was read (None while it is not known), and as the database holds it.
         self._read: dict[Partition, int] | None = None
         self._written: dict[Partition, int] = {}
         self._written_s = time.monotonic()

@@ -51,10 +51,10 @@ SHUTDOWN_S: Final = 8.0
 CONNECT_S_MAX: Final = 5.0
 # For idle connections at a stop: a client that uses one within this time gets an answer that says `Connection: close`.
 IDLE_GRACE_S: Final = 1.0
-# Connections to PostgreSQL: of their own for look-ups of keys, notes of their use, and readiness; and of the others,
-# those that no read may use.
-RESERVED: Final = 3
-FOR_WRITES: Final = 2
+# Connections to PostgreSQL for look-ups of keys, notes of their use, and readiness.
+RESERVED_SIZE: Final = 3
+# Of the other connections, those that only writes use.
+WRITE_CONNECTIONS: Final = 2
 
 ROUTES: Final = (
     *assets.ROUTES.routes,
@@ -162,9 +162,9 @@ async def run(settings: GatewaySettings, stop: asyncio.Event) -> None:
     session = {**postgres.BY_KEY, **SESSION}
     async with (
         await postgres.open_pool(dsn, application=NAME, size_max=size, settings=session) as pool,
-        await postgres.open_pool(dsn, application=NAME, size_max=RESERVED, settings=session) as reserved_pool,
+        await postgres.open_pool(dsn, application=NAME, size_max=RESERVED_SIZE, settings=session) as reserved_pool,
     ):
-        reads = Shares("reads", size - FOR_WRITES, size // 2)
+        reads = Shares("reads", size - WRITE_CONNECTIONS, size // 2)
         database = Database(pool, reads, Shares("writes", size, size // 2))
         reserved = Database(reserved_pool)
         partitions = await read_partitions(database)

@@ -42,7 +42,7 @@ class GatewaySettings(LedgerSettings):
 
     # For how many seconds a cached key is trusted: a revoked one is refused after this at the latest.
     key_age_s_max: float = Field(default=1.0, gt=0)
-    # Connections to PostgreSQL; keys and readiness have three of their own. Two of these are for writes alone.
+    # Connections to PostgreSQL for requests, of which two are for writes alone. Keys and readiness have three more.
     pool_size_max: int = Field(default=8, ge=4)
 
     @field_validator("trusted_balancers")

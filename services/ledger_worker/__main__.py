@@ -13,7 +13,7 @@ from services.ledger_worker.engine.intake import Inbox
 from services.ledger_worker.engine.leases import LeaseKeeper
 from services.ledger_worker.settings import WorkerSettings
 from services.ledger_worker.store import PostgresStore
-from shared.database.durability import read_ledger_constants
+from shared.database.durability import check_database
 from shared.runtime.logs import configure_logs
 from shared.runtime.service import run_service, serve_metrics, until_stop
 
@@ -72,7 +72,7 @@ async def serve(settings: WorkerSettings, stop: asyncio.Event) -> None:
     """Runs a worker until `stop`, then gives its partitions back."""
     dsn = settings.database_url.get_secret_value()
     application = f"ledger_worker {settings.owner}"
-    partitions = await read_ledger_constants(dsn, settings.ledger_secrets(), application=application)
+    partitions = await check_database(dsn, settings.ledger_secrets(), application=application)
     worker = Worker(settings, partitions)
     metrics.OLDEST_UNDECIDED_SECONDS.set_function(worker.loop.progress.oldest_undecided_s)
     metrics.ACCOUNTS_CACHED.set_function(worker.loop.accounts_cached)

@@ -30,22 +30,22 @@ async def unsafe_settings(connection: postgres.Connection) -> dict[str, str]:
     return {str(row["name"]): str(row["setting"]) for row in rows if row["setting"] == UNSAFE}
 
 
-async def read_ledger_constants(dsn: str, secrets: LedgerSecrets, *, application: str) -> int:
-    """The number of partitions, after checking schema, secrets and durability. Waits until the database answers.
+async def check_database(dsn: str, secrets: LedgerSecrets, *, application: str) -> int:
+    """Checks schema, secrets and durability; returns the number of partitions. Waits until the database answers.
 
     Raises MigrationError, PoolerRefused, SecretsRefused or NotDurable.
     """
     attempt = 0
     while True:
         try:
-            return await _read_constants(dsn, secrets, application)
+            return await _check(dsn, secrets, application)
         except postgres.TRANSIENT_FAULTS as fault:
             log.warning("database.unavailable", fault=repr(fault), attempt=attempt)
         await asyncio.sleep(backoff_s(attempt))
         attempt += 1
 
 
-async def _read_constants(dsn: str, secrets: LedgerSecrets, application: str) -> int:
+async def _check(dsn: str, secrets: LedgerSecrets, application: str) -> int:
     await postgres.check_sessions(dsn)
     connection = await postgres.connect(dsn, application=application)
     try:

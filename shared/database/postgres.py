@@ -1,7 +1,7 @@
 """Connections to PostgreSQL and pools of them, with the time-outs that all services use."""
 
 import asyncio
-import ssl as _ssl
+import ssl
 import uuid
 from collections.abc import Mapping
 from functools import partial
@@ -37,7 +37,7 @@ CONNECTION_FAULTS: Final = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
-    _ssl.SSLError,
+    ssl.SSLError,
 )
 # A prepared statement does not fit the schema any more, because a migration was applied. It is prepared again.
 OUTDATED_FAULTS: Final = (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCacheError)
@@ -135,25 +135,25 @@ async def check_sessions(dsn: str) -> None:
     try:
         second = await connect(dsn, application="tellerline start")
         try:
-            is_own = await _are_sessions(first, second)
+            are_own = await _have_own_sessions(first, second)
         except (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError):
-            is_own = False  # it was prepared in another session
+            are_own = False  # it was prepared in another session
         except asyncpg.ConnectionDoesNotExistError as fault:
             if NO_TRANSACTIONS not in str(fault):
                 raise
-            is_own = False
+            are_own = False
         finally:
             second.terminate()
     finally:
         first.terminate()
-    if not is_own:
+    if not are_own:
         raise PoolerRefused(
             "TELLERLINE_DATABASE_URL leads to a pooler that shares sessions between connections (PgBouncer: pool_mode"
             " transaction or statement): use pool_mode = session, or the server's own address"
         )
 
 
-async def _are_sessions(first: Connection, second: Connection) -> bool:
+async def _have_own_sessions(first: Connection, second: Connection) -> bool:
     if first.get_server_pid() == await first.fetchval(BACKEND):
         return True  # no pooler in between
     mark = uuid.uuid4().hex

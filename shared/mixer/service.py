@@ -10,7 +10,7 @@ import structlog
 from shared.broker.channels import NotPublished
 from shared.broker.connection import ManagedConnection
 from shared.database import postgres
-from shared.database.durability import read_ledger_constants
+from shared.database.durability import check_database
 from shared.ledger_client.client import LedgerClient
 from shared.mixer.jobcoin import JobcoinNetwork, open_network
 from shared.mixer.progress_report import ProgressReport
@@ -50,7 +50,7 @@ def run_mixer_service(application: str, settings: MixerSettings, wire: WireParts
 async def _serve(application: str, settings: MixerSettings, wire: WireParts, stop: asyncio.Event) -> None:
     dsn = settings.database_url.get_secret_value()
     secrets = settings.ledger_secrets()
-    partitions = await read_ledger_constants(dsn, secrets, application=application)
+    partitions = await check_database(dsn, secrets, application=application)
     client = LedgerClient(
         settings.amqp_url.get_secret_value(),
         partitions=partitions,

@@ -1,4 +1,4 @@
-"""How rows are worked on that the copies of a service share: claimed when due, and taken from one step to the next.
+"""How the copies of a service work on shared rows: each is claimed when due, and taken from one step to the next.
 
 Each step is committed before the next begins, so another process can take up a row after any step, or in the middle.
 """

@@ -19,9 +19,9 @@ _TRACEBACKS = structlog.processors.ExceptionRenderer(
 
 
 class LogStream(io.TextIOBase):
-    """Lines to a file descriptor. What it does not take (a full disk, a closed pipe) is counted and left out.
+    """Writes lines to a file descriptor; counts and drops those that it does not take (a full disk, a closed pipe).
 
-    A process that ended because it cannot log would do more harm than a gap in its log, which the next line names.
+    To end the process would do more harm than a gap in its log. The next line says how many are missing.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -39,7 +39,7 @@ class LogStream(io.TextIOBase):
         return len(text)
 
     def _write_all(self, text: str) -> bool:
-        """Whether all of it was written. After a part of a line the next one begins a new line."""
+        """Returns whether all of it was written. Begins a new line if the last one was cut."""
         left = ("\n" * self._line_is_cut + text).encode(errors="backslashreplace")
         try:
             while left:

@@ -60,12 +60,12 @@ def _complaints(error: ValidationError) -> list[str]:
 
 
 Secret = Annotated[SecretStr, Field(min_length=SECRET_CHARACTERS_MIN)]
-# An empty value is none: a composed stack mounts a file for it in any case.
+# An empty value means none: docker-compose mounts a file for it in any case.
 OptionalSecret = Annotated[Secret | None, BeforeValidator(lambda given: given or None)]
 
 
 class SecretSettings(ServiceSettings):
-    """The secrets of a ledger: what they are for says LedgerSecrets."""
+    """The secrets of a ledger. LedgerSecrets says what each is for."""
 
     secret: Secret
     naming_key: OptionalSecret = None

@@ -17,9 +17,9 @@ def test_what_is_accused_is_rejected_until_that_is_committed() -> None:
     rejected = poison.reject(partition, guilty)
     assert rejected is not None
     assert rejected.code == "internal_error"
-    poison.ease([other.id])
+    poison.clear([other.id])
     assert poison.is_active
-    poison.ease([guilty.id])
+    poison.clear([guilty.id])
     assert (poison.is_active, poison.reason(guilty)) == (False, None)
 
 
@@ -30,5 +30,5 @@ def test_what_is_accused_twice_is_given_no_outcome() -> None:
     poison.accuse(guilty, "another")
     assert "has no outcome" in str(poison.reason(guilty))
     assert poison.reject(partition, guilty) is None
-    poison.ease([guilty.id])
+    poison.clear([guilty.id])
     assert (poison.is_active, poison.reason(guilty)) == (False, None)

@@ -38,17 +38,6 @@ SANE_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 SERVER_ERRORS: Final = 500
 NO_ROUTE: Final = "(none)"
 RETRY: Final = {"Retry-After": "1"}
-FAULTS: Final = (
-    Problem,
-    NotFound,
-    NotAllowed,
-    NotFinal,
-    InvalidField,
-    CommandNotSent,
-    TooManyCommands,
-    ShareExceeded,
-    DatabaseUnavailable,
-)
 READS: Final = frozenset({"GET", "HEAD"})
 
 
@@ -82,15 +71,14 @@ class Dispatcher:
             response = await self._handle(context, route)
         except ConnectionError:
             raise  # the client went away
-        except FAULTS as fault:
-            response = self._problem(_problem_of(fault), request.method, path, request_id)
-        except Exception:
-            log.exception("request.failed", method=request.method, path=path[:200], request_id=request_id)
-            # Its command may have been sent: the client can ask for the outcome.
-            headers = {} if context is None or context.operation is None else {"Operation-Id": context.operation}
-            response = self._problem(
-                Problem(RequestFault.SERVER_ERROR, headers=headers), request.method, path, request_id
-            )
+        except Exception as fault:
+            problem = _problem_of(fault)
+            if problem is None:
+                log.exception("request.failed", method=request.method, path=path[:200], request_id=request_id)
+                # Its command may have been sent: the client can ask for the outcome.
+                headers = {} if context is None or context.operation is None else {"Operation-Id": context.operation}
+                problem = Problem(RequestFault.SERVER_ERROR, headers=headers)
+            response = self._problem(problem, request.method, path, request_id)
         finally:
             self._in_flight -= 1
         _note(counts, response.status, time.perf_counter() - began_s)
@@ -165,8 +153,8 @@ class Dispatcher:
         return next(self._request_ids)
 
 
-def _problem_of(fault: Exception) -> Problem:
-    """The problem that the client gets for one of FAULTS. Raises any other exception again."""
+def _problem_of(fault: Exception) -> Problem | None:
+    """The problem that the client gets; None for an exception that nobody expects."""
     match fault:
         case Problem():
             return fault
@@ -188,7 +176,7 @@ def _problem_of(fault: Exception) -> Problem:
             log.warning("database.unavailable", fault=str(fault))
             return Problem(RequestFault.UNAVAILABLE, "the database does not answer", headers=RETRY)
         case _:
-            raise fault
+            return None
 
 
 def _note(counts: RouteMetrics, status: int, duration_s: float) -> None:

@@ -1,4 +1,4 @@
-"""What the database says of time; see ledger.instants in 0010_instants.sql."""
+"""Up to which instants the journal is final; see ledger.instants in 0010_instants.sql."""
 
 from services.gateway.store.database import Database
 from shared.domain.values import value

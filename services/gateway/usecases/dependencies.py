@@ -1,4 +1,4 @@
-"""The gateway's dependencies: whether PostgreSQL and RabbitMQ answer and are durable, and the other services go on."""
+"""The gateway's dependencies: whether PostgreSQL and RabbitMQ are there and durable, and the other services go on."""
 
 import asyncio
 from collections.abc import Mapping

@@ -81,7 +81,7 @@ class Prefetch:
         foreign: set[AccountId] = set()
         holds: list[tuple[PartitionState, HoldId]] = []
         assets: set[AssetCode] = set()
-        suspected: list[str] = []
+        to_look_up: list[str] = []
         patched = self._patched(taken)
         look_up_all = self._clock.monotonic_s() < self._look_up_until_s
         for pending in taken:
@@ -91,14 +91,14 @@ class Prefetch:
                 if (
                     look_up_all or pending.delivery.redelivered or command.repeat
                 ) and command.id not in self._ledger.recent:
-                    suspected.append(command.id)
+                    to_look_up.append(command.id)
                 if isinstance(command, HoldPlace | HoldCapture | HoldVoid) and command.hold not in partition.holds:
                     holds.append((partition, command.hold))
                 assets.update(_named_assets(command))
         await self.know_assets(assets.union(_system_assets(own), _system_assets(foreign)))
-        if suspected:
+        if to_look_up:
             # A repeat that is not looked up violates the key of `operations` at the commit.
-            known = await self._store.known(suspected)
+            known = await self._store.known(to_look_up)
             metrics.DUPLICATES.labels("looked_up").inc(len(known))
             self._ledger.recent.update(known)
         await self._load_accounts(own, {account for account in foreign if not is_system_name(account)})

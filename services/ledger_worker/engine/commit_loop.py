@@ -216,7 +216,7 @@ class CommitLoop:
         group, self._committing, self._committing_group = self._committing_group, None, CommitGroup()
         self._finishing = group
         if self._recovery.is_active:
-            self._recovery.ease(group.decided())
+            self._recovery.committed(group.decided())
         for batch in group.sealed:
             partition = self.owned.states.get(batch.partition)
             if partition is not None:

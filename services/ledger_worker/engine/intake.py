@@ -56,7 +56,7 @@ class Inbox:
         self._partitions = partitions
         self._mac_keys = [subkey(secret, "envelope") for secret in secrets]
         self._clock = clock
-        # Those that were served last come last.
+        # In the order in which they are served: a partition from which something was taken moves to the end.
         self._waiting: dict[Partition, deque[PendingDelivery]] = {}
         self._suspected_max: int | None = None
 

@@ -28,7 +28,8 @@ class LeaseWatch:
     """A lease has ended when its worker has no connection to the database left, or was not renewed for `ttl_s`.
 
     Both are judged by this process's own monotonic clock. The owner itself gives up earlier: it counts from before its
-    renewal, and the watch from after it. To be wrong costs a change of owner, never more: the fence stays.
+    renewal, and the watch from after it. A wrong judgement costs a change of owner and no more: the fence rejects what
+    the old owner still commits.
     """
 
     def __init__(self, clock: Clock, ttl_s: float) -> None:

@@ -17,7 +17,7 @@ from shared.runtime.retry import backoff_s
 
 log = structlog.get_logger()
 
-# Leases are looked after as long as a tick was completed within so many renewal intervals.
+# The worker is not ready when the last complete tick is longer ago than so many renewal intervals.
 LATE_TICKS_MAX: Final = 2.5
 
 
@@ -55,7 +55,7 @@ class LeaseKeeper:
         self._ttl_s = ttl_s
         self._renew_s = renew_s
         self._valid_until_s: dict[Partition, float] = {}
-        # Given back, and the database was not told yet.
+        # Given back, and not yet released in the database.
         self._unreleased: dict[Partition, Lease] = {}
         self._ticking = asyncio.Lock()
         self._is_stopping = False
@@ -71,7 +71,7 @@ class LeaseKeeper:
             group.create_task(self._drop_expired_for_ever(), name="expired leases")
 
     def late(self) -> str | None:
-        """Why the leases are not looked after; None while they are."""
+        """Why the leases may not be renewed in time; None while the ticks go on."""
         late_s = self._clock.monotonic_s() - self._ticked_s
         if not self._fault and late_s <= LATE_TICKS_MAX * self._renew_s:
             return None
@@ -130,7 +130,7 @@ class LeaseKeeper:
 
     async def _tick(self, ended: Sequence[Lease]) -> None:
         if not self._had_broker():
-            await self._sit_out()
+            await self._give_all_back()
             return
         # A worker counts as alive as long as a lease lasts after its last heartbeat.
         alive = await self._store.heartbeat(self._ttl_s)
@@ -174,8 +174,8 @@ class LeaseKeeper:
             self._connected_s = now_s
         return now_s - self._connected_s <= self._ttl_s
 
-    async def _sit_out(self) -> None:
-        """Gives all partitions back to workers that reach the broker, and leaves the count of live workers."""
+    async def _give_all_back(self) -> None:
+        """Leaves the partitions to workers that reach the broker, and no longer counts as a live worker."""
         for lease in self._loop.leases():
             log.warning("lease.no_broker", partition=lease.partition)
             await self._give_back(lease)
@@ -209,7 +209,7 @@ class LeaseKeeper:
         await self._release()
 
     async def _release(self) -> None:
-        """Tells the database what was given back. What fails is tried again, or it would be unserved for a lease."""
+        """Releases what was given back. A failed release is repeated: else nobody serves it until its lease expires."""
         leases = list(self._unreleased.values())
         if not leases:
             return

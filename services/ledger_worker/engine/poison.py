@@ -37,8 +37,8 @@ class PoisonIsolation:
         """
         return None if command.id in self._unwritable else reject_poison(partition, command)
 
-    def ease(self, decided: Iterable[str]) -> None:
-        """A group with these command ids was committed: clears what they were accused of."""
+    def clear(self, decided: Iterable[str]) -> None:
+        """Clears what these commands were accused of, since a group that decides them was committed."""
         for command in decided:
             self._reasons.pop(command, None)
             self._unwritable.discard(command)

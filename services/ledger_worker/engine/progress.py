@@ -1,4 +1,4 @@
-"""Whether the partitions of a worker are decided, and if not, why."""
+"""Whether the commands of a worker's partitions are being decided, and if not, why."""
 
 import contextlib
 from collections.abc import Callable, Generator, Iterable

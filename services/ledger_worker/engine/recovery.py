@@ -66,10 +66,10 @@ class Recovery:
         self._attempt = 0
         self._stale_reads = 0
 
-    def ease(self, decided: Iterable[str]) -> None:
-        """A group with these command ids was committed."""
+    def committed(self, decided: Iterable[str]) -> None:
+        """Counts from zero again, since a group that decides these commands was committed."""
         self._attempt = self._stale_reads = 0
-        self._poison.ease(decided)
+        self._poison.clear(decided)
         self.is_active = self._poison.is_active
 
     async def treat(self, fault: StoreFault, failed: CommitGroup) -> list[Lease]:
