@@ -220,6 +220,18 @@ async def test_every_news_wakes_the_loop_and_a_nudge_counts_only_where_there_are
     assert not alone.is_nudged
 
 
+async def test_of_several_nudges_only_the_first_wakes_the_loop_which_then_looks_for_all() -> None:
+    inbox = Inbox(4, [SECRET], LoopClock())
+    inbox.nudge(HERE, Partition(2), 1)
+    assert inbox.wake.is_set()
+    inbox.wake.clear()
+    inbox.nudge(THERE, Partition(2), 1)
+    assert not inbox.wake.is_set()
+    inbox.take_nudges()
+    inbox.nudge(HERE, Partition(2), 2)
+    assert inbox.wake.is_set()
+
+
 async def test_nudges_are_taken_once_with_the_last_batch_of_each_pair_unless_any_pair_may_have_rows() -> None:
     inbox = Inbox(4, [SECRET], LoopClock())
     for source, batch in ((HERE, 3), (HERE, 2), (THERE, 1)):

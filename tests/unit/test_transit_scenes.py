@@ -1,7 +1,7 @@
 """Credits between partitions in scenes that chance seldom plays: real commit loop between twins, virtual time."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import pytest
@@ -29,6 +29,74 @@ def test_a_credit_lands_at_once_and_not_when_somebody_happens_to_look(workers: i
             await it.until_done(MAKE.transfer(it.here, away, 1))
             assert it.clock.monotonic_s() - began_s < RENEW_S / 4
         assert it.replies.settled == 5  # which the sender is told
+
+    play(scene())
+
+
+async def _busy(it: Scene, commands: int) -> AccountId:
+    """An account of another worker, which has just committed so many commands at once."""
+    await it.begin(workers=2)
+    away = await it.away()
+    await asyncio.sleep(1)
+    deposits = [MAKE.deposit(away, 100) for _ in range(commands)]
+    it.publish(*deposits)
+    await _until(it, lambda: it.is_replied(deposits[-1]))
+    return away
+
+
+async def _until(it: Scene, holds: Callable[[], bool]) -> float:
+    """Waits in small steps, and returns how many seconds."""
+    began_s = it.clock.monotonic_s()
+    while not holds():
+        await asyncio.sleep(0.0005)
+        assert it.clock.monotonic_s() < began_s + 1, "it never happens"
+    return it.clock.monotonic_s() - began_s
+
+
+def _is_settled(it: Scene) -> bool:
+    return it.journal.transit.keys() == it.journal.settlements.keys()
+
+
+def test_a_credit_shares_the_commit_of_the_commands_that_follow_it() -> None:
+    async def scene() -> None:
+        it = Scene()
+        away = await _busy(it, 20)
+        transfer = MAKE.transfer(it.here, away, 1)
+        it.publish(transfer)
+        await _until(it, lambda: transfer.id in it.journal.operations)
+        await asyncio.sleep(0.01)  # virtual: its nudge has come
+        assert not _is_settled(it)
+        deposit = MAKE.deposit(away, 1)
+        it.publish(deposit)
+        await _until(it, lambda: _is_settled(it))
+        [batch] = it.journal.settlements.values()
+        assert it.journal.operations[deposit.id]["batch"] == str(batch)
+
+    play(scene())
+
+
+@pytest.mark.parametrize(("commands", "wait_s"), [(1, 0.0), (3, 0.01), (20, transit_in.WAIT_S_MAX)])
+def test_a_credit_without_commands_waits_a_bounded_time_and_none_at_low_load(commands: int, wait_s: float) -> None:
+    async def scene() -> None:
+        it = Scene()
+        away = await _busy(it, commands)
+        it.publish(MAKE.transfer(it.here, away, 1))
+        await _until(it, lambda: not _is_settled(it))
+        assert wait_s - 0.01 < await _until(it, lambda: _is_settled(it)) < wait_s + 0.01
+
+    play(scene())
+
+
+def test_a_backlog_of_credits_waits_for_no_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene() -> None:
+        it = Scene()
+        await it.begin()
+        [worker] = it.workers
+        await leave_rows(it, 40)
+        monkeypatch.setattr(transit_in, "ROWS_PER_COMMIT_MAX", 4)
+        worker.loop.owned.states[Partition(1)].is_draining = False
+        worker.inbox.nudge_all()
+        assert await _until(it, lambda: _is_settled(it)) < 0.1
 
     play(scene())
 

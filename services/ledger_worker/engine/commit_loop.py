@@ -1,11 +1,11 @@
 """The commit loop: takes deliveries, decides them in memory, commits them in groups, then replies and acknowledges.
 
 While one group is being committed, the next is decided on top of it. A reply is sent only after every batch that its
-decision builds on is committed. A failed commit discards decisions but keeps the deliveries, which are decided again
-in the same order.
+decision builds on is committed. A failed commit discards decisions but keeps deliveries, to be decided again in order.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from typing import Final
 
@@ -57,7 +57,7 @@ class CommitLoop:
         self._poison = PoisonIsolation()
         self._prefetch = Prefetch(store, self.owned, clock)
         self._apply = Apply(self.owned, self._poison, clock)
-        self._transit_in = TransitIn(store, inbox, self.owned, self._prefetch)
+        self._transit_in = TransitIn(store, inbox, self.owned, self._prefetch, clock)
         self._dead_letters = DeadLetters(inbox, consumer, publisher, clock, self._notify_progress)
         self._post_commit = PostCommit(self.owned, inbox, publisher, self._dead_letters)
         self._recovery = Recovery(
@@ -135,22 +135,20 @@ class CommitLoop:
                 await self._recover(fault)
 
     async def _wait_for_work(self) -> None:
-        rows_wait = self._inbox.is_nudged or self._transit_in.has_suspected
-        takes_in = self._committing is None and rows_wait and bool(self.owned.states)
-        if (self._room() > 0 and self._inbox.has_work(self._takeable())) or self.owned.is_stale or takes_in:
+        rows_due_s = self._transit_in.due_in_s(self._open) if self._committing is None else None
+        if (self._room() > 0 and self._inbox.has_work(self._takeable())) or self.owned.is_stale or rows_due_s == 0:
             return
         self._inbox.wake.clear()
         if self._committing is None or not self._committing.done():
-            with self.progress.waiting(is_idle=self._committing is None):
-                await self._inbox.wake.wait()
+            with self.progress.waiting(is_idle=self._committing is None), contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(rows_due_s):
+                    await self._inbox.wake.wait()
 
     async def _decide(self) -> None:
         """Decides what has come in, on top of what was decided before, into the open group."""
         self._check_fresh()
         group, room = self._open, self._room()
-        if room <= 0:
-            return
-        taken = self._inbox.take(self._takeable(), room)
+        taken = self._inbox.take(self._takeable(), room) if room > 0 else []
         if not taken:
             return
         # In the open group before anything can fail, so that recovery puts them back.
@@ -215,6 +213,7 @@ class CommitLoop:
         recorded_at_us = await self._committing  # done: does not wait, but raises
         group, self._committing, self._committing_group = self._committing_group, None, CommitGroup()
         self._finishing = group
+        self._transit_in.committed(group)
         if self._recovery.is_active:
             self._recovery.committed(group.decided())
         for batch in group.sealed:

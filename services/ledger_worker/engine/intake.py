@@ -88,9 +88,10 @@ class Inbox:
         self.wake.set()
 
     def nudge(self, source: Partition, destination: Partition, batch: int) -> None:
-        """Notes that the transit row of that batch waits."""
+        """Notes that the transit row of that batch waits. Only the first one wakes: it says when to look."""
+        if not self.is_nudged:
+            self.wake.set()
         self._nudges[source, destination] = max(batch, self._nudges.get((source, destination), 0))
-        self.wake.set()
 
     def channel_lost(self, partition: Partition) -> None:
         """Drops what waits for the partition: its channel is closed, so the broker will deliver it again."""
