@@ -26,6 +26,9 @@ log = structlog.get_logger()
 
 # If the broker crashes within this time after a queue was declared, the queue can come back empty.
 SETTLE_AFTER_DECLARE_S: Final = 2.0
+# The consumer of a deleted queue must hear of it first: if the queue is there again by then, RabbitMQ (3.10) does not
+# cancel the consumer, and delivers nothing to it either.
+CANCELLED_S_MAX: Final = 1.0
 
 
 async def declare_topology(amqp_url: str, *, partitions: int) -> None:
@@ -112,7 +115,7 @@ async def declare_bound(connection: Connection, wanted: BoundQueue) -> None:
 async def publish_to(channel: Channel | None, queue: BoundQueue, message: OutgoingMessage) -> None:
     """Publishes a message to its queue, with a confirm. If the queue or its binding is missing, declares it first.
 
-    That takes SETTLE_AFTER_DECLARE_S. Raises PublishFailed, as shared.broker.channels.publish does.
+    That takes CANCELLED_S_MAX and SETTLE_AFTER_DECLARE_S. Raises PublishFailed, as shared.broker.channels.publish does.
     """
     try:
         await publish(channel, message)
@@ -120,6 +123,7 @@ async def publish_to(channel: Channel | None, queue: BoundQueue, message: Outgoi
         if channel is None:
             raise
         try:
+            await asyncio.sleep(CANCELLED_S_MAX)
             await declare_bound(channel.connection, queue)
         except BROKER_FAULTS as refusal:
             log.warning("topology.not_declared", queue=queue.queue, fault=repr(refusal))

@@ -120,3 +120,18 @@ async def test_a_queue_takes_nothing_before_it_would_survive_a_crash_of_the_brok
     await declare.publish_to(channel, declare.commands_of(P0), message)
     assert time.monotonic() - began_s >= 1.0
     await worker.receives("a")
+
+
+async def test_a_queue_that_its_sender_declares_again_is_consumed_again(
+    rabbit: tuple[RabbitServer, Connection],
+) -> None:
+    server, connection = rabbit
+    worker = await server.connect("one")
+    await worker.consumer.open(P0)
+    await eventually(lambda: worker.consumer.is_consuming(P0))
+    channel = await open_channel(connection, confirmed=True)
+    for body in ("a", "b", "c"):
+        await server.delete_queue(0)
+        message = OutgoingMessage(topology.COMMANDS, topology.PARTITION_KEYS[0], body.encode(), "cmd.v1")
+        await declare.publish_to(channel, declare.commands_of(P0), message)
+        await eventually(lambda body=body: worker.bodies[-1:] == [body], 5.0)

@@ -97,6 +97,7 @@ async def wired(monkeypatch: pytest.MonkeyPatch, wire: AnyWire) -> AsyncGenerato
     monkeypatch.setattr(declare, "publish", wire.publish)
     monkeypatch.setattr(ManagedConnection, "run", never_opens)
     monkeypatch.setattr(channels, "open_channel", refuses)
+    monkeypatch.setattr(declare, "CANCELLED_S_MAX", 0.0)
     monkeypatch.setattr(wire.client, "_channel", SimpleNamespace(connection=None))
     monkeypatch.setattr(wire.client, "_reply_to", "replies")
     running = asyncio.get_running_loop().create_task(wire.client.run())
