@@ -127,8 +127,8 @@ class Store(Protocol):
     ) -> PendingTransit:
         """Transit rows past the cursors (destination, source, batch), of which there is at least one.
 
-        At most `rows_max`, or one for each cursor, and only the first if its credits are longer than `size_max` bytes:
-        else rows until their credits reach that together, taken from the pairs by turns.
+        At most `rows_max` rows, or one for each cursor if that is more: taken from the pairs by turns, until their
+        credits have `size_max` bytes or more.
         """
         ...
 
@@ -169,7 +169,7 @@ class Store(Protocol):
         """Takes one partition under a new epoch; None if there is none to take.
 
         One that has no owner, whose lease has expired by the database's clock, or whose lease is among `ended`; or one
-        that is this worker's already but not among `held`: the answer that it was acquired has been lost.
+        that is this worker's already but not among `held`, since the answer to an earlier call was lost.
         """
         ...
 

@@ -168,11 +168,10 @@ async def open_pool(
     dsn: str,
     *,
     application: str,
-    size_min: int = 1,
     size_max: int = 8,
     settings: Mapping[str, str] = MappingProxyType({}),
 ) -> Pool:
-    """A pool of `size_min` … `size_max` connections, with these settings; idle ones are closed after a minute.
+    """A pool of 1 … `size_max` connections, with these settings; idle ones are closed after a minute.
 
     Waits until the database answers. Raises PoolerRefused.
 
@@ -186,7 +185,7 @@ async def open_pool(
             return await asyncpg.create_pool(
                 dsn,
                 connection_class=_Session,
-                min_size=size_min,
+                min_size=1,
                 max_size=size_max,
                 max_inactive_connection_lifetime=60.0,
                 timeout=CONNECT_TIMEOUT_S,

@@ -258,7 +258,7 @@ USES: Final = {**WORKER, **GATEWAY, **COMMANDS, **MIXER}
 # Statements, or modules, that are not measured, each with its reason.
 NOT_MEASURED: Final[Mapping[str, str]] = {
     "services.ledger_worker.store.leases": "tables with one row for each partition or worker",
-    "services.ledger_worker.store.connections.BE_PRESENT": "reads no table",
+    "services.ledger_worker.store.connections.TAKE_PRESENCE_LOCK": "reads no table",
     "services.gateway.store.health.READ_ONLY": "reads no table",
     "shared.database.postgres.BACKEND": "reads no table",
     "shared.database.postgres.MARK": "reads no table",

@@ -67,7 +67,7 @@ class Dispatcher:
         try:
             route, parameters = self._router.find(request.method, path)
             counts = self._metrics[route.method, route.path]
-            context = RequestContext(self._state, self._server, request, request_id, route.path, parameters, query)
+            context = RequestContext(self._state, self._server, request, route.path, parameters, query)
             response = await self._handle(context, route)
         except ConnectionError:
             raise  # the client went away
@@ -166,12 +166,10 @@ def _problem_of(fault: Exception) -> Problem | None:
             return invalid_field(fault.field, fault.message, problem_code(fault.code))
         case CommandNotSent() | NotFinal():
             return Problem(RequestFault.UNAVAILABLE, str(fault), headers=RETRY)
-        case TooManyCommands():
+        case TooManyCommands() | TooManyStatements():
             return Problem(RequestFault.OVERLOADED, str(fault), headers=RETRY)
         case ShareExceeded():
             return share_exceeded(fault, {})
-        case TooManyStatements():
-            return Problem(RequestFault.OVERLOADED, str(fault), headers=RETRY)
         case DatabaseUnavailable():
             log.warning("database.unavailable", fault=str(fault))
             return Problem(RequestFault.UNAVAILABLE, "the database does not answer", headers=RETRY)

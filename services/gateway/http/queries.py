@@ -7,12 +7,13 @@ from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
+from services.gateway.http.cursors import CURSOR_CHARACTERS_MAX
 from services.gateway.http.instants import FIRST_INSTANT, MICROSECOND, Instant, instant_of
 from services.gateway.http.problems import Problem, RequestFault
 
 PARAMETERS_MAX: Final = 20
 LIST_LIMIT_MAX: Final = 500
-CURSOR_PATTERN: Final = r"^[A-Za-z0-9_-]{1,512}$"
+CURSOR_PATTERN: Final = f"^[A-Za-z0-9_-]{{1,{CURSOR_CHARACTERS_MAX}}}$"
 DIGITS: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 

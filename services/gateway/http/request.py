@@ -62,7 +62,6 @@ class RequestContext:
     state: AppState
     server: ServerParts
     request: web.BaseRequest
-    request_id: str
     route_path: str
     path: Mapping[str, str]
     query_text: str

@@ -20,8 +20,8 @@ POSITION_HEADER: Final = "Tellerline-Position"
 
 STATUS_LINES: Final = {int(status): f"HTTP/1.1 {int(status)} {status.phrase}\r\n" for status in HTTPStatus}
 # Headers of every response that does not set them itself.
-USUAL: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Server": "tellerline"}
-USUAL_TEXT: Final = "".join(f"{name}: {value}\r\n" for name, value in USUAL.items())
+DEFAULT_HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Server": "tellerline"}
+DEFAULT_LINES: Final = "".join(f"{name}: {value}\r\n" for name, value in DEFAULT_HEADERS.items())
 
 
 @value
@@ -91,10 +91,10 @@ class ResponseWriter:
             lines.append("Connection: close\r\n")
         elif not is_http_1_1:
             lines.append("Connection: keep-alive\r\n")
-        if response.headers.keys().isdisjoint(USUAL):
-            lines.append(USUAL_TEXT)
+        if response.headers.keys().isdisjoint(DEFAULT_HEADERS):
+            lines.append(DEFAULT_LINES)
         else:
-            lines += [_line(name, value) for name, value in USUAL.items() if name not in response.headers]
+            lines += [_line(name, value) for name, value in DEFAULT_HEADERS.items() if name not in response.headers]
         head = (
             f"{STATUS_LINES[response.status]}Date: {_date(int(time.time()))}\r\n"
             f"X-Request-Id: {self._request_id}\r\n{''.join(lines)}\r\n"

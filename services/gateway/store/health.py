@@ -19,7 +19,7 @@ READ_ONLY = "SELECT current_setting('transaction_read_only') = 'on' AS is_read_o
 
 
 async def is_read_only(database: Database) -> bool:
-    """Whether the database takes no writes. Sessions keep their mode: if so, new ones are made for the next look.
+    """Whether the database takes no writes. A session keeps its mode, so new ones are made before the next look.
 
     Raises DatabaseUnavailable.
     """

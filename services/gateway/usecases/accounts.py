@@ -83,7 +83,7 @@ async def change_account(write: Write, account: str, change: AccountChangeOrder)
     try:
         head = await visible_account(state, write.caller, account)
         if change.status == "frozen":
-            _check_own(head.id)
+            _refuse_system_account(head.id)
         scale = await state.assets.scale(head.asset)
         limit = None if change.overdraft_limit is None else limit_units(change.overdraft_limit, scale)
     except NotFound:
@@ -106,12 +106,12 @@ async def close_account(write: Write, account: str) -> Submission:
         head = await visible_account(write.state, write.caller, account)
     except NotFound:
         return await refuse(write, "account.close.v1", RejectedOutcome(Rejection.ACCOUNT_NOT_FOUND))
-    _check_own(head.id)
+    _refuse_system_account(head.id)
     command = AccountClose(**write.header(), account=AccountId(head.id))
     return await submit(write, command, partition_of(command.account, write.state.ledger.partitions))
 
 
-def _check_own(account: str) -> None:
+def _refuse_system_account(account: str) -> None:
     """Raises NotAllowed for an account of the ledger itself: a frozen `world` would end all deposits of its asset."""
     if account.startswith(PARTITIONED_PREFIXES):
         raise NotAllowed(f"{account} belongs to the ledger itself, and is neither frozen nor closed")
@@ -129,7 +129,7 @@ async def account_after(state: AppState, submission: Submission) -> AccountState
 
 
 def _just_opened(state: AppState, submission: Submission) -> AccountState | None:
-    """The account that this command has opened: its reply says when, the command all else. None unless that is so."""
+    """The account that this command has just opened, as command and reply describe it; None if they do not."""
     command, outcome = submission.command, submission.outcome
     if not isinstance(command, AccountCreate) or outcome is None or submission.is_replayed:
         return None

@@ -14,8 +14,8 @@ from shared.messages import HoldCapture, PostTransaction
 
 # Accounts for the amounts in transit between partitions. No posting may name one.
 TRANSIT_PREFIX: Final = "transit:"
-# This part of a transit account's bound is kept for credits that come back, and for the first batch after a start: its
-# credits are decided before the account is loaded. It holds 60,000 of the largest amounts.
+# 1/16 of a transit account's bound is kept free for credits that come back, and for the first batch after a start: its
+# credits are decided before the account is loaded. This part holds 60,000 of the largest amounts.
 TRANSIT_RESERVE: Final = 16
 
 
@@ -63,8 +63,8 @@ def postings_text(source: str, destination: str, amount: int, asset: str) -> str
 class CreditTarget:
     """The account to be credited. `account` is None when another partition owns it.
 
-    `balance`: what the account that this partition credits holds, in minor units. For one of another partition, that is
-    the transit account. If no batch has used it since the worker began, only what the open batch adds is known.
+    `balance`, in minor units: of the account that this partition credits, which is the target itself or the transit
+    account to its partition. The latter counts as empty before the open batch until a batch of this worker has used it.
     """
 
     id: AccountId

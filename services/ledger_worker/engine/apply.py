@@ -35,7 +35,7 @@ from shared.runtime.fault_points import FaultPoint, fault_point
 
 log = structlog.get_logger()
 
-# After a commit failed, for example on the key of a repeat, every id is looked up before it is decided, for so long.
+# For so long after a failed commit, every id is looked up before it is decided, since a repeat may have caused it.
 LOOK_UP_AFTER_REPEAT_S: Final = 5.0
 
 

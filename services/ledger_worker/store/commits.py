@@ -34,9 +34,7 @@ class Commits(Connections):
     async def commit(self, batches: Sequence[SealedBatch]) -> dict[Partition, int]:
         """See ports.Store. Treats any loss of the connection as one during COMMIT, which is the safe assumption."""
         async with self._locks["write"]:
-            connection = self._connections.get("write")
-            if connection is None or connection.is_closed():
-                connection = await self._open("write")
+            connection = await self._connected("write")
             try:
                 recorded_at_us = await self._write(connection, batches)
             except postgres.CONNECTION_FAULTS as error:

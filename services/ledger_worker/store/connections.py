@@ -13,7 +13,7 @@ Result = TypeVar("Result")
 
 APPLICATION: Final = "ledger_worker"
 # First key of the advisory locks by which workers are seen; the second is a hash of the worker's id.
-PRESENCE: Final = 7_430_612
+PRESENCE_KEY: Final = 7_430_612
 REPEAT_CONSTRAINT: Final = "operations_pkey"
 FENCED_STATE: Final = "TL002"
 STALE_STATE: Final = "TL003"
@@ -28,7 +28,7 @@ BY_KEY: Final = {
 }
 # Held by each connection until it ends, however it ends: whoever gets the exclusive lock knows that no connection of
 # this worker is left. Shared, so that the connections of one worker, or two ids of one hash, never wait for each other.
-BE_PRESENT = "SELECT pg_advisory_lock_shared($1, hashtext($2))"
+TAKE_PRESENCE_LOCK = "SELECT pg_advisory_lock_shared($1, hashtext($2))"
 
 
 class Connections:
@@ -47,21 +47,23 @@ class Connections:
             connection.terminate()
         self._connections.clear()
 
-    async def _open(self, name: str) -> postgres.Connection:
+    async def _connected(self, name: str) -> postgres.Connection:
+        """The connection of this name, opened if need be. Raises StoreUnavailable."""
         connection = self._connections.get(name)
         if connection is None or connection.is_closed():
+            connection = self._connections[name] = await self._open()
+        return connection
+
+    async def _open(self) -> postgres.Connection:
+        try:
+            connection = await postgres.connect(self._dsn, application=self._application, settings=BY_KEY)
             try:
-                connection = await postgres.connect(self._dsn, application=self._application, settings=BY_KEY)
-            except (*postgres.CONNECTION_FAULTS, asyncpg.PostgresError) as error:
-                raise StoreUnavailable(repr(error)) from error
-            try:
-                await connection.execute(BE_PRESENT, PRESENCE, self._owner)
-            except BaseException as error:
+                await connection.execute(TAKE_PRESENCE_LOCK, PRESENCE_KEY, self._owner)
+            except BaseException:
                 connection.terminate()
-                if isinstance(error, (*postgres.CONNECTION_FAULTS, asyncpg.PostgresError)):
-                    raise StoreUnavailable(repr(error)) from error
                 raise
-            self._connections[name] = connection
+        except (*postgres.CONNECTION_FAULTS, asyncpg.PostgresError) as error:
+            raise StoreUnavailable(repr(error)) from error
         return connection
 
     def _drop(self, name: str) -> None:
@@ -71,7 +73,7 @@ class Connections:
 
     async def _run(self, name: str, ask: Callable[[Any], Awaitable[Result]]) -> Result:
         async with self._locks[name]:
-            connection = await self._open(name)
+            connection = await self._connected(name)
             try:
                 return await ask(connection)
             except postgres.CONNECTION_FAULTS as error:

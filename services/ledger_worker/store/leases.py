@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from services.ledger_worker.ports import ForeignLease, Lease
-from services.ledger_worker.store.connections import PRESENCE, Connections
+from services.ledger_worker.store.connections import PRESENCE_KEY, Connections
 from shared.domain.ids import Partition
 
 HEARTBEAT = """
@@ -13,8 +13,8 @@ ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at
 
 FORGET_DEAD = "DELETE FROM ledger.workers WHERE seen_at < clock_timestamp() - interval '1 hour'"
 
-# Who gets the exclusive lock finds the worker absent; a worker's own locks never conflict with each other. A heartbeat
-# from the future was written before the clock was set back, and the living write another one soon.
+# If the exclusive lock can be taken, no connection of the worker is left; its own locks never conflict with each other.
+# A heartbeat from the future was written before the clock was set back; a live worker soon writes another one.
 ALIVE = """
 SELECT id FROM ledger.workers
  WHERE seen_at > clock_timestamp() - make_interval(secs => $1)
@@ -54,7 +54,7 @@ RETURNING partition, epoch
 """
 
 # The backends of a worker are those that hold its advisory lock; one may be left of this worker's own past. Only one in
-# a transaction can hold the row lock. Any other is harmless: ACQUIRE takes its lease, and the fence its commits.
+# a transaction can hold the row lock. Any other is harmless: ACQUIRE takes its lease, the fence rejects its commits.
 FREE_STUCK = """
 SELECT count(pg_terminate_backend(stuck.pid)) FROM (
     SELECT DISTINCT s.pid
@@ -91,7 +91,7 @@ class Leases(Connections):
         """See ports.Store."""
         await self._run("lease", lambda connection: connection.execute(HEARTBEAT, self._owner))
         await self._run("lease", lambda connection: connection.execute(FORGET_DEAD))
-        rows = await self._run("lease", lambda connection: connection.fetch(ALIVE, alive_s, self._owner, PRESENCE))
+        rows = await self._run("lease", lambda connection: connection.fetch(ALIVE, alive_s, self._owner, PRESENCE_KEY))
         return [str(row["id"]) for row in rows]
 
     async def renew(
@@ -107,7 +107,7 @@ class Leases(Connections):
 
     async def foreign_leases(self) -> list[ForeignLease]:
         """See ports.Store."""
-        rows = await self._run("lease", lambda connection: connection.fetch(FOREIGN_LEASES, self._owner, PRESENCE))
+        rows = await self._run("lease", lambda connection: connection.fetch(FOREIGN_LEASES, self._owner, PRESENCE_KEY))
         return [
             ForeignLease(Lease(Partition(row["partition"]), int(row["epoch"])), str(row["renewal"]), row["is_absent"])
             for row in rows
@@ -124,7 +124,7 @@ class Leases(Connections):
     async def free_stuck(self, ended: Sequence[Lease] = ()) -> int:
         """See ports.Store."""
         columns = _columns(ended)
-        return int(await self._run("lease", lambda connection: connection.fetchval(FREE_STUCK, PRESENCE, *columns)))
+        return int(await self._run("lease", lambda connection: connection.fetchval(FREE_STUCK, PRESENCE_KEY, *columns)))
 
     async def release(self, leases: Iterable[Lease]) -> None:
         """See ports.Store."""
