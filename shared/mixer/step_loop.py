@@ -32,6 +32,7 @@ INTERRUPTED: Final = Counter("mixer_interrupted", "Rows whose work ended with a 
 TICK_S: Final = 0.5
 ROWS_MAX: Final = 16
 BACKOFF_S_MAX: Final = 30.0
+# Not ready when due rows were not looked for within this time.
 LATE_S_MAX: Final = 10.0
 # The work ends before the claim does, or two copies would send at once.
 CLAIM_SHARE: Final = 0.8

@@ -10,8 +10,8 @@ from services.gateway.store import accounts as account_store
 from services.gateway.store import entries as entry_store
 from services.gateway.store import transaction_lists as store
 from services.gateway.store.database import Database as Reads
+from services.gateway.store.entries import SEQ_MAX
 from services.gateway.store.transactions import Reader
-from services.gateway.usecases.transactions import SEQ_MAX
 from shared.database import postgres
 from shared.domain.ids import AccountId
 from tests.backends.databases import Database

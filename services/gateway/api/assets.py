@@ -21,7 +21,7 @@ ROUTES: Final = RouteTable()
 
 
 def whole(number: object) -> object:
-    """The int that a whole number such as 2.0 is: JSON knows no other numbers. Anything else as it is."""
+    """An int for a float without a fraction, such as 2.0, which in JSON is the same number. Anything else as it is."""
     return int(number) if isinstance(number, float) and number.is_integer() else number
 
 

@@ -12,11 +12,10 @@ from services.gateway.http.request import RequestContext
 from services.gateway.http.response import HttpResponse, json_response, list_response
 from services.gateway.http.routing import RouteTable
 from services.gateway.store.accounts import read_balance_at
-from services.gateway.store.entries import EntryFacts, EntryFilter, list_entries
+from services.gateway.store.entries import SEQ_MAX, EntryFacts, EntryFilter, list_entries
 from services.gateway.store.transactions import parse_postings
 from services.gateway.usecases.accounts import visible_account
 from services.gateway.usecases.faults import NotFound
-from services.gateway.usecases.transactions import SEQ_MAX
 from shared.domain.api_keys import Scope
 from shared.domain.money import format_amount
 from shared.journal.transit import RETURN_KIND

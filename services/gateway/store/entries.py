@@ -10,6 +10,8 @@ from services.gateway.store.transaction_lists import END_OF_TIME, START_OF_TIME
 from shared.domain.values import value
 from shared.journal.rows import ENTRIES_UNLISTED
 
+SEQ_MAX: Final = 2**62  # above every sequence number of an account
+
 
 @value
 class EntryFacts:

@@ -142,8 +142,10 @@ async def submit(
         state.recent.note(write.id)
     pending, result, is_unknown = await _send(write, command, partition)
     outcome = None if result is None else result.outcome
+    # A repeat: it has joined the same command, or was sent before, as this gateway remembers or the worker replies.
     is_replayed = pending.command is not command or (is_repeat if outcome is None else outcome.replayed)
     if outcome is None or (outcome.replayed and outcome.code in DETAILED):
+        # Who does not wait gets 202 without a read, unless the command may have its outcome already.
         recorded = await _look_up(state, command.id) if write.wait_s or is_repeat else None
         if recorded is None:
             return _undecided(state, command, is_unknown=is_unknown)
@@ -231,7 +233,7 @@ async def _wait(state: AppState, pending: PendingCommand, wait_s: float) -> Comm
         async with asyncio.timeout(wait_s) as wait:
             waits.add(wait)
             try:
-                return await state.ledger.result(pending, wait_s + 1.0)
+                return await state.ledger.result(pending, wait_s + 1.0)  # `wait` ends first
             finally:
                 waits.discard(wait)
     except TimeoutError:

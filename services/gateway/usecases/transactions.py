@@ -1,7 +1,7 @@
 """Transactions: posted, read one by one, and listed."""
 
 from collections.abc import Sequence
-from typing import Final, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from services.gateway.store.transaction_lists import (
     ListedTransaction,
@@ -19,8 +19,6 @@ from shared.domain.ids import SYSTEM_PREFIXES, UUID_TEXT, AccountId, AssetCode, 
 from shared.domain.money import AmountError, parse_amount
 from shared.domain.values import value
 from shared.messages import Posting, PostTransaction
-
-SEQ_MAX: Final = 2**62  # above every sequence number of an account
 
 TransactionKind: TypeAlias = Literal["deposit.v1", "withdrawal.v1", "transfer.v1"]
 
