@@ -79,8 +79,8 @@ def cpu_per_1000(runs: Sequence[Run]) -> dict[str, float]:
     return {name: 1_000 * cpu_s / answers for name, cpu_s in totals.items()} if answers else {}
 
 
-def unwelcome_share(runs: Sequence[Run]) -> float:
+def non_2xx_share(runs: Sequence[Run]) -> float:
     """Of all answers, those that were refused or broke."""
     answers = sum(run.counted.requests for run in runs)
-    unwelcome = sum(run.counted.refused + run.counted.broken for run in runs)
-    return unwelcome / max(answers, 1)
+    failed = sum(run.counted.refused + run.counted.broken for run in runs)
+    return failed / max(answers, 1)

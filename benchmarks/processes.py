@@ -83,7 +83,7 @@ def memory_mb(pids: Mapping[str, int]) -> tuple[float, float]:
 
 
 @dataclass(frozen=True, slots=True)
-class Resting:
+class IdleUse:
     """Processes while nobody asks for anything: `cpu_share` of one core, and memory."""
 
     processes: int
@@ -92,11 +92,11 @@ class Resting:
     pss_mb: float
 
 
-async def resting(pids: Mapping[str, int], servers: Collection[str], seconds: float) -> Resting:
+async def measure_idle(pids: Mapping[str, int], servers: Collection[str], seconds: float) -> IdleUse:
     """Watches those of `pids` that are no `servers` for so many seconds. What lies below a server is the server's."""
     before, begun = cpu_by_name(pids), time.monotonic()
     await asyncio.sleep(seconds)
     spent = used(before, cpu_by_name(pids))
     own = {name: pid for name, pid in pids.items() if name not in servers}
     cpu_s = sum(spent[name] for name in own)
-    return Resting(len(own), cpu_s / (time.monotonic() - begun), *memory_mb(own))
+    return IdleUse(len(own), cpu_s / (time.monotonic() - begun), *memory_mb(own))

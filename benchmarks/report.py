@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Final
 
-from benchmarks.comparison import Run, Spread, Verdict, cpu_per_1000, figures, ratio, spread, unwelcome_share, verdict
+from benchmarks.comparison import Run, Spread, Verdict, cpu_per_1000, figures, non_2xx_share, ratio, spread, verdict
 from benchmarks.run import Bench
 from benchmarks.scenarios import (
     FORMS,
@@ -49,7 +49,7 @@ def as_object(bench: Bench) -> dict[str, object]:
 def _side_object(runs: Sequence[Run]) -> dict[str, object]:
     found: dict[str, object] = {name: asdict(spread(figures(runs, name))) for name in FIGURES}
     return found | {
-        "non_2xx_share": unwelcome_share(runs),
+        "non_2xx_share": non_2xx_share(runs),
         "cpu_s_per_1000": cpu_per_1000(runs),
         "rounds": [asdict(run.counted) | {"per_s": run.counted.per_s, "cpu": dict(run.cpu_s)} for run in runs],
     }
@@ -126,7 +126,7 @@ def _scenario_lines(name: str, title: str, bench: Bench) -> Iterator[str]:
         label = side if pool is None else f"{side} (pool {pool})"
         per_s, *latencies = (spread(figures(runs, figure)) for figure in FIGURES)
         times = " ".join(f"{latency.median:8.2f}" for latency in latencies)
-        yield f"  {label:<22} {per_s.median:11,.0f} {_ends(per_s, ',.0f'):>17} {times} {unwelcome_share(runs):8.2%}"
+        yield f"  {label:<22} {per_s.median:11,.0f} {_ends(per_s, ',.0f'):>17} {times} {non_2xx_share(runs):8.2%}"
     for form in FORMS:
         if form in sides:
             times = ratio(figures(sides[OURS], "per_s"), figures(sides[form], "per_s"))
@@ -183,7 +183,7 @@ def _closing_lines(bench: Bench) -> Iterator[str]:
         yield f"The gateway's own count of its answers to transfers: {answered}."
     if bench.is_baseline_conserved is not None:
         state = "hold" if bench.is_baseline_conserved else "DO NOT HOLD"
-        yield f"The baseline's books {state} what was put in."
+        yield f"The balances of the baseline {state} what was put in."
     if bench.verify is not None:
         entries = bench.verify.get("checked")
         count = f"{entries['entries']:,} entries" if isinstance(entries, dict) else "all entries"

@@ -11,11 +11,11 @@ from typing import Final
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
+from benchmarks.baseline_process import BaselineProcess, baseline_process
 from benchmarks.comparison import Results, Run
 from benchmarks.load import Target, run_load, wrk_program
 from benchmarks.machine import Machine, read_machine
-from benchmarks.opponent import Opponent, opponent
-from benchmarks.processes import Resting, cpu_by_name, resting, used
+from benchmarks.processes import IdleUse, cpu_by_name, measure_idle, used
 from benchmarks.scenarios import ASSET, BLOCKS, FORMS, OURS, POOLS, SCENARIOS, Plan, Scenario, account_ids
 from benchmarks.stack import SERVERS, Stack, open_accounts, verified
 
@@ -38,7 +38,7 @@ class Bench:
     plan: Plan
     results: Results
     pools: Mapping[str, Mapping[str, int]]
-    idle: tuple[Resting, Resting] | None
+    idle: tuple[IdleUse, IdleUse] | None
     statuses: Mapping[str, int]
     verify: Mapping[str, object] | None
     is_baseline_conserved: bool | None
@@ -86,30 +86,30 @@ class Bencher:
         return self.folder / "accounts.txt"
 
     async def _all_rounds(self) -> bool | None:
-        """Whether the baseline's books still hold what was put in; None without a baseline."""
+        """Whether the balances of the baseline still sum to what was put in; None without a baseline."""
         if self.stack.postgres is None:
             self.say("no baseline: it needs the same PostgreSQL, give --postgres")
             await self._rounds(None)
             return None
-        async with opponent(self.stack.postgres, self.stack.admin_key, self.folder / "baseline.log") as running:
+        async with baseline_process(self.stack.postgres, self.stack.admin_key, self.folder / "baseline.log") as running:
             await self._find_pools(running)
             await self._rounds(running)
             return await running.is_conserved()
 
-    async def _find_pools(self, running: Opponent) -> None:
+    async def _find_pools(self, running: BaselineProcess) -> None:
         """For each scenario and form the pool that does best; its figures here only choose, the rounds count."""
         for scenario in SCENARIOS:
             best = self.pools.setdefault(scenario.name, {})
             for form in FORMS:
                 tried: dict[int, float] = {}
                 for pool in POOLS:
-                    await running.play(form, pool)
+                    await running.use_form(form, pool)
                     tried[pool] = (await self._side(running.url, scenario, {}, self.plan.pool_s)).counted.per_s
                 best[form] = max(tried, key=lambda pool, tried=tried: tried[pool])
                 shown = ", ".join(f"pool {pool}: {per_s:,.0f}/s" for pool, per_s in tried.items())
                 self.say(f"{form}, {scenario.title}: {shown}")
 
-    async def _rounds(self, running: Opponent | None) -> None:
+    async def _rounds(self, running: BaselineProcess | None) -> None:
         for number in range(1, self.plan.rounds + 1):
             for block in BLOCKS:
                 await self._play(block, running)
@@ -118,7 +118,7 @@ class Bencher:
                     shown = ", ".join(f"{side} {runs[-1].counted.per_s:,.0f}/s" for side, runs in sides)
                     self.say(f"round {number} of {self.plan.rounds}, {scenario.title}: {shown}")
 
-    async def _play(self, block: Sequence[Scenario], running: Opponent | None) -> None:
+    async def _play(self, block: Sequence[Scenario], running: BaselineProcess | None) -> None:
         for scenario in block:
             ours = await self._side(self.stack.gateway, scenario, self.stack.pids(), self.plan.run_s)
             self._keep(scenario, OURS, ours)
@@ -126,14 +126,14 @@ class Bencher:
             return
         for form in FORMS:
             for scenario in block:
-                await running.play(form, self.pools[scenario.name][form])
+                await running.use_form(form, self.pools[scenario.name][form])
                 theirs = await self._side(running.url, scenario, self._beside(running), self.plan.run_s)
                 self._keep(scenario, form, theirs)
 
     def _keep(self, scenario: Scenario, side: str, run: Run) -> None:
         self.results.setdefault(scenario.name, {}).setdefault(side, []).append(run)
 
-    def _beside(self, running: Opponent) -> dict[str, int]:
+    def _beside(self, running: BaselineProcess) -> dict[str, int]:
         """The processes that a transfer of the baseline costs CPU in."""
         pids = self.stack.pids()
         return {BASELINE: running.pid, **{name: pids[name] for name in SERVERS & pids.keys()}}
@@ -146,9 +146,9 @@ class Bencher:
         counted = await asyncio.to_thread(run_load, self.wrk, target, scenario.load, seconds)
         return Run(counted, used(before, cpu_by_name(roots)))
 
-    async def _idle(self) -> Resting | None:
+    async def _idle(self) -> IdleUse | None:
         pids = self.stack.pids()
-        return await resting(pids, SERVERS, self.plan.idle_s) if pids else None
+        return await measure_idle(pids, SERVERS, self.plan.idle_s) if pids else None
 
     async def _statuses(self) -> dict[str, int]:
         """How often each status was answered to a transfer, by the gateway's own count; empty if it does not tell."""

@@ -1,1 +1,1 @@
-"""The opponent: the same transfers over the same HTTP, each in a database transaction of its own."""
+"""The baseline: the same transfers over the same HTTP, each in a database transaction of its own."""

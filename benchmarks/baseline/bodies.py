@@ -1,4 +1,4 @@
-"""What the opponent takes: a transfer, as strictly as the gateway takes it (docs/API.md), and nothing else."""
+"""What the baseline takes: a transfer, as strictly as the gateway takes it (docs/API.md), and nothing else."""
 
 import hashlib
 import json
@@ -8,11 +8,11 @@ from typing import Final, cast
 from benchmarks.baseline.problems import Refusal
 from shared.domain.ids import ACCOUNT_ID, SYSTEM_ACCOUNT_ID
 from shared.domain.money import AmountError, parse_amount
+from shared.messages.base import METADATA_CHARACTERS_MAX
 from shared.runtime import strict_json
 
 BODY_BYTES_MAX: Final = 1024 * 1024
 REFERENCE_CHARACTERS_MAX: Final = 256
-METADATA_CHARACTERS_MAX: Final = 8_192
 REQUIRED: Final = ("source", "destination", "amount", "asset")
 FIELDS: Final = frozenset({*REQUIRED, "reference", "metadata"})
 

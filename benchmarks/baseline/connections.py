@@ -1,4 +1,4 @@
-"""The opponent's pool. asyncpg's own resets each connection that comes back: one more round trip per request."""
+"""The baseline's pool. asyncpg's own resets each connection that comes back: one more round trip per request."""
 
 import asyncio
 from collections import deque

@@ -1,4 +1,4 @@
-"""How the opponent refuses: RFC 9457, with the codes of docs/API.md."""
+"""How the baseline refuses: RFC 9457, with the codes of docs/API.md."""
 
 from typing import Final
 

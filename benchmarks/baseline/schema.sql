@@ -1,4 +1,4 @@
--- The opponent's books: balances stand in a table, a transfer locks both rows and commits alone.
+-- The baseline's database: balances stand in a table, a transfer locks both rows and commits alone.
 -- As lean as its promises allow: one index per table, room for HOT updates, no foreign keys on the hot path.
 
 CREATE SCHEMA baseline;

@@ -1,4 +1,4 @@
-"""The opponent's HTTP: one route, under the gateway's rules for keys, bodies, repeats and answers."""
+"""The baseline's HTTP: one route, under the gateway's rules for keys, bodies, repeats and answers."""
 
 import hashlib
 import itertools

@@ -1,6 +1,6 @@
 import pytest
 
-from benchmarks.comparison import Run, cpu_per_1000, figures, ratio, spread, unwelcome_share, verdict
+from benchmarks.comparison import Run, cpu_per_1000, figures, non_2xx_share, ratio, spread, verdict
 from benchmarks.load import Counted, counted
 from benchmarks.scenarios import GOALS, OURS, SCENARIOS, Goal
 
@@ -56,7 +56,7 @@ def test_a_goal_of_latency_is_reached_up_to_its_bound(p50_ms: float, reached: bo
     assert found.reached == reached
 
 
-def test_a_goal_whose_opponent_was_not_measured_has_no_verdict() -> None:
+def test_a_goal_whose_other_side_was_not_measured_has_no_verdict() -> None:
     assert verdict(GOALS[0], {"many": {OURS: [run(1)]}}) is None
 
 
@@ -72,4 +72,4 @@ def test_cpu_is_counted_by_process_over_all_rounds_with_the_load_generator() -> 
 
 
 def test_refused_and_broken_answers_are_a_share_of_all() -> None:
-    assert unwelcome_share([Run(counted(LINE, 0), {})]) == 15 / 3000
+    assert non_2xx_share([Run(counted(LINE, 0), {})]) == 15 / 3000

@@ -1,7 +1,7 @@
 import pytest
 
 from benchmarks import processes
-from benchmarks.processes import Process, process_of, resting, trees, used
+from benchmarks.processes import Process, measure_idle, process_of, trees, used
 
 STAT = "{pid} (a ) b (c) S {parent} 1 1 0 -1 0 0 0 0 0 200 100 50 25 20 0 1 0 1 1 1"
 
@@ -43,5 +43,5 @@ async def test_at_rest_a_server_below_the_supervisor_is_not_one_of_ours(monkeypa
         return {1: Process(1, 0, 7.0), 2: Process(2, 1, spent), 3: Process(3, 2, spent)}
 
     monkeypatch.setattr(processes, "running", running)
-    found = await resting({"supervisor": 1, "postgres": 2}, {"postgres"}, 0.01)
+    found = await measure_idle({"supervisor": 1, "postgres": 2}, {"postgres"}, 0.01)
     assert (found.processes, found.cpu_share) == (1, 0.0)

@@ -5,7 +5,7 @@ import pytest
 from benchmarks.comparison import Run
 from benchmarks.load import Counted
 from benchmarks.machine import Machine
-from benchmarks.processes import Resting
+from benchmarks.processes import IdleUse
 from benchmarks.report import as_object, as_table
 from benchmarks.run import Bench
 from benchmarks.scenarios import FORMS, OURS, QUICK, SCENARIOS
@@ -26,7 +26,7 @@ def bench(*, ours: int, baseline: bool = True, idle_cpu_share: float = 0.01) -> 
         plan=QUICK,
         results={scenario.name: sides for scenario in SCENARIOS},
         pools={scenario.name: dict.fromkeys(FORMS, 16) for scenario in SCENARIOS} if baseline else {},
-        idle=(Resting(7, 0.01, 300, 200), Resting(7, idle_cpu_share, 400, 250)),
+        idle=(IdleUse(7, 0.01, 300, 200), IdleUse(7, idle_cpu_share, 400, 250)),
         statuses={"201": 12_345},
         verify={"ok": True, "checked": {"entries": 40_000}},
         is_baseline_conserved=True if baseline else None,

@@ -13,7 +13,7 @@ from typing import Final
 
 import aiohttp
 
-from benchmarks.baseline.books import make_books, read_books
+from benchmarks.baseline.database import make_database, read_totals
 from benchmarks.scenarios import ASSET, FUNDS_MINOR, SCALE, account_ids
 
 READY_MAX_S: Final = 30.0
@@ -23,7 +23,7 @@ OK: Final = 200
 
 
 @dataclass(slots=True)
-class Opponent:
+class BaselineProcess:
     """A running baseline service."""
 
     url: str
@@ -31,7 +31,7 @@ class Opponent:
     session: aiohttp.ClientSession
     dsn: str
 
-    async def play(self, form: str, pool: int) -> None:
+    async def use_form(self, form: str, pool: int) -> None:
         """From now on it transfers in this form with so many connections. Raises RuntimeError."""
         async with self.session.put(f"{self.url}/form", json={"form": form, "pool": pool}) as response:
             if response.status != OK:
@@ -39,13 +39,13 @@ class Opponent:
 
     async def is_conserved(self) -> bool:
         """Whether its accounts still hold, together, what they were given."""
-        return (await read_books(self.dsn))[0] == FUNDS_MINOR * len(account_ids())
+        return (await read_totals(self.dsn))[0] == FUNDS_MINOR * len(account_ids())
 
 
 @asynccontextmanager
-async def opponent(owner_dsn: str, api_key: str, log: Path) -> AsyncGenerator[Opponent]:
-    """Makes its books and starts it; ends it with the block."""
-    dsn = await make_books(
+async def baseline_process(owner_dsn: str, api_key: str, log: Path) -> AsyncGenerator[BaselineProcess]:
+    """Makes its database and starts it; ends it with the block."""
+    dsn = await make_database(
         owner_dsn, accounts=account_ids(), asset=ASSET, scale=SCALE, funds=FUNDS_MINOR, admin_key=api_key
     )
     port = _free_port()
@@ -53,7 +53,7 @@ async def opponent(owner_dsn: str, api_key: str, log: Path) -> AsyncGenerator[Op
     process = _started(environment, log)
     try:
         async with aiohttp.ClientSession() as session:
-            running = Opponent(f"http://127.0.0.1:{port}", process.pid, session, dsn)
+            running = BaselineProcess(f"http://127.0.0.1:{port}", process.pid, session, dsn)
             await _until_ready(running, process, log)
             yield running
     finally:
@@ -72,7 +72,7 @@ def _started(environment: Mapping[str, str], log: Path) -> "subprocess.Popen[byt
         )
 
 
-async def _until_ready(running: Opponent, process: "subprocess.Popen[bytes]", log: Path) -> None:
+async def _until_ready(running: BaselineProcess, process: "subprocess.Popen[bytes]", log: Path) -> None:
     async with asyncio.timeout(READY_MAX_S):
         while True:
             try:

@@ -1,4 +1,4 @@
-"""Makes the opponent's books: a database of its own on the ledger's server, with accounts that hold funds."""
+"""Makes the baseline's database, on the ledger's server, with accounts that hold funds."""
 
 import hashlib
 from pathlib import Path
@@ -22,7 +22,9 @@ SELECT id, 1, gen_random_uuid(), balance, balance FROM baseline.accounts
 ANALYZED: Final = ("accounts", "transactions", "entries")
 
 
-async def make_books(owner_dsn: str, *, accounts: list[str], asset: str, scale: int, funds: int, admin_key: str) -> str:
+async def make_database(
+    owner_dsn: str, *, accounts: list[str], asset: str, scale: int, funds: int, admin_key: str
+) -> str:
     """Makes the database anew, with `funds` minor units on each account; its DSN."""
     server = await connect(owner_dsn, application="bench", command_timeout_s=STATEMENT_TIMEOUT_S)
     try:
@@ -31,18 +33,18 @@ async def make_books(owner_dsn: str, *, accounts: list[str], asset: str, scale: 
     finally:
         await server.close()
     dsn = urlunsplit(urlsplit(owner_dsn)._replace(path=f"/{DATABASE}"))
-    books = await connect(dsn, application="bench", command_timeout_s=STATEMENT_TIMEOUT_S)
+    connection = await connect(dsn, application="bench", command_timeout_s=STATEMENT_TIMEOUT_S)
     try:
-        await books.execute(SCHEMA.read_text(encoding="utf-8"))
-        await books.execute("INSERT INTO baseline.assets VALUES ($1, $2)", asset, scale)
+        await connection.execute(SCHEMA.read_text(encoding="utf-8"))
+        await connection.execute("INSERT INTO baseline.assets VALUES ($1, $2)", asset, scale)
         digest = hashlib.sha256(admin_key.encode()).digest()
-        await books.execute("INSERT INTO baseline.keys VALUES ($1, 'admin', true)", digest)
-        await books.execute(OPEN_ACCOUNTS, accounts, asset, "admin", str(funds))
-        await books.execute(FUND_ACCOUNTS)
+        await connection.execute("INSERT INTO baseline.keys VALUES ($1, 'admin', true)", digest)
+        await connection.execute(OPEN_ACCOUNTS, accounts, asset, "admin", str(funds))
+        await connection.execute(FUND_ACCOUNTS)
         for table in ANALYZED:
-            await books.execute(f"VACUUM ANALYZE baseline.{table}")
+            await connection.execute(f"VACUUM ANALYZE baseline.{table}")
     finally:
-        await books.close()
+        await connection.close()
     return dsn
 
 
@@ -50,10 +52,10 @@ SUM: Final = "SELECT coalesce(sum(balance), 0)::text FROM baseline.accounts"
 TRANSFERS: Final = "SELECT count(*) FROM baseline.transactions WHERE code IS NULL"
 
 
-async def read_books(dsn: str) -> tuple[int, int]:
+async def read_totals(dsn: str) -> tuple[int, int]:
     """Minor units over all accounts, and the transfers that were posted."""
-    books = await connect(dsn, application="bench", command_timeout_s=STATEMENT_TIMEOUT_S)
+    connection = await connect(dsn, application="bench", command_timeout_s=STATEMENT_TIMEOUT_S)
     try:
-        return int(await books.fetchval(SUM)), int(await books.fetchval(TRANSFERS))
+        return int(await connection.fetchval(SUM)), int(await connection.fetchval(TRANSFERS))
     finally:
-        await books.close()
+        await connection.close()
