@@ -104,7 +104,7 @@ class BatchTransit:
             credits = read_credits(text_of(text))
             if credits is None:
                 if not sent:
-                    raise Violated("transit", key, "credits can be read", "JSON of version 1", text[:200])
+                    raise Violated("transit", key, "credits can be read", "JSON of a version that is known", text[:200])
                 self.unreadable.append(key)
                 found = sent
             else:

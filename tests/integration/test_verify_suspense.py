@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from benchmarks import stack as bench_stack
 from services.ledger_worker.core import batch
 from shared.domain.ids import AccountId
 from shared.journal.suspense import item_key, resolution_id
@@ -45,6 +46,14 @@ async def test_the_exit_code_is_3_while_something_lies_in_suspense_and_0_once_an
     assert set(said["heads"]) == {"0", "1", "2", "3"}
     code, printed = await verified(database)
     assert (code, f"(acknowledged by operation {command.id})" in printed, "open" in printed) == (0, True, False)
+
+
+async def test_a_bench_ends_well_beside_an_amount_in_suspense(database: Database) -> None:
+    """As on a stack that somebody uses: the journal holds, and an operator has still to decide."""
+    async with JournalWriter(database) as writer:
+        await Scenario().write(writer)
+    found = await asyncio.to_thread(bench_stack.verified, bench_stack.Stack("", "", postgres=database.verify))
+    assert (found["ok"], found["open_findings"]) == (True, 1)
 
 
 async def verified(database: Database, *arguments: str) -> tuple[int, str]:
