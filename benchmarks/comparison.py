@@ -1,4 +1,4 @@
-"""Ratios of neighbouring runs. The machine's speed wanders within minutes, so only runs of one round are divided."""
+"""Ratios of runs. The machine's speed changes within minutes, so only runs of the same round are compared."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from benchmarks.scenarios import Goal
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of one side. `cpu_s`: seconds of CPU by process, wrk aside; empty where that cannot be seen."""
+    """One run of one side. `cpu_s`: seconds of CPU by process, without wrk; empty where it cannot be measured."""
 
     counted: Counted
     cpu_s: Mapping[str, float]
@@ -80,7 +80,7 @@ def cpu_per_1000(runs: Sequence[Run]) -> dict[str, float]:
 
 
 def non_2xx_share(runs: Sequence[Run]) -> float:
-    """Of all answers, those that were refused or broke."""
+    """The share of requests that were answered with 400 or above, or not at all."""
     answers = sum(run.counted.requests for run in runs)
     failed = sum(run.counted.refused + run.counted.broken for run in runs)
     return failed / max(answers, 1)

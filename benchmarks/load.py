@@ -1,4 +1,4 @@
-"""Load by Debian's wrk: one run, and what it says of it."""
+"""Load by Debian's wrk: one run and its figures."""
 
 import json
 import os
@@ -18,7 +18,7 @@ SLACK_S: Final = 60.0
 
 
 class LoadFailed(Exception):
-    """wrk did not do its work; the message says what it said."""
+    """wrk failed; the message has its output."""
 
 
 class NoLoadGenerator(LoadFailed):

@@ -1,4 +1,4 @@
-"""What a figure was measured on."""
+"""The machine and the servers on which figures were measured."""
 
 import os
 import platform

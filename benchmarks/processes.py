@@ -1,4 +1,4 @@
-"""CPU and memory of processes, with all that they started, from /proc."""
+"""CPU and memory of processes and their descendants, from /proc."""
 
 import asyncio
 import os
@@ -43,7 +43,7 @@ def running(proc: Path = PROC) -> dict[int, Process]:
 
 
 def trees(roots: Mapping[str, int], processes: Mapping[int, Process]) -> dict[str, list[Process]]:
-    """Name → the process and all below it. One that is a root itself counts there alone."""
+    """Name → the process and all its descendants. A root counts under its own name only."""
     names = {pid: name for name, pid in roots.items()}
     members: dict[str, list[Process]] = {name: [] for name in roots}
     for process in processes.values():
@@ -84,7 +84,7 @@ def memory_mb(pids: Mapping[str, int]) -> tuple[float, float]:
 
 @dataclass(frozen=True, slots=True)
 class IdleUse:
-    """Processes while nobody asks for anything: `cpu_share` of one core, and memory."""
+    """What idle processes use: `cpu_share` of one core, and memory."""
 
     processes: int
     cpu_share: float
@@ -93,7 +93,7 @@ class IdleUse:
 
 
 async def measure_idle(pids: Mapping[str, int], servers: Collection[str], seconds: float) -> IdleUse:
-    """Watches those of `pids` that are no `servers` for so many seconds. What lies below a server is the server's."""
+    """Measures all of `pids` but the `servers` and their children, over so many seconds."""
     before, begun = cpu_by_name(pids), time.monotonic()
     await asyncio.sleep(seconds)
     spent = used(before, cpu_by_name(pids))

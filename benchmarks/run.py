@@ -1,4 +1,4 @@
-"""One bench: set up, find the baseline's best pools, rounds in turns, verify."""
+"""One bench: set up, find the baseline's best pools, run the rounds, verify."""
 
 import asyncio
 import os
@@ -97,7 +97,7 @@ class Bencher:
             return await running.is_conserved()
 
     async def _find_pools(self, running: BaselineProcess) -> None:
-        """For each scenario and form the pool that does best; its figures here only choose, the rounds count."""
+        """Chooses the best pool for each scenario and form; these figures are used for nothing else."""
         for scenario in SCENARIOS:
             best = self.pools.setdefault(scenario.name, {})
             for form in FORMS:
@@ -134,7 +134,7 @@ class Bencher:
         self.results.setdefault(scenario.name, {}).setdefault(side, []).append(run)
 
     def _beside(self, running: BaselineProcess) -> dict[str, int]:
-        """The processes that a transfer of the baseline costs CPU in."""
+        """The processes that spend CPU on the baseline's transfers."""
         pids = self.stack.pids()
         return {BASELINE: running.pid, **{name: pids[name] for name in SERVERS & pids.keys()}}
 

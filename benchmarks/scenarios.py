@@ -15,7 +15,7 @@ OURS: Final = "Tellerline"
 
 
 def account_ids() -> list[str]:
-    """All of one length, as the load's script wants them."""
+    """The ids all have the same length, as the script of wrk needs."""
     return [f"bench-{number:05d}" for number in range(ACCOUNTS)]
 
 
@@ -32,8 +32,8 @@ class Scenario:
 
 
 UNIFORM: Final = f"uniform over {ACCOUNTS:,} accounts"
-# In the order in which they run. A side plays all of a block before the next side does: the hot account is compared
-# with the same side's uniform load, so nobody else's load may lie between them, nor what that leaves to clear up.
+# In the order in which they run. Each side runs a whole block before the next side does. The hot account is compared
+# with the same side's uniform load, so no other side's load, nor the work that it leaves behind, may come in between.
 BLOCKS: Final = (
     (Scenario("one", f"1 connection, {UNIFORM}", Load(1)),),
     (

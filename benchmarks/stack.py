@@ -1,4 +1,4 @@
-"""The stack under load: one that runs, or one of its own that ends with the bench."""
+"""The stack under load: one that runs already, or one that is started for the bench and stopped afterwards."""
 
 import asyncio
 import json
@@ -31,7 +31,7 @@ class StackFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """What is known of the stack. Without `data_dir` it is somewhere else, and its processes cannot be seen."""
+    """Addresses and keys of the stack. Without `data_dir` it runs elsewhere, and its processes cannot be measured."""
 
     gateway: str
     admin_key: str
@@ -41,7 +41,7 @@ class Stack:
     metrics: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def pids(self) -> dict[str, int]:
-        """Today's, by name: a service that was restarted has another."""
+        """Process ids by name, read anew each time: a service that was restarted has another."""
         if self.data_dir is None:
             return {}
         return cast(

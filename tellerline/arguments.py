@@ -20,7 +20,7 @@ SECRET_OPTIONS: Final[Mapping[str, str]] = {
 def without_secrets(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """The arguments without the options that hold a secret, and the variables that say the same.
 
-    Options without a value stay, for the command to refuse.
+    Options without a value stay, and the command refuses them.
     """
     kept: list[str] = []
     variables: dict[str, str] = {}
@@ -40,7 +40,7 @@ def without_secrets(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]
 def move_secrets() -> None:
     """Starts this program anew if its command line holds a secret, with the secret in the environment instead.
 
-    Until then, for some hundredths of a second, `ps` shows it: whoever minds that sets the variable, or names a file.
+    Until then, for some hundredths of a second, `ps` shows it. To avoid even that, set the variable or name a file.
     """
     kept, variables = without_secrets(sys.orig_argv)
     if variables:

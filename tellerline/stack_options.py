@@ -34,7 +34,7 @@ secrets_option = click.option(
 
 def say(text: str) -> None:
     """Prints a line for the user to standard error; standard output is for what programs read."""
-    with contextlib.suppress(OSError):  # the terminal may be gone, what it watched goes on
+    with contextlib.suppress(OSError):  # the terminal may have been closed; the stack goes on
         click.echo(text, err=True)
 
 

@@ -1,4 +1,4 @@
-"""`tellerline backup`: a data dir like that of the running stack, as it is at this moment, to be started elsewhere."""
+"""`tellerline backup`: copies the ledger of the running stack into a new data dir, which can be started elsewhere."""
 
 import os
 import shutil

@@ -27,10 +27,10 @@ from tellerline.stack_options import checked_admin_key, json_option, say
     type=click.IntRange(2, MINUTES_MAX),
     is_flag=False,
     flag_value=MINUTES_DEFAULT,
-    help=f"Instead: minutes ({MINUTES_DEFAULT}) over {WORKERS} workers; the last must keep up with the second.",
+    help=f"Instead: a run of so many minutes ({MINUTES_DEFAULT}) over {WORKERS} workers, to see if it slows down.",
 )
 @json_option
-@click.option("--url", metavar="URL", help="A gateway that runs; else a stack of its own is started and stopped.")
+@click.option("--url", metavar="URL", help="A running gateway; without it, a stack is started and stopped.")
 @click.option("--admin-key", envvar="TELLERLINE_ADMIN_KEY", callback=checked_admin_key, help="For --url.")
 @click.option(
     "--postgres",

@@ -80,7 +80,7 @@ def command(  # noqa: PLR0913 - one for each option
 ) -> None:
     """Run PostgreSQL, RabbitMQ, the Jobcoin network and all services.
 
-    The admin key is shown to who starts it, with --json only if --secrets is given.
+    Prints the admin key, too; with --json only if --secrets is given.
     """
     stack, options = DataDir(data_dir), Options(port, workers, gateways, admin_key, partitions)
     how_to_stop = f"'tellerline down --data-dir {data_dir}'" if detach else "Ctrl-C"

@@ -1,4 +1,4 @@
-"""What is kept in a data dir beside the servers' own state: secrets and ports, made once."""
+"""Secrets and ports that a data dir keeps, beside the servers' own state. Both are chosen once."""
 
 import contextlib
 import errno
@@ -25,7 +25,7 @@ def private_folder(path: Path) -> Path:
 def write_private(path: Path, text: str) -> None:
     """Replaces the file in one step, unless it holds the text already; nobody else may read it.
 
-    On a disk that is full by now, whatever was written once can so be started again.
+    So a stack whose files are all there already starts even on a full disk.
     """
     with contextlib.suppress(FileNotFoundError, UnicodeDecodeError):
         if path.read_text(encoding="utf-8") == text:

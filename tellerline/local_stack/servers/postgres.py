@@ -66,7 +66,7 @@ class PrivatePostgres(PrivateServer):
         super().__init__(folder, log, ports)
         self._cluster = self._folder / "cluster"
         self._settings = settings or {}
-        # Stands in the title of every backend, by which those of a killed postmaster are found.
+        # The cluster_name: it stands in every backend's title, so that those of a killed postmaster can be found.
         self._mark = "tellerline-" + hashlib.sha256(str(self._cluster).encode()).hexdigest()[:16]
 
     @property

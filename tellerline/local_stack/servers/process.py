@@ -19,9 +19,9 @@ KILLED_END_MAX_S = 10.0
 
 
 class StartFailed(Exception):
-    """Something did not get ready; the message says what, and ends with the last lines of its log.
+    """A part of the stack did not get ready; the message says which, and ends with the last lines of its log.
 
-    `exit_code`: of the command that wanted the start.
+    `exit_code`: what the command that wanted the start ends with.
     """
 
     def __init__(self, message: str, *, exit_code: int = 1) -> None:
@@ -85,7 +85,7 @@ class Child:
         return self._process.returncode
 
     async def stop(self, wish: signal.Signals, grace_s: float) -> int:
-        """Asks it to end by `wish`, kills it after `grace_s`. Harmless when it has ended. Returns as `ended`."""
+        """Sends the signal `wish`, then SIGKILL after `grace_s` seconds, unless it has ended. Returns as `ended`."""
         if self.running:
             self._process.send_signal(wish)
             with contextlib.suppress(TimeoutError):

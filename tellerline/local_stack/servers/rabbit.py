@@ -38,10 +38,10 @@ EPMD_NAMES = b"\x00\x01n"  # a request of one byte
 SETTINGS: Mapping[str, str] = {
     "disk_free_limit.absolute": str(DISK_FREE_BYTES_MIN),
     "vm_memory_high_watermark.absolute": "512MB",
-    # The write-ahead log is in memory too until it is full; half a gigabyte, as by default, would raise the alarm.
+    # The write-ahead log is also kept in memory until it is full; the default of 512 MB would raise the memory alarm.
     "raft.wal_max_size_bytes": "64000000",
     "log.console.level": "info",
-    # Nobody looks at the figures of an idle node every 5 s.
+    # The default, 5 s, costs an idle node CPU for figures that nobody reads.
     "collect_statistics_interval": "60000",
 }
 
@@ -104,8 +104,8 @@ class PrivateRabbit(PrivateServer):
     def end_after_full_disk(self) -> bool:
         """Ends the node if its disk was full and has space again; whether it did. To be called about once a second.
 
-        The Raft log, which all queues write, ends at the first write that fails and does not come back by itself: the
-        node goes on accepting messages, and confirms none, nor does it stop cleanly. What was confirmed is on disk.
+        The Raft log of all queues ends at the first write that fails and does not recover: the node accepts messages,
+        confirms none, and does not stop cleanly either. What was confirmed is on disk.
         """
         free_bytes = shutil.disk_usage(self._folder).free
         if free_bytes < DISK_FULL_BYTES:

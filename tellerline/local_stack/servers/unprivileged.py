@@ -25,7 +25,7 @@ class Way:
 
 
 def in_a_namespace() -> Way:
-    """In a user namespace: to itself it is another user, to the files still root, so it may open root's folders."""
+    """In a user namespace: the process sees itself as another user, and may still open root's folders."""
     user = unprivileged_user()
     return Way(("unshare", "--user", f"--map-user={user.pw_uid}", f"--map-group={user.pw_gid}", "--"), owner=0)
 
@@ -33,8 +33,8 @@ def in_a_namespace() -> Way:
 def as_another_user() -> Way:
     """As another user, for where namespaces are refused, as in containers.
 
-    Of root's rights it keeps only that to enter any folder (CAP_DAC_OVERRIDE), since the program and the data dir often
-    lie below root's home.
+    It keeps one of root's rights, to enter any folder (CAP_DAC_OVERRIDE), since the program and the data dir often lie
+    below root's home.
     """
     user = unprivileged_user()
     rights = ("--clear-groups", "--inh-caps=-all,+dac_override", "--ambient-caps=-all,+dac_override")
@@ -52,7 +52,7 @@ def unprivileged_user() -> pwd.struct_passwd:
 
 
 def unprivileged_prefix(program: Path, folder: Path) -> tuple[str, ...]:
-    """What to put before a command so that it does not run as root and owns `folder`; empty for everyone but root.
+    """The prefix with which a command does not run as root and owns `folder`; empty for everyone but root.
 
     The owner of the folder tells which way was taken last; it is tried first. Raises NotInstalled when none works.
     """

@@ -1,4 +1,4 @@
-"""A supervisor in a session of its own, and what it tells the command that started it, as JSON lines through a pipe."""
+"""A supervisor in a session of its own. It reports to the command that started it by JSON lines through a pipe."""
 
 import asyncio
 import contextlib

@@ -14,7 +14,7 @@ FIRST_STARTS_MAX = 3
 
 
 class Keeper:
-    """`keep` runs until cancelled; it raises only when the part never became ready. `needs` must be ready first."""
+    """Keeps one part running. The parts in `needs` must be ready first."""
 
     def __init__(
         self, part: Part, tier: int, needs: Sequence["Keeper"], say: Callable[[str], None], changed: Callable[[], None]
@@ -29,7 +29,7 @@ class Keeper:
         self._was_ready = False
 
     async def keep(self) -> NoReturn:
-        """Never returns. Raises StartFailed when FIRST_STARTS_MAX starts failed before one worked."""
+        """Runs until cancelled. Raises StartFailed when the first FIRST_STARTS_MAX starts have failed."""
         loop = asyncio.get_running_loop()
         while True:
             for need in self._needs:

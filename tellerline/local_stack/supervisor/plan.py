@@ -1,4 +1,4 @@
-"""Which services a stack runs, at which ports, and in which environment: no secret that a service does not need."""
+"""Which services a stack runs, at which ports, and in which environment. A service gets only the secrets it needs."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from tellerline.local_stack.supervisor.data_dir import DataDir
 from tellerline.local_stack.supervisor.service import FAULT, ServicePlan
 
 INSTANCE = "tellerline"
-# The variable in the environment of every process of a stack, by which leftovers of a killed supervisor are found.
+# Every process of a stack has this variable, so that the processes of a killed supervisor can be found.
 MARK = "TELLERLINE_STACK"
 
 PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE")

@@ -27,7 +27,7 @@ from tellerline.local_stack.supervisor.plan import (
 from tellerline.local_stack.supervisor.service import STOP_GRACE_S, Service, ServicePlan, program
 
 STILL_WAITING_S = 5.0
-REASON_AFTER_S = 15.0  # from then on it is shown what each that is waited for says
+REASON_AFTER_S = 15.0  # from then on each part that is not ready is shown with the reason that it gives
 LOGS_LOOKED_AT_S = 60.0
 STATE_AGAIN_S = 2.0
 DISK_LOOKED_AT_S = 0.5
@@ -39,7 +39,7 @@ PlanServices = Callable[[Options, DataDir, ServicePlan, PrivatePostgres, Private
 
 @dataclass(slots=True)
 class Supervisor:
-    """One stack. `say` tells the user a line; `ready` is told once, with what `status --json` prints."""
+    """One stack. `say` prints a line for the user; `ready` is called once, with what `status --json` prints."""
 
     options: Options
     data_dir: DataDir
