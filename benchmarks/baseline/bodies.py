@@ -7,8 +7,8 @@ from typing import Final, cast
 
 from benchmarks.baseline.problems import Refusal
 from shared.domain.ids import ACCOUNT_ID, SYSTEM_ACCOUNT_ID
+from shared.domain.metadata import METADATA_CHARACTERS_MAX
 from shared.domain.money import AmountError, parse_amount
-from shared.messages.base import METADATA_CHARACTERS_MAX
 from shared.runtime import strict_json
 
 BODY_BYTES_MAX: Final = 1024 * 1024
