@@ -4,6 +4,7 @@ import pytest
 
 from services.ledger_worker.ports import Store
 from tests.backends.databases import Database
+from tests.contract.brokers import MemoryServer, RabbitServer, Server
 from tests.contract.ledgers import Ledger, PostgresLedger, TwinLedger
 from tests.contract.scribe import Scribe
 
@@ -30,3 +31,15 @@ async def store(ledger: Ledger) -> Store:
 @pytest.fixture
 async def scribe(store: Store) -> Scribe:
     return await Scribe(store).begin()
+
+
+@pytest.fixture(params=["twin", "rabbitmq"])
+def server_made(request: pytest.FixtureRequest) -> Server:
+    return MemoryServer() if request.param == "twin" else RabbitServer(request.getfixturevalue("broker"))
+
+
+@pytest.fixture
+async def server(server_made: Server) -> AsyncIterator[Server]:
+    await server_made.open()
+    yield server_made
+    await server_made.close()

@@ -1,31 +1,17 @@
 """ports.Consumer and ports.Publisher: what the twin promises is what RabbitMQ does."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from services.ledger_worker.broker import consumer
 from shared.domain.ids import Partition
 from shared.messages import BatchEvent, EventOutcome, Outcome, Reply, Settled
 from tests.builders import command_id
-from tests.contract.brokers import ADDRESS, MemoryServer, RabbitServer, Server
+from tests.contract.brokers import ADDRESS, RabbitServer, Server
 from tests.contract.conditions import eventually, eventually_async
 
 P0, P1 = Partition(0), Partition(1)
 # Below every heartbeat and time-out: what takes longer has waited for one of them.
 CANCELLED_S_MAX = 2.0
-
-
-@pytest.fixture(params=["twin", "rabbitmq"])
-def server_made(request: pytest.FixtureRequest) -> Server:
-    return MemoryServer() if request.param == "twin" else RabbitServer(request.getfixturevalue("broker"))
-
-
-@pytest.fixture
-async def server(server_made: Server) -> AsyncIterator[Server]:
-    await server_made.open()
-    yield server_made
-    await server_made.close()
 
 
 async def test_deliveries_of_a_partition_come_in_order_with_all_that_came_with_them(server: Server) -> None:

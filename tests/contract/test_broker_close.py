@@ -1,29 +1,16 @@
 """ports.Consumer.close: the twin promises no more than RabbitMQ and its client do."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
 from services.ledger_worker.broker import consumer
 from shared.domain.ids import Partition
-from tests.contract.brokers import MemoryServer, RabbitServer, Server
+from tests.contract.brokers import Server
 from tests.contract.conditions import eventually
 from tests.twins.broker import MemoryConnection
 
 P0 = Partition(0)
-
-
-@pytest.fixture(params=["twin", "rabbitmq"])
-def server_made(request: pytest.FixtureRequest) -> Server:
-    return MemoryServer() if request.param == "twin" else RabbitServer(request.getfixturevalue("broker"))
-
-
-@pytest.fixture
-async def server(server_made: Server) -> AsyncIterator[Server]:
-    await server_made.open()
-    yield server_made
-    await server_made.close()
 
 
 async def test_nothing_is_delivered_from_the_call_of_close_on_though_the_broker_goes_on_sending(server: Server) -> None:

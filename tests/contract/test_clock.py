@@ -29,7 +29,7 @@ def test_a_sleep_lasts_as_long_as_was_asked_and_both_clocks_see_it(clock: Clock,
 
 
 @pytest.mark.parametrize(("clock", "run"), CLOCKS)
-def test_who_asked_for_less_wakes_first(clock: Clock, run: Run) -> None:
+def test_shorter_sleeps_end_first(clock: Clock, run: Run) -> None:
     async def race() -> None:
         woken: list[float] = []
 

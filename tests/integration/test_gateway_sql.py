@@ -22,7 +22,7 @@ STATEMENTS = {
 }
 
 
-def test_there_are_statements() -> None:
+def test_the_statements_of_the_gateway_were_found() -> None:
     assert len(STATEMENTS) >= 18
 
 

@@ -63,7 +63,7 @@ async def test_nobody_is_told_ok_when_the_disk_refuses_and_the_process_ends(tmp_
             assert (await client.balance("kept"), await client.balance("lost")) == ("1", "0")
 
 
-def test_it_stops_cleanly_when_asked(tmp_path: Path) -> None:
+def test_the_network_ends_with_0_on_sigterm(tmp_path: Path) -> None:
     network = NetworkProcess(tmp_path)
     network.listening()
     assert network.end(signal.SIGTERM) == 0

@@ -150,7 +150,7 @@ async def test_a_bad_body_is_a_clean_error_and_moves_nothing(
     assert await client.listed() == before
 
 
-async def test_a_file_is_no_amount(client: Client) -> None:
+async def test_an_uploaded_file_in_place_of_the_amount_is_refused(client: Client) -> None:
     form = aiohttp.FormData({"fromAddress": "Alice", "toAddress": "Bob"})
     form.add_field("amount", b"1", filename="amount.txt", content_type="application/octet-stream")
     assert await client.post(SEND, data=form) == (400, {"error": {"amount": ["This field must be text."]}})

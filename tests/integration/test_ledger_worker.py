@@ -2,26 +2,17 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
 from shared.runtime.fault_points import FaultPoint
-from tests.backends.databases import Database
 from tests.contract.conditions import eventually_async
 from tests.integration.ledger_scenes import MAKE, funded, posted_once
-from tests.integration.worker import Ledger, ledger_of
+from tests.integration.worker import Ledger
 
 NOT_WRITTEN = (FaultPoint.WORKER_BEFORE_FENCE, FaultPoint.WORKER_IN_BATCH, FaultPoint.WORKER_BEFORE_COMMIT)
 WRITTEN = (FaultPoint.WORKER_AFTER_COMMIT, FaultPoint.WORKER_AFTER_ANSWER)
 pytestmark = pytest.mark.timeout(180)
-
-
-@pytest.fixture
-async def ledger(database: Database, broker: str, tmp_path: Path) -> AsyncIterator[Ledger]:
-    async with ledger_of(database, broker, tmp_path) as ledger:
-        yield ledger
 
 
 @pytest.mark.parametrize("point", [*NOT_WRITTEN, *WRITTEN])

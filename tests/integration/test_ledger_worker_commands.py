@@ -1,24 +1,15 @@
 """What reaches a worker, on a real PostgreSQL and RabbitMQ: poison, rubbish, repeats, returns, cancellations."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
 from shared.runtime.fault_points import FaultPoint
-from tests.backends.databases import Database
 from tests.contract.conditions import eventually_async
 from tests.integration.ledger_scenes import MAKE, funded, posted_once
-from tests.integration.worker import Ledger, ledger_of, signed
+from tests.integration.worker import Ledger, signed
 
 pytestmark = pytest.mark.timeout(180)
-
-
-@pytest.fixture
-async def ledger(database: Database, broker: str, tmp_path: Path) -> AsyncIterator[Ledger]:
-    async with ledger_of(database, broker, tmp_path) as ledger:
-        yield ledger
 
 
 async def test_a_command_that_breaks_the_core_is_rejected_and_a_dead_letter_and_its_neighbours_are_applied_in_order(

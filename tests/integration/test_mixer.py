@@ -1,10 +1,6 @@
 """The mixer from an order to the last payout, on real parts."""
 
 import asyncio
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
 
 from shared.broker.connection import connect_aio_pika
 from shared.domain.ids import AccountId, Partition, partition_of
@@ -13,18 +9,11 @@ from shared.messages import AccountCreate, MixCreate, OperationCancel
 from shared.messages.topology import DEAD_LETTERS_QUEUE
 from shared.mixer.ledger import JOB as JOB_CODE
 from shared.runtime.fault_points import FaultPoint
-from tests.backends.databases import Database
 from tests.builders import fingerprint
 from tests.integration.mixer import CUSTOMER, HOUSE, mixer_scene
-from tests.integration.mixer_stage import Stage, stage
+from tests.integration.mixer_stage import Stage
 
 JOB = 10**18
-
-
-@pytest.fixture
-def mixer(database: Database, broker: str, tmp_path: Path) -> Iterator[Stage]:
-    with stage(database, broker, tmp_path) as opened:
-        yield opened
 
 
 async def test_a_deposit_is_swept_credited_and_paid_out_in_increments_that_add_up(mixer: Stage) -> None:

@@ -5,7 +5,7 @@ import itertools
 import json
 import random
 import signal
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +15,8 @@ import pytest
 from aiohttp import web
 
 from shared.runtime.fault_points import FaultPoint
-from tests.backends.databases import Database
 from tests.integration.mixer import HOUSE, MixerScene, mixer_scene
-from tests.integration.mixer_stage import API, Stage, stage
+from tests.integration.mixer_stage import API, Stage
 
 JOB = 10**18
 SWEEP_POINTS = [point for point in FaultPoint if point.startswith("poller.after_sweep_")]
@@ -42,12 +41,6 @@ LANDED = {
     (FaultPoint.DISTRIBUTOR_AFTER_SEND, 2): ("sending", 1),
     (FaultPoint.DISTRIBUTOR_AFTER_SEEN, 2): ("sending", 1),
 }
-
-
-@pytest.fixture
-def mixer(database: Database, broker: str, tmp_path: Path) -> Iterator[Stage]:
-    with stage(database, broker, tmp_path) as opened:
-        yield opened
 
 
 def test_every_point_of_the_mixer_is_tried() -> None:

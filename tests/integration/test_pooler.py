@@ -63,7 +63,9 @@ def pooler(database: Database, folder: Path, mode: str) -> Generator[dict[str, s
         process.wait(START_MAX_S)
 
 
-async def test_in_session_mode_everything_works(alone: Stack, tmp_path: Path) -> None:
+async def test_behind_a_pooler_in_session_mode_a_service_works_and_a_killed_worker_is_noticed(
+    alone: Stack, tmp_path: Path
+) -> None:
     with pooler(alone.database, tmp_path / "pooler", "session") as dsns:
         worker = alone.worker(database_url=dsns["ledger_worker"])
         client = alone.gateway(database_url=dsns["gateway"])

@@ -12,7 +12,7 @@ import pytest
 from shared.database.postgres import connect
 from tests.backends.databases import Database
 from tests.integration.gateway import Client, Stack, stack
-from tests.integration.mixer_stage import Stage, stage
+from tests.integration.mixer_stage import Stage
 
 NAMED_S_MAX = 15.0
 WRITES_S_MAX = 10.0
@@ -21,13 +21,6 @@ CUT = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
  WHERE datname = current_database() AND pid <> pg_backend_pid()
 """
-
-
-@pytest.fixture
-def mixer(database: Database, broker: str, tmp_path: Path) -> Iterator[Stage]:
-    """Network and worker run."""
-    with stage(database, broker, tmp_path) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import aio_pika
@@ -19,18 +19,12 @@ from tests.contract.conditions import eventually, eventually_async
 from tests.integration.ledger_scenes import MAKE, funded, posted_once
 from tests.integration.mixer import MixerScene, mixer_scene
 from tests.integration.mixer_stage import Stage, stage
-from tests.integration.worker import Ledger, ledger_of
+from tests.integration.worker import Ledger
 
 REPAIRED_S_MAX = 15.0
 NUMBERS = itertools.count()
 pytestmark = pytest.mark.timeout(180)
 Change = Callable[[aio_pika.abc.AbstractChannel], Awaitable[object]]
-
-
-@pytest.fixture
-async def ledger(database: Database, broker: str, tmp_path: Path) -> AsyncIterator[Ledger]:
-    async with ledger_of(database, broker, tmp_path) as ledger:
-        yield ledger
 
 
 @pytest.fixture

@@ -2,15 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
 from statistics import median
 
 import pytest
 
-from tests.backends.databases import Database
 from tests.integration.ledger_scenes import MAKE, funded, posted_once
-from tests.integration.worker import Ledger, ledger_of
+from tests.integration.worker import Ledger
 
 pytestmark = pytest.mark.timeout(180)
 # Nothing here may be the effect of a lease that has run out.
@@ -21,12 +18,6 @@ SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
  WHERE datname = current_database() AND application_name LIKE 'ledger_worker %'
 """
 EPOCHS = "SELECT partition, owner, epoch FROM ledger.partitions ORDER BY partition"
-
-
-@pytest.fixture
-async def ledger(database: Database, broker: str, tmp_path: Path) -> AsyncIterator[Ledger]:
-    async with ledger_of(database, broker, tmp_path) as ledger:
-        yield ledger
 
 
 async def test_partitions_of_a_killed_worker_are_served_again_at_once(ledger: Ledger) -> None:

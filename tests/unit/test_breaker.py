@@ -24,7 +24,7 @@ def test_it_opens_when_half_of_enough_calls_fail_though_never_in_a_row() -> None
     assert breaker.state is BreakerState.OPEN
 
 
-def test_old_faults_are_forgotten() -> None:
+def test_faults_outside_the_window_do_not_open_the_breaker() -> None:
     breaker = Breaker()
     for number in range(20):
         breaker.note(number * 31.0, ok=number % 2 == 0)
@@ -57,6 +57,6 @@ def test_the_alert_is_raised_once_and_cleared_once() -> None:
     assert [change for change in changes if change is not None] == [True, False]
 
 
-def test_a_few_calls_raise_no_alert() -> None:
+def test_no_alert_is_raised_before_enough_calls() -> None:
     alert = RateAlert()
     assert all(alert.note(float(number), ok=False) is None for number in range(9))

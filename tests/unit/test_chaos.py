@@ -14,7 +14,7 @@ from tellerline.chaos.recovery import accounts_of_partitions
 from tellerline.chaos.report import Report, as_object, as_table
 
 
-def test_a_seed_is_a_plan() -> None:
+def test_the_same_seed_gives_the_same_plan_and_another_seed_another() -> None:
     assert plan(7, 5) == plan(7, 5)
     assert plan(7, 5) != plan(8, 5)
 
@@ -65,7 +65,7 @@ def breakage() -> dict[str, Report]:
 
 
 @pytest.mark.parametrize("why", breakage())
-def test_a_run_fails_by_name(why: str) -> None:
+def test_a_run_fails_for_each_reason_and_names_it(why: str) -> None:
     report = breakage()[why]
     [failure] = report.failures()
     assert why in failure

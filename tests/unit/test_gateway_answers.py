@@ -107,7 +107,7 @@ async def test_it_says_whether_the_connection_stays_open(
     assert stays is (asked and not closes)
 
 
-async def test_a_forced_close_is_told() -> None:
+async def test_a_forced_close_is_announced_by_connection_close() -> None:
     request = Request()
     response = ResponseWriter(HttpResponse(400, b"x"), "id-1")
     response.force_close()

@@ -146,7 +146,7 @@ async def test_a_key_that_cannot_be_checked_is_not_taken(store: Keys, clock: Clo
         ["Bearer " + "x" * 7_000],
     ],
 )
-async def test_what_is_no_key_is_refused(store: Keys, clock: Clock, headers: list[str]) -> None:
+async def test_a_malformed_authorization_header_is_401(store: Keys, clock: Clock, headers: list[str]) -> None:
     with pytest.raises(Problem) as refused:
         await authenticated(keychain(clock), headers)
     assert refused.value.code is RequestFault.UNAUTHENTICATED
@@ -162,7 +162,7 @@ async def test_a_scope_that_a_key_lacks_is_forbidden_and_admin_has_all(store: Ke
             require_scope(reader, [scope])
 
 
-async def test_one_of_several_scopes_will_do(store: Keys, clock: Clock) -> None:
+async def test_a_key_needs_only_one_of_several_scopes(store: Keys, clock: Clock) -> None:
     keys = keychain(clock)
     for scope in (Scope.WRITE, Scope.PAYOUT, Scope.ADMIN):
         require_scope(await caller(keys, store.make(scope)), [Scope.WRITE, Scope.PAYOUT])

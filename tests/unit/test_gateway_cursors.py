@@ -29,13 +29,13 @@ def test_a_cursor_gives_its_position_back_at_another_gateway_too(position: list[
         {"route": "/v1/accounts", "principal": "alice"},
     ],
 )
-def test_another_query_does_not_take_it(query: dict[str, str]) -> None:
+def test_a_cursor_is_refused_with_another_route_filter_or_principal(query: dict[str, str]) -> None:
     with pytest.raises(ForeignCursor):
         CURSORS.decode(query, CURSORS.encode(QUERY, ["a"]))
 
 
 @given(st.data())
-def test_a_changed_cursor_is_foreign(drawn: st.DataObject) -> None:
+def test_a_cursor_with_a_changed_character_is_refused(drawn: st.DataObject) -> None:
     cursor = CURSORS.encode(QUERY, ["acc-1"])
     at = drawn.draw(st.integers(0, len(cursor) - 1))
     other = drawn.draw(st.sampled_from("ABCDEFabcdef0123456789-_").filter(lambda letter: letter != cursor[at]))
@@ -45,7 +45,7 @@ def test_a_changed_cursor_is_foreign(drawn: st.DataObject) -> None:
 
 @pytest.mark.parametrize("length", range(1, 7))
 @pytest.mark.parametrize("more", ["=", "==", "A", " ", "\n"])
-def test_a_cursor_with_something_more_is_foreign(length: int, more: str) -> None:
+def test_a_cursor_with_characters_added_is_refused(length: int, more: str) -> None:
     cursor = CURSORS.encode(QUERY, ["a" * length])
     with pytest.raises(ForeignCursor):
         CURSORS.decode(QUERY, cursor + more)
@@ -63,7 +63,7 @@ def test_a_last_character_of_the_same_bytes_is_foreign() -> None:
 
 
 @given(st.text(max_size=600))
-def test_any_text_is_a_cursor_or_foreign(text: str) -> None:
+def test_text_that_is_no_cursor_is_refused(text: str) -> None:
     with pytest.raises(ForeignCursor):
         CURSORS.decode(QUERY, text)
 

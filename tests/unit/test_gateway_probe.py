@@ -49,7 +49,7 @@ async def test_all_who_ask_at_once_share_one_question() -> None:
     assert service.asked == 1
 
 
-async def test_an_answer_is_good_for_a_second() -> None:
+async def test_an_answer_of_the_probe_is_reused_for_a_second() -> None:
     service = Service()
     probe = service.probe()
     assert await probe.found() == 1

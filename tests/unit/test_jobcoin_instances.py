@@ -146,10 +146,10 @@ def test_the_network_is_bounded_and_says_when_it_is_full() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a" * 65, "a/b", "-a", "é", "a.b", "a b", "livez", "readyz", "metrics", "a\n"])
-def test_a_name_that_no_instance_may_bear(name: str) -> None:
+def test_an_invalid_instance_name_is_refused(name: str) -> None:
     assert instance_name(name) is None
 
 
 @pytest.mark.parametrize("name", ["puppy", "deputize-green", "A1", "x_y", "a" * 64])
-def test_a_name_that_an_instance_may_bear(name: str) -> None:
+def test_a_valid_instance_name_is_accepted(name: str) -> None:
     assert instance_name(name) == name

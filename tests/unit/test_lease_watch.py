@@ -63,7 +63,7 @@ def test_a_lease_that_is_renewed_does_not_end() -> None:
         assert it.look(str(number // 8)) == []
 
 
-def test_another_epoch_is_another_lease() -> None:
+def test_an_absence_is_counted_anew_for_each_epoch() -> None:
     it = Watching()
     for epoch in range(50):
         assert it.look(lease=Lease(Partition(3), epoch), is_absent=True) == []

@@ -53,6 +53,6 @@ def test_a_mix_is_shown_with_its_payouts(capsys: pytest.CaptureFixture[str]) -> 
     assert "  sending    6 JOB  2026-11-21T12:00:01.000000Z  bert\n" in shown
 
 
-def test_programs_get_what_the_api_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_output_is_what_the_api_answered(capsys: pytest.CaptureFixture[str]) -> None:
     print_mix(Mix.model_validate(MIX), as_json=True)
     assert Mix.model_validate_json(capsys.readouterr().out).model_dump() == MIX

@@ -43,7 +43,7 @@ class Waiters:
         return seen[1:]
 
 
-async def test_who_is_alone_is_woken_at_once() -> None:
+async def test_a_single_waiting_command_is_woken_at_once() -> None:
     one = Waiters(1)
     one.all.receive(one.reply(0, 1, legs=(1,), settled=True))
     assert one.each[0].is_ended

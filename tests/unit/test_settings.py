@@ -57,7 +57,7 @@ def test_an_empty_previous_secret_or_naming_key_is_none(monkeypatch: pytest.Monk
         LedgerSettings.load()
 
 
-def test_a_value_may_stand_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_setting_may_be_read_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("a-secret-from-a-file-of-32-characters\n", encoding="utf-8")
     monkeypatch.delenv("TELLERLINE_SECRET")
