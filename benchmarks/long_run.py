@@ -14,6 +14,8 @@ from shared.database.postgres import connect
 
 WORKERS: Final = 3
 MINUTE_S: Final = 60.0
+# The last minute is compared with the second, so it must be another one.
+MINUTES_MIN: Final = 3
 MINUTES_DEFAULT: Final = 6
 MINUTES_MAX: Final = 60
 TRANSIT_ROWS_MIN: Final = 200_000

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from benchmarks.load import LoadFailed
-from benchmarks.long_run import MINUTES_DEFAULT, MINUTES_MAX, WORKERS, long_run
+from benchmarks.long_run import MINUTES_DEFAULT, MINUTES_MAX, MINUTES_MIN, WORKERS, long_run
 from benchmarks.report import as_object, as_table
 from benchmarks.run import Bencher
 from benchmarks.scenarios import FULL, QUICK
@@ -24,7 +24,7 @@ from tellerline.stack_options import checked_admin_key, json_option, say
 @click.option(
     "--long",
     "minutes",
-    type=click.IntRange(2, MINUTES_MAX),
+    type=click.IntRange(MINUTES_MIN, MINUTES_MAX),
     is_flag=False,
     flag_value=MINUTES_DEFAULT,
     help=f"Instead: a run of so many minutes ({MINUTES_DEFAULT}) over {WORKERS} workers, to see if it slows down.",
