@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Sequence
-from typing import Literal
+from typing import Final, Literal
 
 from shared.domain.ids import AccountId, AssetCode, CommandId, Partition, derived_id
+from shared.domain.money import BALANCE_MINOR_MAX
 from shared.domain.values import value
 from shared.runtime.compact_json import compact_json
 
@@ -12,6 +13,8 @@ VERSION = 2
 # Rows of version 1 did not say what the lists of the destination need: their credits are listed as transfers.
 LISTING_UNKNOWN = ("transfer.v1", None, "")
 RETURN_KIND = "return.v1"
+# From this balance on, in minor units, a transit account is netted (ADR 14).
+NETTED_FROM: Final = BALANCE_MINOR_MAX // 1_000
 # The fingerprint of a return, which is an operation that no client sent.
 RETURN_FINGERPRINT = "0" * 31 + "1"
 

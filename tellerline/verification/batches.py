@@ -13,6 +13,7 @@ from shared.journal.rows import NULL
 from shared.journal.transit import RETURN_KIND
 from tellerline.verification.chain import BatchRow
 from tellerline.verification.findings import Violated, expect
+from tellerline.verification.lists import BatchLists, ListedAs, ListedEntry
 from tellerline.verification.rows import EntryLine, OperationLine, entry_of, is_transit, text_of, whole
 from tellerline.verification.transit import BatchTransit, Moves, PostedMove, SettledRow
 
@@ -41,12 +42,17 @@ class EndedHold(NamedTuple):
 
 @dataclass(slots=True)
 class Batch:
-    """Everything that one batch wrote. `lines_of` are the hashed lines, by table, without their newline."""
+    """Everything that one batch wrote. `lines_of` are the hashed lines, by table, without their newline.
+
+    `listed` are its rows of ledger.listed, `owners` those of the accounts in its entries.
+    """
 
     row: BatchRow
     lines_of: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     settled: list[SettledRow] = field(default_factory=list[SettledRow])
     ended: list[EndedHold] = field(default_factory=list[EndedHold])
+    listed: list[str] = field(default_factory=list[str])
+    owners: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def lines(self, table: str) -> Sequence[str]:
         """The lines of one table."""
@@ -76,6 +82,7 @@ class BatchProof:
         self._changes: dict[str, EntryLine] = {}  # operation → its entry without amounts
         self._totals = defaultdict[str, int](int)  # asset → sum of the entries
         self._transit = BatchTransit(self._partition, self._key)
+        self._lists = BatchLists()
         self.netted: Mapping[str, int] = {}  # transit account → minor units that netting added; known after `check`
 
     @property
@@ -101,25 +108,38 @@ class BatchProof:
         self._check_made()
         self._check_counts()
 
+    def check_lists(self) -> None:
+        """Raises Violated for the first list that is wrong. After `check`, and once the hash vouches for the rows."""
+        row = self._batch.row
+        for settled in self._batch.settled:
+            self._lists.land(settled.credits or ())
+        self._lists.check(self._batch.listed, row.key, row.recorded_at_us, self._batch.owners)
+
     def _read_entries(self) -> tuple[Moves, Moves]:
         """What the entries add to balances and to held amounts, by operation, account and asset."""
         moved, held = Moves(int), Moves(int)
-        for line in self._batch.lines("entries"):
-            account, _, operation, asset, delta_text, held_text, _ = line.split("\t", 6)
+        listed = self._lists.entries
+        for number, line in enumerate(self._batch.lines("entries")):
+            account, seq, operation, asset, delta_text, held_text, _ = line.split("\t", 6)
             try:
                 delta, held_delta = int(delta_text), int(held_text)
             except ValueError:
                 found = f"{delta_text}, {held_text}"
                 raise entry_of(line).breaks("delta and held_delta are whole numbers", "digits", found) from None
             self._totals[asset] += delta
+            place = operation, account, asset
+            if place in held or place in moved or operation in self._changes:
+                raise entry_of(line).breaks("an operation has one entry on an account", "one", "another one")
+            if held_delta:
+                held[place] = held_delta
             if operation == NULL:
                 self._transit.enter(entry_of(line), delta)
-            elif delta:
-                moved[operation, account, asset] += delta
+                continue
+            listed.append(ListedEntry(number, account, seq, operation, asset, delta != 0))
+            if delta:
+                moved[place] = delta
             elif not held_delta:
                 self._changes[operation] = entry_of(line)
-            if held_delta:
-                held[operation, account, asset] += held_delta
         return moved, held
 
     def _check_changes(self) -> None:
@@ -147,16 +167,18 @@ class BatchProof:
         ids: set[str] = set()
         for line in self._batch.lines("operations"):
             fields = line.split("\t")
-            identity, outcome, postings = fields[0], fields[7], fields[10]
+            identity, kind, outcome, postings = fields[0], fields[4], fields[7], fields[10]
             ids.add(identity)
             if outcome != "posted" or fields[8] != NULL or postings == NULL:
                 self._operations[identity] = _checked(OperationLine._make(fields))
+                self._lists.operations[identity] = ListedAs(kind, fields[12], ())
                 continue
-            kind = fields[4]
             if kind in END_OF:
                 self._operations[identity] = OperationLine._make(fields)
             one = ONE_POSTING.fullmatch(postings)
-            for source, target, text, asset in [one.groups()] if one else _postings(identity, postings):
+            moves = [one.groups()] if one else _postings(identity, postings)
+            self._lists.operations[identity] = ListedAs(kind, fields[12], tuple({move[3]: None for move in moves}))
+            for source, target, text, asset in moves:
                 amount = int(text)
                 if kind == RETURN_KIND:  # the credit never landed: nothing is debited
                     self._transit.returned[identity] = PostedMove(source, target, amount, asset)
@@ -222,7 +244,6 @@ class BatchProof:
             made.discard(account)
         if made:
             raise Violated("accounts", min(made), "an account that was made has a row", "a row of accounts", "none")
-
         for operation in self._posted(ASSET):
             if self._assets.get(operation.subject) != operation.id:
                 found = self._assets.get(operation.subject, "none")
@@ -232,14 +253,8 @@ class BatchProof:
         row = self._batch.row
         for asset, total in sorted(self._totals.items()):
             expect("batches", row.key, f"its entries in {asset} sum to zero", 0, total)
-        expect(
-            "batches",
-            row.key,
-            "operations is the number of its rows",
-            len(self._batch.lines("operations")),
-            row.operations,
-        )
-        expect("batches", row.key, "entries is the number of its rows", len(self._batch.lines("entries")), row.entries)
+        for table, number in (("operations", row.operations), ("entries", row.entries)):
+            expect("batches", row.key, f"{table} is the number of its rows", len(self._batch.lines(table)), number)
 
     def _posted(self, *kinds: str) -> Iterator[OperationLine]:
         return (row for row in self._operations.values() if row.kind in kinds and row.outcome == "posted")

@@ -94,7 +94,7 @@ async def prove(connection: Connection, on_check: OnCheck) -> Proof:
         ("accounts", "numbers without gaps, running balances and holds, funds, limits, status", run.check_accounts),
         (
             "batches",
-            "numbers, instants, epochs, cursors; postings, credits and holds are what the entries do; both hashes",
+            "numbers, instants, epochs, cursors; postings, credits and holds are what the entries do; hashes; lists",
             run.check_batches,
         ),
         ("places", "every row stands in a batch", run.check_places),
@@ -173,7 +173,7 @@ class _Run:
 
     async def check_batches(self, counted: Counted) -> None:
         """Every batch of every partition, in order."""
-        counted.update(dict.fromkeys(("batches", *HASHED_COLUMNS), 0))
+        counted.update(dict.fromkeys(("batches", *HASHED_COLUMNS, "listed"), 0))
         self._rows = counted
         for partition in range(self._partitions):
             chain = Chain(partition, self._partitions)
@@ -193,6 +193,8 @@ class _Run:
         check.check()
         cursors = chain.check_cursors(batch.row, batch.settled_batches())
         chain.advance(batch.row, batch.lines_of, cursors, unreadable=check.unreadable)
+        check.check_lists()
+        self._rows["listed"] += len(batch.listed)
         self._causes.update(check.set_aside)
         self._netted.update(check.netted)
 
@@ -229,7 +231,7 @@ class _Run:
 
     async def check_places(self, counted: Counted) -> None:
         """No row names a batch that does not exist: the other checks, which read by batch, would not see it."""
-        for table in HASHED_COLUMNS:
+        for table in (*HASHED_COLUMNS, "listed"):
             counted["tables"] = counted.get("tables", 0) + 1
             if await count_rows(self._connection, table) != self._rows[table]:
                 orphan = await read_orphan(self._connection, table)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from shared.domain.ids import AssetCode, Partition, system_account, transit_account
 from shared.journal.suspense import item_key
-from shared.journal.transit import TransitCredit, TransitRowError, decode_credits, return_id
+from shared.journal.transit import NETTED_FROM, TransitCredit, TransitRowError, decode_credits, return_id
 from tellerline.verification.findings import Violated, expect
 from tellerline.verification.rows import EntryLine, entry_of, is_transit, text_of
 
@@ -124,13 +124,15 @@ class BatchTransit:
         `lines`: of the batch's entries. Returns account → minor units that netting has added. Raises Violated.
         """
         netted = {account: left for account, left in sorted(self._nets.items()) if left != 0}
-        entries = [entry_of(line) for line in lines] if netted else []
+        entries = [entry for entry in map(entry_of, lines) if is_transit(entry.account_id)] if netted else []
+        large = {entry.asset for entry in entries if _is_large(entry)}
         sums = Counter[str]()
         for account, left in netted.items():
             sums[account.split(":")[1]] += left
         for account, left in netted.items():
             of_account = [entry for entry in entries if entry.account_id == account]
-            if sums[account.split(":")[1]] != 0 or not any(_nets_by(entry, left) for entry in of_account):
+            asset = account.split(":")[1]
+            if asset not in large or sums[asset] != 0 or not any(_nets_by(entry, left) for entry in of_account):
                 seq = of_account[0].seq if of_account else "none"
                 found = sum(int(entry.delta) for entry in of_account)
                 rule = "the net entry is the sum of the credits in transit"
@@ -201,6 +203,12 @@ class TransitBalances:
             rule = f"with {_other_end(out)} it holds what is not settled"
             expect("accounts", out, rule, self._waiting[out], held[out])
         return len(pairs)
+
+
+def _is_large(entry: EntryLine) -> bool:
+    """Whether the balance of this account, before or after, is one from which on transit accounts are netted."""
+    after = int(entry.balance_after)
+    return max(abs(after), abs(after - int(entry.delta))) >= NETTED_FROM
 
 
 def _nets_by(entry: EntryLine, delta: int) -> bool:

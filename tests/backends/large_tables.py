@@ -57,7 +57,12 @@ FILL: Final = {
                ARRAY[0], ARRAY[id(n)]
           FROM generate_series(10, $rows, 10) n
          CROSS JOIN (VALUES ('owner:owner-busy', 'USD'), ('account:busy', '')) AS lists (list, asset)
-         WHERE list LIKE 'owner%' OR n > 10000""",
+         WHERE list LIKE 'owner%' OR n > 10000
+        UNION ALL
+        SELECT 'owner:owner-assets', '', 'ASSET-' || n / 10 % 1000, 'transfer.v1',
+               '2026-01-01'::timestamptz + n * interval '1 millisecond', (n % 4)::smallint, (n - 1) / 4 + 1,
+               ARRAY[0], ARRAY[id(n)]
+          FROM generate_series(10, $rows, 10) n""",
     "ledger.transit": """
         SELECT (n % 4)::smallint, (n - 1) / 4 + 1, ((n + 1) % 4)::smallint,
                '{"v":1,"replies":[],"credits":[' || repeat('0', 60) || ']}'

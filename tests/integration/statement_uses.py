@@ -47,6 +47,7 @@ FIRST_ENTRIES_BLOCKS_MAX: Final = 10_000
 STATUSES: Final = array("open", "frozen", "closed")
 MOVING: Final = array("deposit.v1", "withdrawal.v1", "transfer.v1", "hold.capture.v1", "return.v1")
 EVER: Final = ("-infinity", "infinity")
+BUSY: Final = ("false", "owner-busy")
 
 
 def listed(
@@ -55,11 +56,11 @@ def listed(
     reader: tuple[str, str] = ("true", "admin"),
     reference: str = "",
     kinds: str = MOVING,
-    asset: str | None = None,
     place: tuple[str, int, int] = ("infinity", 0, 0),
+    limit: int = 20,
 ) -> Sequence[str | int | None]:
-    """The arguments for a page of 20 of a list."""
-    return *reader, name, reference, kinds, *EVER, *place, 20, asset
+    """The arguments for a page of a list."""
+    return *reader, name, reference, kinds, *EVER, *place, limit
 
 
 FEW: Final = ROWS // 10
@@ -159,28 +160,34 @@ GATEWAY: Final[Mapping[str, Sequence[Use]]] = {
     "services.gateway.store.operations.READ_OPERATION": [Use((ID,))],
     "services.gateway.store.transaction_lists.LIST_TRANSACTIONS": [
         Use(listed("ledger"), blocks_max=PAGE_BLOCKS_MAX),
-        Use(listed("ledger", asset="BTC")),
-        Use(listed("ledger", asset="EUR"), must_find=False),
         Use(listed("ledger", kinds=array("deposit.v1")), blocks_max=PAGE_BLOCKS_MAX),
         Use(listed("ledger", kinds=array("return.v1")), must_find=False),
-        Use(listed("ledger", kinds=array("deposit.v1"), asset="BTC"), must_find=False),
         Use(listed("ledger", reference="reference-100")),
         Use(listed("ledger", reference="nobody-uses-it"), must_find=False),
         Use(listed("ledger", place=("2026-01-01T00:05:00Z", 0, 0)), blocks_max=PAGE_BLOCKS_MAX),
-        Use(listed("owner:owner-busy", reader=("false", "owner-busy")), blocks_max=PAGE_BLOCKS_MAX),
-        Use(listed("owner:owner-busy", reader=("false", "owner-busy"), asset="BTC"), must_find=False),
-        Use(listed("owner:owner-busy", reader=("false", "owner-busy"), kinds=array("return.v1")), must_find=False),
+        Use(listed("owner:owner-busy", reader=BUSY), blocks_max=PAGE_BLOCKS_MAX),
+        Use(listed("owner:owner-busy", reader=BUSY, kinds=array("return.v1")), must_find=False),
+        # A thousand assets.
+        Use(listed("owner:owner-assets", reader=BUSY), blocks_max=PAGE_BLOCKS_MAX),
+        Use(listed("owner:owner-assets", reader=BUSY, limit=500), blocks_max=25 * PAGE_BLOCKS_MAX),
+    ],
+    "services.gateway.store.transaction_lists.LIST_OF_ASSET": [
+        Use((*listed("ledger"), "BTC")),
+        Use((*listed("ledger"), "EUR"), must_find=False),
+        Use((*listed("ledger", kinds=array("deposit.v1")), "BTC"), must_find=False),
+        Use((*listed("owner:owner-busy", reader=BUSY), "BTC"), must_find=False),
+        Use((*listed("owner:owner-assets", reader=BUSY), "ASSET-7"), blocks_max=PAGE_BLOCKS_MAX),
     ],
     "services.gateway.store.transaction_lists.LIST_OF_ACCOUNT": [
-        Use((*listed("account:busy"), "busy"), blocks_max=PAGE_BLOCKS_MAX),
-        Use((*listed("account:busy", asset="USD"), "busy"), blocks_max=PAGE_BLOCKS_MAX),
-        Use((*listed("account:account-1"), "account-1"), blocks_max=PAGE_BLOCKS_MAX),
+        Use((*listed("account:busy"), None, "busy"), blocks_max=PAGE_BLOCKS_MAX),
+        Use((*listed("account:busy"), "USD", "busy"), blocks_max=PAGE_BLOCKS_MAX),
+        Use((*listed("account:account-1"), None, "account-1"), blocks_max=PAGE_BLOCKS_MAX),
         Use(
-            (*listed("account:busy", kinds=array("return.v1")), "busy"),
+            (*listed("account:busy", kinds=array("return.v1")), None, "busy"),
             blocks_max=FIRST_ENTRIES_BLOCKS_MAX,
             must_find=False,
         ),
-        Use((*listed("account:busy", asset="BTC"), "busy"), blocks_max=FIRST_ENTRIES_BLOCKS_MAX, must_find=False),
+        Use((*listed("account:busy"), "BTC", "busy"), blocks_max=FIRST_ENTRIES_BLOCKS_MAX, must_find=False),
     ],
     "services.gateway.store.transactions.READ_TRANSACTION": [Use(("true", "admin", ID))],
 }

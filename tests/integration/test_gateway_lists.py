@@ -1,10 +1,13 @@
 """What a page of a list holds: every filter, every limit, every cursor, while rows are added."""
 
 import itertools
+import json
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
+
+import pytest
 
 from services.gateway.store import accounts as account_store
 from services.gateway.store import entries as entry_store
@@ -12,9 +15,13 @@ from services.gateway.store import transaction_lists as store
 from services.gateway.store.database import Database as Reads
 from services.gateway.store.entries import SEQ_MAX
 from services.gateway.store.transactions import Reader
+from services.ledger_worker.core.batch import SealedBatch
+from services.ledger_worker.ports import StoreUnavailable
+from services.ledger_worker.store import commits
 from shared.database import postgres
 from shared.domain.ids import AccountId
 from tests.backends.databases import Database
+from tests.builders import Commands, account_in
 from tests.integration.busy_journal import OWNERS, BusyJournal, NaiveLists, NaiveRow
 from tests.journal_writer import JournalWriter
 
@@ -104,6 +111,25 @@ async def test_every_filter_limit_and_cursor_gives_what_a_naive_reading_gives(da
         assert compared > ROWS_COMPARED_MIN
         foreign = store.TransactionFilter(journal.busy)
         assert await store.list_transactions(reads, Reader("bob", admin=False), foreign, start, 5) == []
+
+
+async def test_a_batch_without_its_rows_of_the_lists_is_refused(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a worker of the version before the lists would write it."""
+    whole = commits._document
+
+    def without_lists(batches: Sequence[SealedBatch], *, skipped: Sequence[str]) -> str:
+        document = json.loads(whole(batches, skipped=skipped))
+        del document["listed"]
+        return json.dumps(document)
+
+    make, alice = Commands(), account_in(0)
+    async with JournalWriter(database) as writer:
+        await writer.write(make.open(alice))
+        monkeypatch.setattr(commits, "_document", without_lists)
+        with pytest.raises(StoreUnavailable, match="55000"):  # tried again, until another worker takes over
+            await writer.write(make.deposit(alice, 5))
 
 
 async def test_entries_of_any_kind_and_time_are_those_of_a_naive_reading(database: Database) -> None:

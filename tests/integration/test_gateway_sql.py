@@ -101,7 +101,8 @@ LISTED = (
 )
 PAGES = {
     "transactions.READ_TRANSACTION": (True, "a", UUID),
-    "transaction_lists.LIST_TRANSACTIONS": LISTED,
+    "transaction_lists.LIST_TRANSACTIONS": LISTED[:-1],
+    "transaction_lists.LIST_OF_ASSET": LISTED,
     "transaction_lists.LIST_OF_ACCOUNT": (*LISTED, "a"),
     "entries.LIST_ENTRIES": ("a", 0, 2**62, None, None, 50),
     "entries.LIST_ENTRIES_OF_KIND": ("a", 2**62, *EVER, "transfer.v1", 50),

@@ -18,8 +18,8 @@ from services.ledger_worker.core import transit
 from services.ledger_worker.core.outcomes import CommandContext, Decision
 from services.ledger_worker.core.state import PartitionState
 from services.ledger_worker.engine import apply, commit_loop, transit_in
-from shared.domain.money import BALANCE_MINOR_MAX
 from shared.messages import Command
+from tellerline.verification import transit as verification
 from tests.property.random_commands import RAISES
 from tests.property.simulation import Simulation
 from tests.twins.clock import run_virtually
@@ -46,7 +46,8 @@ def _core_that_breaks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(commit_loop, "RECENT_MAX", 25)
     monkeypatch.setattr(commit_loop, "FACTS_MAX", 2)
     # Each batch nets the transit accounts, which else are netted only when they are very large.
-    monkeypatch.setattr(transit, "NETTED_FROM", BALANCE_MINOR_MAX)
+    for module in (transit, verification):
+        monkeypatch.setattr(module, "NETTED_FROM", 1)
     # A backlog of transit takes several commits.
     monkeypatch.setattr(transit_in, "ROWS_PER_COMMIT_MAX", 2)
     monkeypatch.setattr(transit_in, "SIZE_PER_COMMIT_MAX", 300)

@@ -168,6 +168,7 @@ class LedgerCore(CoreMachine):
                 ROOT,
                 fingerprint(operation),
                 postings=f'[["{world}","{account}","{added}","{found.asset}"]]',
+                assets=(found.asset,),
             )
         )
         found.balance += added

@@ -10,7 +10,7 @@ from services.ledger_worker.core.batch import SealedBatch
 from services.ledger_worker.ports import Fenced, Lease, RepeatFound, RowRefused, StaleRead
 from shared.domain.ids import UUID_TEXT, Partition
 from shared.domain.money import AMOUNT_MINOR_MAX, BALANCE_MINOR_MAX
-from shared.journal.rows import GENESIS_HASH, HASHED_COLUMNS, copy_fields
+from shared.journal.rows import GENESIS_HASH, HASHED_COLUMNS, copy_fields, copy_text
 from tellerline.verification.chain import BatchRow
 
 BORN_WITH: Mapping[str, int] = {"USD": 2, "EUR": 2, "BTC": 8, "JOB": 18}
@@ -53,6 +53,8 @@ class Journal:
     lines: dict[tuple[int, int], Mapping[str, Sequence[str]]] = field(
         default_factory=dict[tuple[int, int], Mapping[str, Sequence[str]]]
     )
+    # Of each batch its rows of ledger.listed, as `verify` reads them.
+    listed: dict[tuple[int, int], list[str]] = field(default_factory=dict[tuple[int, int], list[str]])
     transit: dict[tuple[int, int, int], str] = field(default_factory=dict[tuple[int, int, int], str])
     settlements: dict[tuple[int, int, int], int] = field(default_factory=dict[tuple[int, int, int], int])
     holds: dict[str, Row] = field(default_factory=dict[str, Row])
@@ -151,6 +153,10 @@ class Journal:
             batch.content_hash,
             b"",
         )
+        self.listed[row.partition, row.batch] = [
+            "\t".join([*map(copy_text, key), str(at_us), lines, operations])
+            for *key, _, _, lines, operations in batch.listed
+        ]
         place = [row.partition, row.batch, row.epoch, at_us, row.cursors]
         text = "|".join(map(str, ["tellerline.batch.v1", *place]))
         digest = hashlib.sha256(prev_hash + batch.content_hash + text.encode()).digest()

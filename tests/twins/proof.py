@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 
+from shared.journal.rows import copy_text
 from tellerline.verification.accounts import ACCOUNT, ENTRY, OPEN_HOLDS, AccountProof, check_totals
 from tellerline.verification.batches import Batch, BatchProof, EndedHold, carried_to
 from tellerline.verification.chain import Chain
@@ -28,6 +29,7 @@ def prove(journal: Journal) -> int:
             proof.check()
             netted.update(proof.netted)
             chain.advance(row, batch.lines_of, chain.check_cursors(row, batch.settled_batches()))
+            proof.check_lists()
         cursors[partition] = chain.cursors
     transit = TransitBalances(cursors, netted)
     waiting = 0
@@ -85,6 +87,8 @@ def _batch(journal: Journal, partition: int, number: int) -> Batch:
     lines["holds"].sort()
     lines["hold_ends"].sort()
     batch = Batch(row, {table: rows for table, rows in lines.items() if rows})
+    batch.listed = journal.listed[partition, number]
+    batch.owners = {account: copy_text(str(row["owner"])) for account, row in journal.accounts.items()}
     for source, source_batch, _, _ in (line.split("\t") for line in lines["settlements"]):
         place = int(source), int(source_batch), partition
         batch.settled.append(_settled_row(journal, place))

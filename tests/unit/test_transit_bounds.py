@@ -6,6 +6,7 @@ import pytest
 
 from services.ledger_worker.core import transfers, transit
 from shared.domain.ids import AccountId, Partition, system_account
+from tellerline.verification import transit as verification
 from tests.builders import account_in
 from tests.twins import journal
 from tests.twins.proof import prove
@@ -19,6 +20,8 @@ PART = 900
 def _low_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (journal, transfers, transit):
         monkeypatch.setattr(module, "BALANCE_MINOR_MAX", BOUND)
+    for module in (transit, verification):
+        monkeypatch.setattr(module, "NETTED_FROM", BOUND // 1_000)
 
 
 async def accounts_in(it: Scene, partitions: Sequence[int]) -> list[AccountId]:

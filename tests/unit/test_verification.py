@@ -5,6 +5,7 @@ import hashlib
 import pytest
 
 from tellerline.verification.accounts import ACCOUNT, ENTRY, OPEN_HOLDS, AccountProof
+from tellerline.verification.batches import Batch, BatchProof
 from tellerline.verification.chain import BatchRow, Chain
 from tellerline.verification.findings import Violated
 
@@ -104,3 +105,50 @@ def test_cursors_only_ever_rise_and_name_what_was_taken_in() -> None:
 def test_cursors_that_cannot_be_read_are_a_violation(cursors: str) -> None:
     with pytest.raises(Violated, match="cursors is a JSON object"):
         Chain(0, 4).check_cursors(batch(1, cursors=cursors), {})
+
+
+def operation_line(kind: str, postings: str, subject: str) -> str:
+    return f"op\t0\t1\t0\t{kind}\tp\t\\\\x00\tposted\t\\N\t\\N\t{postings}\t{subject}\t\\N\t\\N"
+
+
+UPDATE = operation_line("account.update.v1", "\\N", ALICE)
+DEPOSIT = operation_line("deposit.v1", f'[["world:USD:0","{ALICE}","5","USD"]]', "\\N")
+
+
+def in_batch(name: str, seq: int, delta: int, balance: int, operation: str = "op", held: int = 0) -> str:
+    return f"{name}\t{seq}\t{operation}\tUSD\t{delta}\t{held}\t{balance}\t{held}\t0\topen\t0\t1\t0"
+
+
+def checked(operation: str | None, *entries: str) -> None:
+    operations = [] if operation is None else [operation]
+    row = batch(1, operations=len(operations), entries=len(entries))
+    BatchProof(Batch(row, {"operations": operations, "entries": list(entries)}), 1, {}).check()
+
+
+def test_an_operation_has_one_entry_on_an_account_however_its_entries_add_up() -> None:
+    checked(UPDATE, in_batch(ALICE, 1, 0, 0))
+    both = in_batch("world:USD:0", 1, -5, -5), in_batch(ALICE, 1, 5, 5)
+    checked(DEPOSIT, *both)
+    for operation, *entries in (
+        (UPDATE, in_batch(ALICE, 1, 0, 0), in_batch(ALICE, 2, 0, 0)),
+        (UPDATE, in_batch("bob", 1, 0, 0), in_batch(ALICE, 1, 0, 0)),
+        (DEPOSIT, both[0], in_batch(ALICE, 1, 3, 3), in_batch(ALICE, 2, 2, 5)),
+        (DEPOSIT, *both, in_batch("bob", 2, 7, 7), in_batch("bob", 3, -7, 0)),
+        (DEPOSIT, *both, in_batch("bob", 2, 0, 0, held=7), in_batch("bob", 3, 0, 0, held=-7)),
+    ):
+        with pytest.raises(Violated, match="an operation has one entry on an account"):
+            checked(operation, *entries)
+
+
+def test_netting_is_believed_only_where_a_transit_account_of_the_asset_is_large() -> None:
+    large = 10**33
+    for balance in (large, large - 1):
+        nets = (
+            in_batch("transit:USD:1:out:0", 9, -balance, 0, "\\N"),
+            in_batch("transit:USD:1:in:0", 9, balance, 0, "\\N"),
+        )
+        if balance == large:
+            checked(None, *nets)
+            continue
+        with pytest.raises(Violated, match="entries transit:USD:1:in:0/9: the net entry is the sum of the credits"):
+            checked(None, *nets)

@@ -33,7 +33,10 @@ class TransactionFilter:
 
 @value
 class ListPlace:
-    """A row's place: the batch that lists it, by instant and partition, and the line in it. A page is older."""
+    """Where a row stands in a list: instant and partition of the batch that lists it, and the line in that batch.
+
+    A page begins with the newest row that is older than such a place.
+    """
 
     recorded_at: datetime
     partition: int
@@ -48,15 +51,20 @@ class ListedTransaction:
     place: ListPlace
 
 
-# One stream of rows for each kind and asset, of which each gives as many as the page may need. The parameters: $1 and
-# $2 the reader, $3 list, $4 reference, $5 kinds, $6 after, $7 until, $8 to $10 the place, $11 limit, $12 asset.
-STREAM: Final = """(
-       SELECT l.recorded_at, l.partition, u.line, u.operation
+def _stream(rows: str, asset: str) -> str:
+    """One stream of rows for each kind, of which each gives as many as the page may need.
+
+    The parameters: $1 and $2 the reader, $3 list, $4 reference, $5 kinds, $6 after, $7 until, $8 to $10 the place,
+    $11 limit.
+    """
+    return f"""(
+       SELECT {rows} l.recorded_at, l.partition, u.line, u.operation
          FROM ledger.listed l CROSS JOIN LATERAL unnest(l.lines, l.operations) AS u (line, operation)
-        WHERE l.list = $3 AND l.reference = $4 AND l.kind = s.kind AND l.asset = s.asset
+        WHERE l.list = $3 AND l.reference = $4 AND l.kind = s.kind AND l.asset {asset}
           AND l.recorded_at > $6 AND l.recorded_at <= least($7::timestamptz, $8)
           AND (l.recorded_at, l.partition, u.line) < ($8, $9::integer, $10::integer)
-        ORDER BY l.recorded_at DESC, l.partition DESC, u.line DESC LIMIT $11)"""
+        ORDER BY l.recorded_at DESC, l.partition DESC, u.line DESC LIMIT $11)"""  # noqa: S608 - constants
+
 
 PAGE: Final = f"""
         ORDER BY recorded_at DESC, partition DESC, line DESC LIMIT $11)
@@ -65,27 +73,19 @@ SELECT {COLUMNS}, page.recorded_at AS shown_at, page.partition AS shown_partitio
  ORDER BY page.recorded_at DESC, page.partition DESC, page.line DESC
 """  # noqa: S608 - constants
 
-# The assets of a list are found one after the other, each by one look at the index. A transaction of several assets
-# comes in several streams.
-LIST_TRANSACTIONS = f"""
-WITH streams AS (
-       SELECT k.kind, assets.asset FROM unnest($5::text[]) AS k (kind) CROSS JOIN LATERAL (
-              WITH RECURSIVE found AS (
-                     (SELECT l.asset FROM ledger.listed l
-                       WHERE l.list = $3 AND l.reference = $4 AND l.kind = k.kind ORDER BY l.asset LIMIT 1)
-                      UNION ALL
-                     SELECT (SELECT l.asset FROM ledger.listed l
-                              WHERE l.list = $3 AND l.reference = $4 AND l.kind = k.kind AND l.asset > found.asset
-                              ORDER BY l.asset LIMIT 1)
-                       FROM found WHERE found.asset IS NOT NULL)
-              SELECT found.asset FROM found WHERE $12::text IS NULL AND found.asset IS NOT NULL
-               UNION ALL
-              SELECT $12 WHERE $12 IS NOT NULL) assets),
-     page AS (
-       SELECT DISTINCT rows.* FROM streams s CROSS JOIN LATERAL {STREAM} rows
+
+def _list_of(stream: str) -> str:
+    return f"""
+WITH page AS (
+       SELECT rows.* FROM unnest($5::text[]) AS s (kind) CROSS JOIN LATERAL {stream} rows
 {PAGE}"""  # noqa: S608 - constants
 
-# $13 is the account. Its own asset filters nothing.
+
+# A walk along the index listed_of_all_assets, in which a transaction of several assets stands several times.
+LIST_TRANSACTIONS = _list_of(_stream("DISTINCT", "<> ''"))
+LIST_OF_ASSET = _list_of(_stream("", "= $12"))
+
+# $12 is the asset, $13 the account. The account's own asset filters nothing.
 LIST_OF_ACCOUNT = f"""
 WITH account AS (
        SELECT a.id, CASE WHEN $12 = a.asset THEN NULL ELSE $12 END AS asset
@@ -93,7 +93,7 @@ WITH account AS (
      streams AS (
        SELECT k.kind, coalesce(account.asset, '') AS asset FROM account CROSS JOIN unnest($5::text[]) AS k (kind)),
      listed AS MATERIALIZED (
-       SELECT rows.* FROM streams s CROSS JOIN LATERAL {STREAM} rows
+       SELECT rows.* FROM streams s CROSS JOIN LATERAL {_stream("", "= s.asset")} rows
         ORDER BY recorded_at DESC, partition DESC, line DESC LIMIT $11),
      page AS (
        SELECT * FROM listed
@@ -133,12 +133,13 @@ async def list_transactions(
         place.partition,
         place.line,
         limit,
-        wanted.asset,
     )
-    if wanted.account is None:
-        rows = await database.rows(LIST_TRANSACTIONS, *arguments)
+    if wanted.account is not None:
+        rows = await database.rows(LIST_OF_ACCOUNT, *arguments, wanted.asset, wanted.account)
+    elif wanted.asset is not None:
+        rows = await database.rows(LIST_OF_ASSET, *arguments, wanted.asset)
     else:
-        rows = await database.rows(LIST_OF_ACCOUNT, *arguments, wanted.account)
+        rows = await database.rows(LIST_TRANSACTIONS, *arguments)
     return [
         ListedTransaction(
             facts_of(row),

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple, TypeAlias
 from services.ledger_worker.core.accounts import Account
 from shared.journal.rows import ENTRIES_UNLISTED
 
-EVERYTHING: Final = ("",)
+OF_ITS_ACCOUNT: Final = ("",)
 
 # Name of the list, reference, asset, kind; see ledger.listed.
 ListKey: TypeAlias = tuple[str, str, str, str]
@@ -16,7 +16,8 @@ ListKey: TypeAlias = tuple[str, str, str, str]
 class ListedOperation(NamedTuple):
     """What the lists say of an operation. `assets`: those of its postings, none when it moved no money.
 
-    `listed_for`: the owner whose list has it already, by the debited account's entry in another partition; or "".
+    `listed_for`: of a credit from another partition, the owner of the debited account. The batch that debited it has
+    put the operation in this owner's list, where it must not stand twice. "" for all other operations.
     """
 
     kind: str
@@ -86,6 +87,6 @@ def list_batch(
             lists.add(f"owner:{account.owner}", listing, listing.assets, line, operation)
         if entry.seq > ENTRIES_UNLISTED:
             # Under its own asset an account has all its entries: only others of the same transaction are worth a row.
-            assets = EVERYTHING + tuple(asset for asset in listing.assets if asset != account.asset)
+            assets = OF_ITS_ACCOUNT + tuple(asset for asset in listing.assets if asset != account.asset)
             lists.add(f"account:{account.id}", listing, assets, line, operation)
     return lists

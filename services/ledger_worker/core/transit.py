@@ -5,7 +5,6 @@ sent back by a new operation whose subject is the original one; a return that ca
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Final
 
 from services.ledger_worker.core.accounts import Account, Status
 from services.ledger_worker.core.batch import OperationRow
@@ -16,10 +15,7 @@ from shared.domain.ids import AccountId, AssetCode, Partition, system_account, t
 from shared.domain.lifecycle import InvariantBroken
 from shared.domain.money import BALANCE_MINOR_MAX
 from shared.domain.values import value
-from shared.journal.transit import RETURN_FINGERPRINT, RETURN_KIND, TransitCredit, return_id
-
-# A transit account's balance is netted from this part of its bound on.
-NETTED_FROM: Final = 1_000
+from shared.journal.transit import NETTED_FROM, RETURN_FINGERPRINT, RETURN_KIND, TransitCredit, return_id
 
 
 @value
@@ -91,7 +87,7 @@ def _large_assets(partition: PartitionState, deltas: Iterable[tuple[AccountId, i
     found: set[AssetCode] = set()
     for account, _ in deltas:
         known = partition.accounts.get(account)
-        if known is not None and abs(known.balance) >= BALANCE_MINOR_MAX // NETTED_FROM:
+        if known is not None and abs(known.balance) >= NETTED_FROM:
             found.add(known.asset)
     return sorted(found)
 

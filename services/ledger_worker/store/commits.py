@@ -14,7 +14,7 @@ from shared.journal.rows import HASHED_COLUMNS, json_rows
 from shared.runtime.compact_json import compact_json
 from shared.runtime.fault_points import FaultPoint, fault_point
 
-# Writes the batches of a group, or what COPY did not write, in one round trip. See ledger.append in 0007_lists.sql.
+# Writes the batches of a group, or what COPY did not write, in one round trip. See 0011_whole_lists.sql.
 APPEND = "SELECT written, recorded_at_us FROM ledger.append($1, $2)"
 FENCE = "SELECT ledger.fence($1::smallint[], $2, $3::bigint[])"
 
@@ -89,8 +89,7 @@ def _document(batches: Sequence[SealedBatch], *, skipped: Sequence[str]) -> str:
         tables["assets"] = json_rows(assets)
     if changes := [[account, *change] for batch in batches for account, change in batch.account_changes.items()]:
         tables["account_changes"] = compact_json(changes).decode()
-    if listed := [row for batch in batches for row in batch.listed]:
-        tables["listed"] = compact_json(listed).decode()
+    tables["listed"] = compact_json([row for batch in batches for row in batch.listed]).decode()
     heads = [
         [
             str(batch.partition),

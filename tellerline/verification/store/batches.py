@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from shared.domain.ids import PARTITIONED_PREFIXES
 from shared.journal.rows import HASHED_COLUMNS, LINE_ORDER, PLACE, copy_text
 from tellerline.verification.batches import Batch, EndedHold, carried_to
 from tellerline.verification.chain import BatchRow
@@ -61,6 +62,7 @@ async def _read_window(connection: Connection, partition: int, after: int) -> li
         first, last = window[0].row.batch, window[-1].row.batch
         for table in COPIED:
             _hand_out(window, table, await _copy_lines(connection, table, partition, first, last))
+        await _read_lists(connection, window)
         await _read_settlements(connection, window)
         await _read_hold_ends(connection, window)
     return window
@@ -115,6 +117,34 @@ def _hand_out(window: Sequence[Batch], table: str, lines: list[str]) -> None:
             end = bisect_right(lines, wanted, lo=begin, key=number)
         if begin < end:
             batch.lines_of[table] = lines[begin:end]
+
+
+READ_ACCOUNT_OWNERS: Final = "SELECT id, owner FROM ledger.accounts WHERE id = ANY($1::text[])"
+
+
+async def _read_lists(connection: Connection, window: Sequence[Batch]) -> None:
+    """What the batches list, and who owns the accounts in their entries."""
+    first, last = window[0].row, window[-1].row
+    batches = {str(batch.row.batch): batch for batch in reversed(window)}
+
+    def take(lines: list[str]) -> None:
+        for line in lines:
+            number, row = line.split("\t", 1)
+            if number in batches:
+                batches[number].listed.append(row)
+
+    # After the number of the batch, the columns that tellerline.verification.lists reads.
+    query = (
+        "SELECT batch, list, reference, asset, kind, (extract(epoch FROM recorded_at) * 1000000)::bigint, lines, "  # noqa: S608 - numbers
+        f"operations FROM ledger.listed WHERE partition = {first.partition:d} "
+        f"AND batch BETWEEN {first.batch:d} AND {last.batch:d} ORDER BY batch"
+    )
+    await copy(connection, query, take)
+    accounts = {line.split("\t", 1)[0] for batch in window for line in batch.lines("entries")}
+    wanted = [account for account in accounts if not account.startswith(PARTITIONED_PREFIXES)]
+    owners = {row["id"]: copy_text(row["owner"]) for row in await connection.fetch(READ_ACCOUNT_OWNERS, wanted)}
+    for batch in window:
+        batch.owners = owners
 
 
 READ_SETTLEMENTS: Final = """

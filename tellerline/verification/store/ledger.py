@@ -98,10 +98,17 @@ async def read_lost_entry(connection: Connection) -> tuple[str, int] | None:
     return None if row is None else (str(row[0]), int(row[1]))
 
 
+# Of tables whose rows are not named by what orders them in a batch.
+KEYS: Final[Mapping[str, Sequence[str]]] = {
+    **{table: HASHED_COLUMNS[table][:2] for table in ("operations", "entries")},
+    "listed": ("list", "reference", "asset", "kind"),
+}
+
+
 async def read_orphan(connection: Connection, table: str) -> str | None:
     """The key and place of a row whose batch does not exist; None if there is none."""
-    where, batch = PLACE[table]
-    key = LINE_ORDER[table] if table not in {"operations", "entries"} else HASHED_COLUMNS[table][:2]
+    where, batch = PLACE.get(table, ("partition", "batch"))
+    key = KEYS.get(table) or LINE_ORDER[table]
     columns = ", ".join(f"t.{column}::text" for column in key)
     row = await connection.fetchrow(
         f"SELECT t.{where}, t.{batch}, {columns} FROM ledger.{table} t WHERE NOT EXISTS ("  # noqa: S608 - names of shared.journal.rows
