@@ -5,10 +5,11 @@ import itertools
 import json
 import random
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+import asyncpg
 import pytest
 
 from services.gateway.http.instants import instant_of
@@ -247,3 +248,37 @@ async def test_a_clock_that_was_set_back_writes_nothing_before_a_position(databa
         assert before.now_us == before.final_us == before.position_us
         assert await second.write() > before.position_us
         assert await first.write() > before.position_us
+
+
+class CountedReads(Reads):
+    """Counts the queries for instants."""
+
+    now = most = begun = 0
+
+    async def rows(self, statement: str, *arguments: object, within_s: float = 5.0) -> Sequence[asyncpg.Record]:
+        self.now, self.begun = self.now + 1, self.begun + 1
+        self.most = max(self.most, self.now)
+        try:
+            return await super().rows(statement, *arguments, within_s=within_s)
+        finally:
+            self.now -= 1
+
+
+async def test_all_who_wait_for_an_instant_share_one_query_at_a_time(database: Database) -> None:
+    async with (
+        two_workers(database) as (slow, quick, _),
+        await postgres.open_pool(database.gateway, application="tests") as pool,
+    ):
+        reads = CountedReads(pool)
+        instants = Instants(reads)
+        await slow.begin()
+        recorded_at_us = await quick.write()
+        async with asyncio.TaskGroup() as group:
+            waiting = [group.create_task(instants.final_us()) for _ in range(50)]
+            while reads.begun < 10:
+                await asyncio.sleep(0.01)
+            assert not any(each.done() for each in waiting)
+            await slow.append()
+            await slow.commit()
+        assert min(each.result() for each in waiting) >= recorded_at_us
+        assert reads.most == 1

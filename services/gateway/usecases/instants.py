@@ -9,6 +9,7 @@ import structlog
 
 from services.gateway.store.database import Database, DatabaseUnavailable
 from services.gateway.store.instants import InstantFacts, read_instants
+from services.gateway.store.shares import SERVING
 from services.gateway.usecases.faults import InvalidField, NotFinal
 from shared.domain.values import value
 
@@ -41,7 +42,10 @@ class Instants:
         self._database = database
         self._final_us = 0
         self._position_us = 0
-        # For answers: no row that was not there yet when it was read will stand before it.
+        self._reading = asyncio.Lock()
+        self._begun = 0  # readings
+        self._newest: tuple[int, InstantFacts] | None = None  # the number of a reading, and what it found
+        # For answers. Whatever was not committed when it was read comes after it in every list.
         self.position = "0"
 
     async def run(self) -> None:
@@ -94,7 +98,20 @@ class Instants:
         return Followed(after_us, until_us, f"{until_us:x}")
 
     async def _read(self) -> InstantFacts:
-        facts = await read_instants(self._database)
+        """What a reading finds that begins after this call. All who wait for one share it."""
+        wanted = self._begun + 1
+        async with self._reading:
+            if self._newest is None or self._newest[0] < wanted:
+                self._begun += 1
+                self._newest = self._begun, await self._ask()
+            return self._newest[1]
+
+    async def _ask(self) -> InstantFacts:
+        serving = SERVING.set(None)  # it is for all callers, so it must not wait for the share of one
+        try:
+            facts = await read_instants(self._database)
+        finally:
+            SERVING.reset(serving)
         self._final_us = max(self._final_us, facts.final_us)
         self._position_us = max(self._position_us, facts.position_us)
         self.position = f"{self._position_us:x}"
