@@ -36,7 +36,7 @@ class KeyLookups:
         self._asked = asyncio.Event()
 
     def ask(self, digest: bytes) -> "asyncio.Future[LookupResult]":
-        """The look-up of the key with this SHA-256. Wait for it without cancelling it: others may, too."""
+        """Begins or joins the look-up of the key with this SHA-256. Wait by `asyncio.shield`: others wait, too."""
         lookup = self._waiting.get(digest)
         if lookup is None:
             lookup = self._waiting[digest] = asyncio.get_running_loop().create_future()
