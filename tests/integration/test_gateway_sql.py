@@ -126,5 +126,6 @@ async def test_what_pages_reads_no_table_of_the_journal_whole(database: Database
         plan = "\n".join(str(line[0]) for line in lines)
         for table in ("entries", "batches", "operations", "listed", "accounts"):
             assert f"Seq Scan on {table}" not in plan, plan
+        assert "batches_recorded_at" not in plan, f"reads all batches between two instants\n{plan}"
     finally:
         await connection.close()

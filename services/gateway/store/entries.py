@@ -6,7 +6,7 @@ from typing import Final
 
 from services.gateway.store.accounts import AccountState
 from services.gateway.store.database import Database, fields
-from services.gateway.store.transaction_lists import END_OF_TIME, START_OF_TIME
+from services.gateway.store.transaction_lists import BATCH_OF_ENTRY, END_OF_TIME, START_OF_TIME
 from shared.domain.values import value
 from shared.journal.rows import ENTRIES_UNLISTED
 
@@ -82,7 +82,7 @@ WITH bound AS (
         UNION ALL
        (SELECT e.* FROM ledger.entries e
           JOIN ledger.operations o ON o.id = e.operation_id AND o.kind = $5
-          JOIN ledger.batches b ON b.partition = e.partition AND b.batch = e.batch
+         CROSS JOIN LATERAL {BATCH_OF_ENTRY} b
          WHERE (SELECT count(*) FROM listed) < $6
            AND e.account_id = $1 AND e.seq <= {ENTRIES_UNLISTED} AND e.seq < $2
            AND b.recorded_at > $3 AND b.recorded_at <= $4

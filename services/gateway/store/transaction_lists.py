@@ -85,6 +85,11 @@ WITH page AS (
 LIST_TRANSACTIONS = _list_of(_stream("DISTINCT", "<> ''"))
 LIST_OF_ASSET = _list_of(_stream("", "= $12"))
 
+# The batch of entry `e`, by its key: OFFSET 0 keeps the planner from reading all batches between two instants instead,
+# which it does while there are few of them.
+BATCH_OF_ENTRY: Final = """(
+       SELECT recorded_at FROM ledger.batches WHERE partition = e.partition AND batch = e.batch OFFSET 0)"""
+
 # $12 is the asset, $13 the account. The account's own asset filters nothing.
 LIST_OF_ACCOUNT = f"""
 WITH account AS (
@@ -98,15 +103,15 @@ WITH account AS (
      page AS (
        SELECT * FROM listed
         UNION ALL
-       (SELECT b.recorded_at, b.partition, e.line, o.id
+       (SELECT b.recorded_at, e.partition, e.line, o.id
           FROM ledger.entries e
           JOIN ledger.operations o ON o.id = e.operation_id AND o.kind = ANY($5) AND ($4 = '' OR o.reference = $4)
-          JOIN ledger.batches b ON b.partition = e.partition AND b.batch = e.batch
+         CROSS JOIN LATERAL {BATCH_OF_ENTRY} b
          WHERE (SELECT count(*) FROM listed) < $11
            AND e.account_id = (SELECT id FROM account)
            AND e.seq <= {ENTRIES_UNLISTED} AND e.delta <> 0
            AND b.recorded_at > $6 AND b.recorded_at <= $7
-           AND (b.recorded_at, b.partition, e.line) < ($8, $9, $10)
+           AND (b.recorded_at, e.partition, e.line) < ($8, $9, $10)
            AND ((SELECT asset FROM account) IS NULL OR EXISTS (
                 SELECT 1 FROM json_array_elements(o.postings::json) p WHERE p->>3 = (SELECT asset FROM account)))
          ORDER BY e.seq DESC LIMIT $11)

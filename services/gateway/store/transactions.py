@@ -62,11 +62,13 @@ EFFECTS: Final = """
        SELECT array_agg(a.id) AS accounts, array_agg(e.balance_after::text) AS balances,
               bool_and(p.batch IS NOT NULL) AS is_settled, bool_or(a.owner = $2) AS is_owned,
               max(r.id) AS reversed_by
-         FROM (SELECT DISTINCT sides.account FROM json_array_elements(o.postings::json) AS posting
-                CROSS JOIN LATERAL (VALUES (posting->>0), (posting->>1)) AS sides (account)) moved
-         JOIN ledger.accounts a ON a.id = moved.account
-         LEFT JOIN ledger.settlements s ON a.partition <> o.partition
-          AND s.source = o.partition AND s.source_batch = o.batch AND s.destination = a.partition
+         FROM json_array_elements(o.postings::json) AS posting
+        CROSS JOIN LATERAL (VALUES (posting->>0), (posting->>1)) AS sides (account)
+         JOIN ledger.accounts a ON a.id = sides.account
+         LEFT JOIN LATERAL (
+              SELECT batch FROM ledger.settlements
+               WHERE a.partition <> o.partition
+                 AND source = o.partition AND source_batch = o.batch AND destination = a.partition OFFSET 0) s ON true
         CROSS JOIN LATERAL (
               SELECT CASE WHEN a.partition = o.partition THEN o.batch ELSE s.batch END AS batch) p
          LEFT JOIN LATERAL (
