@@ -195,19 +195,19 @@ def _send_back(partition: PartitionState, source: Partition, credit: TransitCred
     batch.send(
         source,
         TransitCredit(
-            operation,
-            credit.source,
-            credit.asset,
-            credit.amount,
-            credit.account,
-            "return",
-            credit.principal,
-            credit.admin,
-            None,
-            RETURN_KIND,
-            None,
+            operation=operation,
+            account=credit.source,
+            asset=credit.asset,
+            amount=credit.amount,
+            source=credit.account,
+            kind="return",
+            principal=credit.principal,
+            admin=credit.admin,
+            reply_to=None,
+            operation_kind=RETURN_KIND,
+            reference=None,
             # The return has no entry but the one that it makes where it lands.
-            "",
+            source_owner="",
         ),
     )
 
