@@ -120,6 +120,7 @@ async def test_a_dead_letter_declares_the_queue_that_it_misses(ledger: Ledger) -
     await ledger.start().ready()
     await change(ledger.broker, delete_queue(topology.DEAD_LETTERS_QUEUE))
     await ledger.publish(0, b"not an envelope")
+    assert await eventually_async(lambda: exists(ledger, topology.DEAD_LETTERS_QUEUE), REPAIRED_S_MAX)
     [(body, _)] = await ledger.dead_letters(1)
     assert body == b"not an envelope"
 
