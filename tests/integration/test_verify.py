@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 from random import Random
 
@@ -95,7 +95,7 @@ async def test_an_honest_journal_holds(ledger: Database, scenario: Scenario) -> 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 async def test_a_tampered_row_is_named(ledger: Database, scenario: Scenario, case: Case) -> None:
-    names = {name: str(value) for name, value in asdict(scenario).items() if name != "commands"}
+    names = {each.name: str(getattr(scenario, each.name)) for each in fields(scenario) if each.name != "commands"}
     async with tampered(ledger, case.statement.format(**names)) as connection:
         proof = await proof_of(connection)
     found = proof.first_violation
