@@ -11,8 +11,8 @@ from tests.integration.gateway import Client, Stack, stack
 
 CLIENTS = 6
 MORE = 40
-# As a migration does. The next execution of a prepared statement that returns a column of another type fails with "cached
-# plan must not change result type". The columns that are added are of tables that the hot path writes.
+# As a migration does. A prepared statement that returns a column of another type fails once more ("cached plan must not
+# change result type"). The columns that are added are of tables that the hot path writes.
 CHANGES = (
     "ALTER TABLE access.keys ALTER COLUMN principal TYPE varchar(200)",
     "ALTER TABLE ledger.operations ALTER COLUMN reference TYPE varchar(1000)",
