@@ -13,7 +13,6 @@ SECRET_OPTIONS: Final[Mapping[str, str]] = {
     "--api-key": f"{PREFIX}API_KEY",
     "--database-url": f"{PREFIX}DATABASE_URL",
     "--postgres": f"{PREFIX}DATABASE_URL",
-    "--amqp-url": f"{PREFIX}AMQP_URL",
 }
 
 

@@ -33,6 +33,7 @@ from shared.messages import (
     HoldVoid,
     OperationCancel,
     OperationRefuse,
+    OperatorDecision,
     Posting,
     PostTransaction,
 )
@@ -218,6 +219,17 @@ class Commands:
             fingerprint=fingerprint("refuse", code),
             of="transfer.v1",
             code=code,
+        )
+
+    def decision(self, key: str | None = None) -> OperatorDecision:
+        """What an operator decided."""
+        return OperatorDecision(
+            kind="dead_letter.resolve.v1",
+            id=command_id(key, self.principal),
+            principal=self.principal,
+            fingerprint=fingerprint("decision"),
+            reference="a message",
+            metadata='{"why":"a test"}',
         )
 
 

@@ -12,6 +12,7 @@ import structlog
 from services.gateway.api import (
     accounts,
     assets,
+    dead_letters,
     docs,
     entries,
     health,
@@ -32,6 +33,7 @@ from services.gateway.http.server import Deadlines, GuardedServer
 from services.gateway.http.sources import parse_networks
 from services.gateway.settings import GatewaySettings
 from services.gateway.store.database import SESSION, Database
+from services.gateway.store.dead_letters import DeadLetterQueue
 from services.gateway.store.health import read_fingerprints, read_partitions
 from services.gateway.store.shares import Shares
 from services.gateway.usecases.state import AppState
@@ -65,6 +67,7 @@ ROUTES: Final = (
     *operations.ROUTES.routes,
     *mixes.ROUTES.routes,
     *operator.ROUTES.routes,
+    *dead_letters.ROUTES.routes,
     *health.ROUTES.routes,
     *docs.ROUTES.routes,
 )
@@ -108,7 +111,8 @@ def assemble(settings: GatewaySettings, database: Database, reserved: Database, 
         Shares("bodies", settings.bodies_bytes_max, settings.bodies_bytes_max // 2),
         parse_networks(settings.trusted_balancers),
     )
-    return Gateway(settings, AppState(database, reserved, ledger, CommandIds(secrets.naming_key)), server)
+    letters = DeadLetterQueue(settings.amqp_url.get_secret_value())
+    return Gateway(settings, AppState(database, reserved, ledger, CommandIds(secrets.naming_key), letters), server)
 
 
 def connections_allowed(settings: GatewaySettings) -> int:

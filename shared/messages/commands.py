@@ -153,6 +153,15 @@ class OperationRefuse(_Command):
     errors: tuple[FieldFault, ...] = ()
 
 
+class OperatorDecision(_Command):
+    """Records what an operator decided about what `reference` names: who, when and, in `metadata`, why.
+
+    It changes nothing else. What was decided is done afterwards, by whoever sent this.
+    """
+
+    kind: Literal["dead_letter.retry.v1", "dead_letter.resolve.v1", "suspense.resolve.v1"]
+
+
 Command = Annotated[
     PostTransaction
     | AccountCreate
@@ -163,7 +172,8 @@ Command = Annotated[
     | HoldCapture
     | HoldVoid
     | OperationCancel
-    | OperationRefuse,
+    | OperationRefuse
+    | OperatorDecision,
     Field(discriminator="kind"),
 ]
 

@@ -1,164 +1,191 @@
-"""`tellerline dead-letters`: shows messages that no service could process, sends them back, or drops them."""
+"""`tellerline dead-letters`: messages that no service could process, and how each ends, over the HTTP API."""
 
-import contextlib
+import asyncio
 import json
 import sys
-from collections.abc import AsyncGenerator, Callable, Coroutine
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Final
+from urllib.parse import quote
 
 import click
-import uvloop
+from pydantic import Field
 
-from shared.broker.channels import BROKER_FAULTS, PublishFailed, open_channel
-from shared.broker.connection import connect
-from shared.database import postgres
-from shared.runtime.settings import SettingsError
-from tellerline.addresses import AMQP_URL, amqp_url, database_option, database_url
-from tellerline.command_outcomes import command_ids, outcome_lines, read_outcomes
-from tellerline.dead_letter_queue import DeadLetter, DeadLetterError, DeadLetterQueue
-from tellerline.stack_options import data_dir_option, json_option, say
+from tellerline.gateway_api import REFUSED, ApiObject, GatewayClient, Refused, gateway_options
+from tellerline.stack_options import json_option, say
 
-REFUSED, NOT_RUN = 1, 2
-OUTCOMES_WAIT_S = 10.0
+PATH: Final = "/v1/operator/dead-letters"
+ID_LENGTH_MIN: Final = 6
+PATIENT: Final = {"Prefer": "wait=10"}
 
-Result = TypeVar("Result")
-
-amqp_option = click.option("--amqp-url", metavar="URL", help=f"The broker; else ${AMQP_URL}, else the running stack's.")
 id_option = click.option("--id", "wanted", metavar="ID", required=True, help="The message, or how its id begins.")
+
+
+class ShownDeadLetter(ApiObject):
+    """One message; `body` only if it was asked for alone."""
+
+    id: str
+    reason: str
+    since: str | None
+    exchange: str
+    key: str
+    kind: str
+    bytes: int
+    retries: int
+    body: str = ""
+
+    def line(self) -> str:
+        """It in one line."""
+        again = f", retried {self.retries} times" if self.retries else ""
+        where = f"{self.exchange or '?'}/{self.key}"
+        return f"{self.id}  {self.since or '?'}  {where}  {self.kind}  {self.bytes} bytes{again}  {self.reason}"
+
+    def whole(self) -> dict[str, object]:
+        """Its fields, with the body as JSON if it is."""
+        try:
+            return self.model_dump() | {"body": json.loads(self.body)}
+        except ValueError:
+            return self.model_dump()
+
+
+class ShownDeadLetters(ApiObject):
+    """A page of them."""
+
+    rows: list[ShownDeadLetter] = Field(alias="data")
+    next: str | None
+
+
+class EndedCommand(ApiObject):
+    """A command of a message, and its outcome if it has one."""
+
+    id: str
+    status: str
+    code: str | None
+    recorded_at: str | None
+
+    def line(self, decided_at: str) -> str:
+        """What became of it, and whether that was so before the message was sent back at `decided_at`."""
+        if self.recorded_at is None:
+            return f"{self.id} has no outcome yet: ask /v1/operations/{self.id}"
+        already = "was already" if self.recorded_at < decided_at else "is now"
+        return f"{self.id} {already} {self.status}{f' {self.code}' if self.code else ''}, at {self.recorded_at}"
+
+
+class EndedLetter(ApiObject):
+    """A decision, as the journal keeps it."""
+
+    recorded_at: str
+    commands: Sequence[EndedCommand]
 
 
 @click.group("dead-letters")
 def command() -> None:
-    """Look at messages that no service could process, send them back, or drop them."""
+    """Look at messages that no service could process, send them back, or end them."""
 
 
 @command.command("list")
-@amqp_option
-@data_dir_option
 @json_option
-def list_command(*, amqp_url: str | None, data_dir: Path, as_json: bool) -> None:
+@gateway_options
+def list_command(*, as_json: bool, gateway: GatewayClient) -> None:
     """Show every dead letter, oldest first."""
-    messages = _run(amqp_url, data_dir, DeadLetterQueue.messages)
+    found = asyncio.run(_read_all(gateway))
     if as_json:
-        click.echo(json.dumps([message.shown(whole=False) for message in messages]))
+        click.echo(json.dumps([each.model_dump(exclude={"body"}) for each in found]))
         return
-    for message in messages:
-        click.echo(_line(message))
-    click.echo(f"{len(messages)} dead letter{'s' * (len(messages) != 1)}")
+    for each in found:
+        click.echo(each.line())
+    click.echo(f"{len(found)} dead letter{'s' * (len(found) != 1)}")
 
 
 @command.command("show")
 @id_option
-@amqp_option
-@data_dir_option
-def show_command(*, wanted: str, amqp_url: str | None, data_dir: Path) -> None:
+@gateway_options
+def show_command(*, wanted: str, gateway: GatewayClient) -> None:
     """Print one message whole, as JSON."""
-    message = _run(amqp_url, data_dir, lambda queue: queue.find(wanted))
-    click.echo(json.dumps(message.shown(whole=True), indent=2, ensure_ascii=False))
+    found = asyncio.run(_show(gateway, wanted))
+    click.echo(json.dumps(found.whole(), indent=2, ensure_ascii=False))
 
 
 @command.command("retry")
 @click.option("--id", "wanted", metavar="ID", help="The message, or how its id begins.")
 @click.option("--all", "everything", is_flag=True, help="Every message that is there now, oldest first.")
-@amqp_option
-@database_option
-@data_dir_option
-def retry_command(
-    *, wanted: str | None, everything: bool, amqp_url: str | None, database_url: str | None, data_dir: Path
-) -> None:
+@gateway_options
+def retry_command(*, wanted: str | None, everything: bool, gateway: GatewayClient) -> None:
     """Send messages back to where they came from, and say what became of their commands.
 
-    A command that had its effect already has none again. A message that fails again becomes a dead letter again.
+    A command that had its effect already has none again. A message that fails again becomes a dead letter again. With
+    --all, one that cannot be sent back keeps no other from it.
     """
     if (wanted is None) != everything:
         raise click.UsageError("say --id or --all")
-
-    async def retry(queue: DeadLetterQueue) -> int:
-        messages = await queue.messages() if wanted is None else [await queue.find(wanted)]
-        async with _journal(database_url, data_dir) as journal:
-            for message in messages:
-                ids = command_ids(message.body)
-                before = {} if journal is None else await read_outcomes(journal, ids)
-                await queue.retry(message)
-                click.echo(f"sent back {_line(message)}")
-                if journal is not None:
-                    after = await read_outcomes(journal, ids, OUTCOMES_WAIT_S)
-                    for line in outcome_lines(ids, before, after):
-                        click.echo(f"  {line}")
-        return len(messages)
-
-    click.echo(f"{_run(amqp_url, data_dir, retry)} sent back")
+    sent, refused = asyncio.run(_retry(gateway, wanted))
+    click.echo(f"{sent} sent back")
+    if refused:
+        sys.exit(REFUSED)
 
 
-@contextlib.asynccontextmanager
-async def _journal(given_url: str | None, data_dir: Path) -> "AsyncGenerator[postgres.Connection | None]":
-    """A connection that reads the journal; None, with a word of it, when there is none."""
-    try:
-        connection = await postgres.connect(database_url(given_url, data_dir), application="tellerline dead-letters")
-    except (*postgres.CONNECTION_FAULTS, SettingsError) as error:
-        say(f"what becomes of the commands cannot be read: {error or repr(error)}")
-        yield None
-        return
-    try:
-        yield connection
-    finally:
-        await connection.close()
-
-
-@command.command("drop")
+@command.command("resolve")
 @id_option
-@click.option(
-    "--reason", required=True, help="Why it is of no use; printed with the message, which is gone afterwards."
-)
-@amqp_option
-@data_dir_option
-def drop_command(*, wanted: str, reason: str, amqp_url: str | None, data_dir: Path) -> None:
-    """Take one message out for good, and print it: there is no other copy."""
+@click.option("--reason", required=True, help="Why it is of no use; stands in the journal.")
+@gateway_options
+def resolve_command(*, wanted: str, reason: str, gateway: GatewayClient) -> None:
+    """Print one message and remove it for good: there is no other copy. The journal keeps who did it, and why."""
     if not reason.strip():
         raise click.UsageError("a reason, please")
 
-    async def drop(queue: DeadLetterQueue) -> None:
-        message = await queue.find(wanted)
+    async def resolve() -> None:
+        message = await _show(gateway, wanted)
         # First, so that whoever is killed in between has the message in the queue, on the terminal, or both.
-        click.echo(json.dumps({"dropped": message.shown(whole=True), "why": reason}, ensure_ascii=False))
+        click.echo(json.dumps({"dropped": message.whole(), "why": reason}, ensure_ascii=False))
         sys.stdout.flush()
-        await queue.drop(message)
+        await gateway.call(EndedLetter, "POST", f"{_path(message)}/resolve", {"reason": reason})
 
-    _run(amqp_url, data_dir, drop)
+    asyncio.run(resolve())
 
 
-def _run(
-    given_url: str | None, data_dir: Path, look: Callable[[DeadLetterQueue], Coroutine[Any, Any, Result]]
-) -> Result:
-    """The result of `look` on the queue. Ends the process: 1 if it was refused, 2 if the broker cannot be reached."""
+command.add_command(resolve_command, "drop")
 
-    async def run() -> Result:
-        connection = await connect(amqp_url(given_url, data_dir), name="tellerline dead-letters")
+
+async def _retry(gateway: GatewayClient, wanted: str | None) -> tuple[int, int]:
+    """How many messages were sent back, and how many could not be."""
+    messages = await _read_all(gateway) if wanted is None else [await _find(gateway, wanted)]
+    refused = 0
+    for message in messages:
         try:
-            channel = await open_channel(connection, confirmed=False)
-            result = await look(DeadLetterQueue(channel, await open_channel(connection, confirmed=True)))
-            # The broker answers to this, so every acknowledgement sent before it has arrived.
-            await channel.close()
-        finally:
-            await connection.close()
-        return result
-
-    try:
-        return uvloop.run(run())
-    except DeadLetterError as error:
-        say(str(error))
-        sys.exit(REFUSED)
-    except PublishFailed as error:
-        say(f"the broker did not take it, so it is still a dead letter: {error!r}")
-        sys.exit(REFUSED)
-    except (*BROKER_FAULTS, SettingsError) as error:
-        say(f"dead letters cannot be reached: {error or repr(error)}")
-        sys.exit(NOT_RUN)
+            ended = await gateway.call(EndedLetter, "POST", f"{_path(message)}/retry", headers=PATIENT)
+        except Refused as refusal:
+            say(f"{message.id}: {refusal.message}")
+            refused += 1
+            continue
+        click.echo(f"sent back {message.line()}")
+        for each in ended.commands:
+            click.echo(f"  {each.line(ended.recorded_at)}")
+    return len(messages) - refused, refused
 
 
-def _line(message: DeadLetter) -> str:
-    at = "?" if message.since is None else message.since.strftime("%Y-%m-%d %H:%M:%S")
-    again = f", retried {message.retries} times" if message.retries else ""
-    where = f"{message.exchange or '?'}/{message.key}"
-    return f"{message.id}  {at}  {where}  {message.kind}  {len(message.body)} bytes{again}  {message.reason}"
+async def _read_all(gateway: GatewayClient) -> list[ShownDeadLetter]:
+    found: list[ShownDeadLetter] = []
+    following: str | None = ""
+    while following is not None:
+        cursor = f"&cursor={following}" if following else ""
+        answer = await gateway.call(ShownDeadLetters, "GET", f"{PATH}?limit=500{cursor}")
+        found += answer.rows
+        following = answer.next
+    return found
+
+
+async def _find(gateway: GatewayClient, wanted: str) -> ShownDeadLetter:
+    """The only message whose id begins with `wanted` (ID_LENGTH_MIN characters or more). Raises Refused."""
+    if len(wanted) < ID_LENGTH_MIN:
+        raise Refused(f"{wanted!r} is too short: at least {ID_LENGTH_MIN} characters of the id are needed")
+    matching = [message for message in await _read_all(gateway) if message.id.startswith(wanted)]
+    if len(matching) != 1:
+        raise Refused(f"{len(matching)} dead letters have an id that begins with {wanted!r}")
+    return matching[0]
+
+
+async def _show(gateway: GatewayClient, wanted: str) -> ShownDeadLetter:
+    return await gateway.call(ShownDeadLetter, "GET", _path(await _find(gateway, wanted)))
+
+
+def _path(message: ShownDeadLetter) -> str:
+    return f"{PATH}/{quote(message.id, safe='')}"

@@ -118,6 +118,7 @@ WORKER: Final[Mapping[str, Sequence[Use]]] = {
 }
 
 GATEWAY: Final[Mapping[str, Sequence[Use]]] = {
+    "services.gateway.store.operations.READ_OUTCOMES": [Use((IDS,))],
     "services.gateway.store.accounts.READ_ACCOUNT": [Use(("busy",))],
     "services.gateway.store.accounts.READ_ACCOUNT_AFTER": [Use((ID,), must_find=False)],
     "services.gateway.store.accounts.LIST_ACCOUNTS": [
@@ -193,7 +194,6 @@ GATEWAY: Final[Mapping[str, Sequence[Use]]] = {
 }
 
 COMMANDS: Final[Mapping[str, Sequence[Use]]] = {
-    "tellerline.command_outcomes.READ_OUTCOMES": [Use((IDS,))],
     "shared.journal.suspense.READ_SUSPENSE": [Use(("", 0, True, 100), must_find=False)],
     "services.gateway.store.operator.LIST_UNSETTLED": [
         Use((-1, -1, 0, 21), blocks_max=PAGE_BLOCKS_MAX, must_find=False)

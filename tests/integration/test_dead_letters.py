@@ -1,256 +1,250 @@
-"""`tellerline dead-letters` shows, sends back and drops what no service could process, and loses nothing on the way."""
+"""Dead letters are shown, sent back and ended over HTTP and on the command line, and nothing is lost on the way."""
 
 import asyncio
 import json
-import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
-from pathlib import Path
+import uuid
+from collections.abc import Callable
+from typing import cast
 
 import aiormq
 import pytest
-from aiormq.abc import DeliveredMessage
 
-from shared.broker.channels import Channel, OutgoingMessage, Unroutable, open_channel, publish
+from services.gateway.store.dead_letters import DeadLetterQueue
+from services.gateway.usecases.dead_letters import command_ids
+from shared.broker.channels import OutgoingMessage, publish
 from shared.broker.dead_letters import (
-    EXCHANGE_HEADER,
-    ID_HEADER,
-    KEY_HEADER,
-    REASON_HEADER,
     RETRIES_HEADER,
-    SINCE_HEADER,
     dead_letter,
 )
-from shared.domain.ids import Partition
 from shared.messages import topology
-from tellerline.command_outcomes import command_ids, outcome_lines, read_outcomes
-from tellerline.dead_letter_queue import DeadLetterQueue
-from tellerline.verification.store.snapshot import snapshot
-from tests.backends.databases import Database
-from tests.journal_scenario import Scenario
-from tests.journal_writer import JournalWriter
+from tests.contract.conditions import eventually_async
+from tests.integration.conftest import Served
+from tests.integration.dead_letters import (
+    BODY,
+    PATH,
+    QUEUE,
+    add,
+    channel_of,
+    delivery,
+    environment_of,
+    listed,
+    taken,
+    tellerline,
+    waiting,
+)
+from tests.integration.gateway import Client, Stack
 
-QUEUE = topology.partition_queue(Partition(2))
-BODY = b'{"v":1,"commands":[]}'
+Name = Callable[[str], str]
 DEAD_LETTER_MAX_S = 20
-DELIVERY_MAX_S = 10
 
 
-def tellerline(broker: str, *arguments: str) -> tuple[int, str, str]:
-    """The command line as a shell runs it: exit code, output, errors."""
-    ended = subprocess.run(
-        [sys.executable, "-m", "tellerline", "dead-letters", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env=os.environ | {"TELLERLINE_AMQP_URL": broker},
-    )
-    assert "Traceback" not in ended.stderr
-    return ended.returncode, ended.stdout, ended.stderr
+@pytest.fixture
+async def running(served: Served) -> Stack:
+    """The stack that all tests share, without dead letters."""
+    async with channel_of(served.stack.vhost) as channel:
+        for queue in (topology.DEAD_LETTERS_QUEUE, QUEUE):
+            await channel.queue_purge(queue)
+    return served.stack
 
 
-@asynccontextmanager
-async def channel_of(broker: str) -> AsyncGenerator[Channel]:
-    connection = await aiormq.connect(broker)
-    try:
-        yield await open_channel(connection, confirmed=True)
-    finally:
-        await connection.close()
+@pytest.fixture(scope="module")
+def other(served: Served) -> Client:
+    """Another gateway of the same ledger."""
+    return served.stack.gateway()
 
 
-def add(broker: str, number: int = 1, *, key: str = "p02") -> str:
-    """A dead letter as a worker publishes it; its id."""
-    identity = f"{number:032x}"
-    headers: Mapping[str, str | int] = {
-        ID_HEADER: identity,
-        REASON_HEADER: f"reason {number}",
-        SINCE_HEADER: 1_700_000_000 + number,
-        EXCHANGE_HEADER: topology.COMMANDS,
-        KEY_HEADER: key,
-        "mac": "abc",
-    }
-
-    async def send() -> None:
-        async with channel_of(broker) as channel:
-            exchange, routing_key = topology.DEAD_LETTERS, topology.DEAD_LETTERS_KEY
-            await publish(
-                channel, OutgoingMessage(exchange, routing_key, BODY, "cmd.v1", reply_to="r", headers=headers)
-            )
-
-    asyncio.run(send())
-    return identity
-
-
-def waiting(broker: str, queue: str = topology.DEAD_LETTERS_QUEUE) -> int:
-    async def count() -> int:
-        async with channel_of(broker) as channel:
-            return (await channel.queue_declare(queue, passive=True)).message_count or 0
-
-    return asyncio.run(count())
-
-
-async def delivery(channel: Channel, queue: str) -> DeliveredMessage:
-    """The head of a queue with a single active consumer, which does not answer `basic.get`."""
-    came: asyncio.Future[DeliveredMessage] = asyncio.get_running_loop().create_future()
-
-    async def take(message: DeliveredMessage) -> None:
-        if not came.done():
-            came.set_result(message)
-
-    await channel.basic_qos(prefetch_count=1)
-    await channel.basic_consume(queue, take)
-    return await asyncio.wait_for(came, DELIVERY_MAX_S)
-
-
-def taken(broker: str, queue: str) -> DeliveredMessage:
-    async def take() -> DeliveredMessage:
-        async with channel_of(broker) as channel:
-            return await delivery(channel, queue)
-
-    return asyncio.run(take())
-
-
-def listed(broker: str) -> list[dict[str, object]]:
-    code, printed, _ = tellerline(broker, "list", "--json")
-    assert code == 0
-    return json.loads(printed)
-
-
-def test_looking_leaves_every_message_where_it_was_in_its_order(broker: str) -> None:
-    identities = [add(broker, number) for number in (1, 2, 3)]
+async def test_looking_leaves_every_message_where_it_was_in_its_order(running: Stack, api: Client) -> None:
+    identities = [await add(running.vhost, number) for number in (1, 2, 3)]
     for _ in range(2):
-        assert [message["id"] for message in listed(broker)] == identities
-    first = listed(broker)[0]
-    assert (first["reason"], first["exchange"], first["key"], first["kind"]) == (
-        "reason 1",
-        "ledger.cmd",
-        "p02",
-        "cmd.v1",
+        assert await listed(api) == identities
+        code, printed, _ = await tellerline(api, "list", "--json")
+        assert (code, [each["id"] for each in json.loads(printed)]) == (0, identities)
+    first = (await api.rows(PATH))[0]
+    assert (first["reason"], first["exchange"], first["key"], first["kind"], first["bytes"]) == (
+        *("reason 1", "mixer.cmd", "mix", "mix.v1"),
+        len(BODY),
     )
-    assert first["since"] == "2023-11-14T22:13:21+00:00"
-    code, printed, _ = tellerline(broker, "list")
+    assert first["since"] == "2023-11-14T22:13:21.000000Z"
+    assert set(cast("dict[str, str]", first["links"])) == {"self", "retry", "resolve"}
+    assert (await api.call("GET", PATH)).headers["Tellerline-Position"]
+    code, printed, _ = await tellerline(api, "list")
     assert (code, printed.splitlines()[-1]) == (0, "3 dead letters")
-    assert waiting(broker) == 3
+    assert await waiting(running.vhost) == 3
 
 
-def test_a_message_is_shown_whole(broker: str) -> None:
-    identity = add(broker)
-    code, printed, _ = tellerline(broker, "show", "--id", identity)
+async def test_who_looks_at_the_same_time_as_others_sees_everything_too(running: Stack, api: Client) -> None:
+    identities = [await add(running.vhost, number) for number in range(1, 6)]
+    found = await asyncio.gather(*(listed(api) for _ in range(4)))
+    assert found == [identities] * 4
+
+
+async def test_a_message_is_shown_whole(running: Stack, api: Client) -> None:
+    identity = await add(running.vhost)
+    code, printed, _ = await tellerline(api, "show", "--id", identity)
     shown = json.loads(printed)
     assert (code, shown["body"], shown["headers"]["mac"]) == (0, {"v": 1, "commands": []}, "abc")
-    assert waiting(broker) == 1
+    assert (await api.get(f"{PATH}/{identity}"))["body"] == BODY.decode()
+    assert (await api.call("GET", f"{PATH}/{'0' * 32}")).code == "not_found"
+    assert await waiting(running.vhost) == 1
 
 
-def test_a_retried_message_arrives_as_it_was_sent_with_the_number_of_the_retry(broker: str) -> None:
-    other, identity = add(broker, 1), add(broker, 2)
-    code, printed, errors = tellerline(broker, "retry", "--id", identity)
+async def decision(running: Stack, identity: str) -> tuple[str, str, str]:
+    """Kind, principal and metadata of the only decision about a message."""
+    statement = "SELECT kind || '|' || principal || '|' || metadata FROM ledger.operations WHERE reference = $1"
+    kind, principal, metadata = str(await running.execute(statement, identity)).split("|", 2)
+    return kind, principal, metadata
+
+
+async def test_a_retried_message_arrives_as_it_was_sent_and_the_journal_says_who_sent_it(
+    running: Stack, api: Client
+) -> None:
+    other, identity = await add(running.vhost, 1), await add(running.vhost, 2)
+    code, printed, errors = await tellerline(api, "retry", "--id", identity)
     assert (code, printed.splitlines()[-1]) == (0, "1 sent back"), errors
-    assert [message["id"] for message in listed(broker)] == [other]
-    message = taken(broker, QUEUE)
+    assert await listed(api) == [other]
+    message = await taken(running.vhost, QUEUE)
     properties = message.header.properties
-    assert (message.body, properties.message_type, properties.reply_to) == (BODY, "cmd.v1", "r")
+    assert (message.body, properties.message_type, properties.reply_to) == (BODY, "mix.v1", "r")
     assert properties.headers == {"mac": "abc", "x-retries": 1}
     assert properties.delivery_mode == 2
+    kind, principal, metadata = await decision(running, identity)
+    assert (kind, principal, json.loads(metadata)["reason"]) == ("dead_letter.retry.v1", "admin", "reason 2")
 
 
-def test_all_are_retried_in_their_order(broker: str) -> None:
-    for number in (1, 2, 3):
-        add(broker, number)
-    code, printed, _ = tellerline(broker, "retry", "--all")
-    assert (code, printed.splitlines()[-1]) == (0, "3 sent back")
-    assert (waiting(broker), waiting(broker, QUEUE)) == (0, 3)
+async def test_all_are_retried_in_their_order_and_one_that_cannot_be_keeps_no_other(
+    running: Stack, api: Client
+) -> None:
+    await add(running.vhost, 1)
+    stays = await add(running.vhost, 2, key="p99")
+    await add(running.vhost, 3)
+    code, printed, errors = await tellerline(api, "retry", "--all")
+    assert (code, printed.splitlines()[-1], "still a dead letter" in errors) == (1, "2 sent back", True)
+    assert await waiting(running.vhost, QUEUE) == 2
+    assert await listed(api) == [stays]
 
 
-def test_a_message_that_the_broker_set_aside_goes_back_to_its_queue(broker: str) -> None:
-    async def refuse() -> None:
-        async with channel_of(broker) as channel:
-            await publish(channel, OutgoingMessage(topology.COMMANDS, "p02", BODY, "cmd.v1", headers={"mac": "abc"}))
-            message = await delivery(channel, QUEUE)
-            await channel.basic_reject(message.delivery_tag or 0, requeue=False)
-
-    asyncio.run(refuse())
+async def test_a_message_that_the_broker_set_aside_goes_back_to_its_queue(running: Stack, api: Client) -> None:
+    async with channel_of(running.vhost) as channel:
+        headers = {"mac": "abc"}
+        await publish(channel, OutgoingMessage(topology.MIXER, topology.MIX_KEY, BODY, "mix.v1", headers=headers))
+        message = await delivery(channel, QUEUE)
+        await channel.basic_reject(message.delivery_tag or 0, requeue=False)
     deadline = time.monotonic() + DEAD_LETTER_MAX_S
-    while waiting(broker) == 0:
+    while not (found := await api.rows(PATH)):
         assert time.monotonic() < deadline, "the broker did not set it aside"
-    (message,) = listed(broker)
-    assert (message["reason"], message["exchange"], message["key"]) == ("rejected", "ledger.cmd", "p02")
-    assert message["since"]
-    code, _, errors = tellerline(broker, "retry", "--id", str(message["id"]))
-    assert code == 0, errors
-    properties = taken(broker, QUEUE).header.properties
+    assert (found[0]["reason"], found[0]["exchange"], found[0]["key"]) == ("rejected", "mixer.cmd", "mix")
+    assert found[0]["since"]
+    told = await api.call("POST", f"{PATH}/{found[0]['id']}/retry")
+    assert told.status == 200, told
+    properties = (await taken(running.vhost, QUEUE)).header.properties
     assert properties.headers is not None
     assert (properties.headers["mac"], properties.headers["x-retries"]) == ("abc", 1)
-    assert waiting(broker) == 0
+    assert await waiting(running.vhost) == 0
 
 
-def test_what_the_broker_does_not_take_stays_a_dead_letter(broker: str) -> None:
-    identity = add(broker, key="p99")
-    code, _, errors = tellerline(broker, "retry", "--id", identity)
-    assert (code, "still a dead letter" in errors) == (1, True)
-    assert [message["id"] for message in listed(broker)] == [identity]
+async def test_what_does_not_say_where_it_came_from_is_shown_and_ended_but_not_sent_back(
+    running: Stack, api: Client
+) -> None:
+    async with channel_of(running.vhost) as channel:
+        properties = aiormq.spec.Basic.Properties(message_id="a/b", delivery_mode=2)
+        await channel.basic_publish(b"?", exchange="", routing_key=topology.DEAD_LETTERS_QUEUE, properties=properties)
+    (found,) = await api.rows(PATH)
+    links = cast("dict[str, str]", found["links"])
+    assert set(links) == {"self", "resolve"}
+    assert (await api.call("POST", f"{links['self']}/retry")).code == "forbidden"
+    assert (await api.post(links["resolve"], {"reason": "foreign"})).status == 200
+    assert await listed(api) == []
 
 
 class CutOff(Exception):
-    """The operator's machine is gone."""
-
-
-async def retry_the_only_one(broker: str, *, cut_off: bool) -> None:
-    async with channel_of(broker) as channel, channel_of(broker) as confirmed:
-        queue = DeadLetterQueue(channel, confirmed)
-        (message,) = await queue.messages()
-        if cut_off:
-
-            async def gone(*_: object, **__: object) -> None:
-                raise CutOff
-
-            channel.basic_ack = gone
-        await queue.retry(message)
+    """The gateway is gone."""
 
 
 async def test_whoever_is_cut_off_between_confirm_and_acknowledgement_leaves_it_twice_and_never_loses_it(
-    broker: str,
+    broker: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await asyncio.to_thread(add, broker)
+    identity = await add(broker)
+
+    async def gone(*_: object, **__: object) -> None:
+        raise CutOff
+
+    monkeypatch.setattr(aiormq.Channel, "basic_ack", gone)
     with pytest.raises(CutOff):
-        await retry_the_only_one(broker, cut_off=True)
-    assert await asyncio.to_thread(waiting, broker) == 1
-    assert await asyncio.to_thread(waiting, broker, QUEUE) == 1
+        await DeadLetterQueue(broker).take_out(identity, send_back=True)
+    monkeypatch.undo()
+    assert (await waiting(broker), await waiting(broker, QUEUE)) == (1, 1)
 
 
-async def test_a_refused_retry_raises_and_acknowledges_nothing(broker: str) -> None:
-    await asyncio.to_thread(add, broker, key="p77")
-    with pytest.raises(Unroutable):
-        await retry_the_only_one(broker, cut_off=False)
-    assert await asyncio.to_thread(waiting, broker) == 1
+async def test_what_the_broker_does_not_take_stays_and_the_same_request_again_finishes_it(
+    running: Stack, api: Client, name: Name
+) -> None:
+    identity = await add(running.vhost, key="later")
+    path, key = f"{PATH}/{identity}/retry", name("key")
+    refused = await api.post(path, {}, key=key)
+    assert (refused.status, refused.code, "still a dead letter" in refused.text) == (503, "unavailable", True)
+    assert await listed(api) == [identity]
+    async with channel_of(running.vhost) as channel:
+        await channel.queue_bind(QUEUE, topology.MIXER, routing_key="later")
+    sent = await api.post(path, {}, key=key)
+    assert (sent.status, sent.replayed) == (200, True), sent
+    assert (await listed(api), await waiting(running.vhost, QUEUE)) == ([], 1)
 
 
-def test_a_dropped_message_is_printed_with_its_reason_and_gone(broker: str) -> None:
-    kept, identity = add(broker, 1), add(broker, 2)
-    code, printed, _ = tellerline(broker, "drop", "--id", identity, "--reason", "a test of ours")
+async def test_two_operators_at_once_send_a_message_back_once(running: Stack, api: Client, other: Client) -> None:
+    identity = await add(running.vhost)
+    told = await asyncio.gather(*(each.call("POST", f"{PATH}/{identity}/retry") for each in (api, other) * 3))
+    assert {each.status for each in told} <= {200, 404}
+    assert 200 in {each.status for each in told}
+    assert (await waiting(running.vhost), await waiting(running.vhost, QUEUE)) == (0, 1)
+
+
+async def test_a_dropped_message_is_printed_and_the_journal_keeps_who_dropped_it_and_why(
+    running: Stack, api: Client
+) -> None:
+    kept, identity = await add(running.vhost, 1), await add(running.vhost, 2)
+    code, printed, errors = await tellerline(api, "drop", "--id", identity, "--reason", "a test of ours")
+    assert code == 0, errors
     said = json.loads(printed)
-    assert (code, said["why"], said["dropped"]["body"]) == (0, "a test of ours", {"v": 1, "commands": []})
-    assert [message["id"] for message in listed(broker)] == [kept]
+    assert (said["why"], said["dropped"]["body"]) == ("a test of ours", {"v": 1, "commands": []})
+    assert await listed(api) == [kept]
+    kind, principal, metadata = await decision(running, identity)
+    assert (kind, principal, json.loads(metadata)["why"]) == ("dead_letter.resolve.v1", "admin", "a test of ours")
 
 
-def test_nothing_is_dropped_without_a_reason_or_by_an_id_that_is_not_one_message_s(broker: str) -> None:
-    add(broker, 1)
-    add(broker, 2)
-    assert tellerline(broker, "drop", "--id", "0" * 31 + "1")[0] == 2
-    assert tellerline(broker, "drop", "--id", "0" * 31 + "1", "--reason", " ")[0] == 2
+async def test_a_decision_is_told_again_to_who_repeats_it_with_its_key(running: Stack, api: Client, name: Name) -> None:
+    identity = await add(running.vhost)
+    path, body, key = f"{PATH}/{identity}/resolve", {"reason": "sent twice"}, name("key")
+    first, again = await api.post(path, body, key=key), await api.post(path, body, key=key)
+    assert (first.status, again.status, first.replayed, again.replayed) == (200, 200, False, True)
+    assert first.text == again.text
+    assert (first.body["decision"], first.body["why"], first.body["id"]) == ("resolve", "sent twice", identity)
+    operation = await api.get(cast("dict[str, str]", first.body["links"])["operation"])
+    assert (operation["kind"], operation["status"]) == ("dead_letter.resolve", "posted")
+    assert (await api.post(path, {"reason": "other"}, key=key)).code == "idempotency_key_reused"
+    assert (await api.post(path, body)).code == "not_found"
+
+
+async def test_nothing_is_dropped_without_a_reason_or_by_an_id_that_is_not_one_message_s(
+    running: Stack, api: Client
+) -> None:
+    identity = await add(running.vhost, 1)
+    await add(running.vhost, 2)
+    assert (await api.post(f"{PATH}/{identity}/resolve", {})).code == "invalid_request"
+    assert (await tellerline(api, "drop", "--id", identity))[0] == 2
+    assert (await tellerline(api, "drop", "--id", identity, "--reason", " "))[0] == 2
     for wanted, why in (("00000000", "2 dead letters have an id"), ("f" * 32, "0 dead letters"), ("abc", "too short")):
-        code, _, errors = tellerline(broker, "drop", "--id", wanted, "--reason", "x")
+        code, _, errors = await tellerline(api, "resolve", "--id", wanted, "--reason", "x")
         assert (code, why in errors) == (1, True), errors
-    assert tellerline(broker, "retry")[0] == 2
-    assert waiting(broker) == 2
+    assert (await tellerline(api, "retry"))[0] == 2
+    assert await waiting(running.vhost) == 2
 
 
-def test_a_broker_that_cannot_be_reached_is_said_so(tmp_path: Path) -> None:
-    code, _, errors = tellerline("amqp://nobody:x@127.0.0.1:1/", "list")
-    assert (code, "cannot be reached" in errors) == (2, True)
+async def test_a_gateway_that_cannot_be_reached_is_said_so() -> None:
+    code, _, errors = await tellerline(Client("http://127.0.0.1:1"), "list")
+    assert (code, "no answer" in errors) == (2, True)
 
 
 def test_a_message_that_comes_back_after_a_retry_says_how_often_it_was_sent_back() -> None:
@@ -261,29 +255,43 @@ def test_a_message_that_comes_back_after_a_retry_says_how_often_it_was_sent_back
     assert again.headers[RETRIES_HEADER] == 2
 
 
-async def test_a_retry_says_what_became_of_the_commands_and_when(broker: str, database: Database) -> None:
+async def test_a_retry_says_what_became_of_the_commands_and_when(running: Stack, api: Client, name: Name) -> None:
     """Also of what was decided long ago, and that is not told as if the retry had done it."""
-    scenario = Scenario()
-    make = scenario.commands
-    posted, refused = make.transfer(scenario.alice, scenario.bob, 1), make.transfer(scenario.bob, scenario.alice, 10**9)
-    never = make.transfer(scenario.alice, scenario.bob, 2)
-    async with JournalWriter(database) as writer:
-        await scenario.write(writer)
-        await writer.write(posted, refused)
-    ids = [posted.id, refused.id, never.id]
+    account = await api.account(name("acc"), funds="1")
+    drawn = {"account": account, "amount": "1", "asset": "USD"}
+    posted, refused = [await api.post("/v1/withdrawals", drawn) for _ in range(2)]
+    assert refused.code == "insufficient_funds"
+    ids = [posted.headers["Operation-Id"], refused.headers["Operation-Id"], str(uuid.uuid4())]
     body = json.dumps({"v": 1, "commands": [{"id": identity} for identity in ids]}).encode()
     assert command_ids(body) == ids
     assert command_ids(b"[1]") == command_ids(b"\xff") == command_ids(b'{"commands": [1]}') == []
-    async with snapshot(database.verify) as connection:
-        outcomes = await read_outcomes(connection, ids)
-    lines = list(outcome_lines(ids, {posted.id: outcomes[posted.id]}, outcomes))
-    assert lines[0].startswith(f"{posted.id} was already posted, at 20")
-    assert lines[1].startswith(f"{refused.id} is now rejected insufficient_funds, at 20")
-    assert lines[2] == f"{never.id} has no outcome yet: ask /v1/operations/{never.id}"
+    identity = await add(running.vhost, body=body)
+    told = await api.post(f"{PATH}/{identity}/retry", {}, prefer="wait=0")
+    commands = cast("list[dict[str, object]]", told.body["commands"])
+    assert [(each["id"], each["status"], each["code"]) for each in commands] == [
+        (ids[0], "posted", None),
+        (ids[1], "rejected", "insufficient_funds"),
+        (ids[2], "pending", None),
+    ]
+    assert str(commands[0]["recorded_at"]) < str(told.body["recorded_at"])
+    identity = await add(running.vhost, 2, body=body)
+    code, printed, _ = await tellerline(api, "retry", "--id", identity)
+    assert code == 0
+    assert f"{ids[0]} was already posted, at 20" in printed
+    assert f"{ids[1]} was already rejected insufficient_funds, at 20" in printed
+    assert f"{ids[2]} has no outcome yet: ask /v1/operations/{ids[2]}" in printed
 
 
-async def test_a_retry_reads_the_journal_of_the_running_stack(broker: str, database: Database) -> None:
-    identity = await asyncio.to_thread(add, broker)
-    arguments = ("retry", "--id", identity, "--database-url", database.gateway)
-    code, printed, errors = await asyncio.to_thread(tellerline, broker, *arguments)
-    assert (code, printed.splitlines()[-1], errors) == (0, "1 sent back", "")
+async def test_who_retries_everything_holds_nothing_back_from_others_meanwhile(running: Stack, api: Client) -> None:
+    undecided = json.dumps({"commands": [{"id": str(uuid.uuid4())}]}).encode()
+    await add(running.vhost, 1, body=undecided)
+    last = await add(running.vhost, 2, body=undecided)
+    command = [sys.executable, "-m", "tellerline", "dead-letters", "retry", "--all"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment_of(api)) as retrying:
+
+        async def first_is_gone() -> bool:
+            return await listed(api) == [last]
+
+        await eventually_async(first_is_gone)
+        assert retrying.poll() is None  # it waits for the first one's outcome
+        retrying.kill()

@@ -14,6 +14,7 @@ from shared.messages import (
     HoldVoid,
     OperationCancel,
     OperationRefuse,
+    OperatorDecision,
     Posting,
     PostTransaction,
 )
@@ -100,6 +101,8 @@ class NaiveLedger:
                 return self._refuse_end(command)
             case OperationRefuse():
                 return command.code.value
+            case OperatorDecision():
+                return "posted"
             case _:
                 return "cancelled"
 

@@ -100,7 +100,7 @@ class RandomCommands:
         if roll < 0.6:
             return make.cancel(rng.choice(sent)[1].id if rng.random() < 0.5 else command_id(fresh))
         if roll < 0.7:
-            return make.refuse(Rejection.ADDRESS_REFUSED, fresh)
+            return make.refuse(Rejection.ADDRESS_REFUSED, fresh) if roll < 0.66 else make.decision(fresh)
         if roll < 0.85 or not self.created:
             asset = f"A{len(self.created)}"
             self.created[asset] = make.asset_create(asset, 2, key=fresh)

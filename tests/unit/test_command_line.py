@@ -153,8 +153,8 @@ def test_up_in_a_folder_of_something_else_is_one_clear_line(tmp_path: Path) -> N
 
 def test_a_secret_on_the_command_line_moves_to_the_environment() -> None:
     command = ["python", "-m", "tellerline", "mix", "show"]
-    arguments = [*command, "--api-key=k=1", "--admin-key", "a", "--port", "0", "--postgres=", "--amqp-url"]
-    kept = [*command, "--port", "0", "--postgres=", "--amqp-url"]
+    arguments = [*command, "--api-key=k=1", "--admin-key", "a", "--port", "0", "--postgres=", "--database-url"]
+    kept = [*command, "--port", "0", "--postgres=", "--database-url"]
     assert without_secrets(arguments) == (kept, {"TELLERLINE_API_KEY": "k=1", "TELLERLINE_ADMIN_KEY": "a"})
 
 

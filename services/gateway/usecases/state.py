@@ -8,6 +8,7 @@ from typing import Final
 from services.gateway.metrics import Metrics
 from services.gateway.store.assets import AssetFacts, read_asset
 from services.gateway.store.database import Database
+from services.gateway.store.dead_letters import DeadLetterQueue
 from services.gateway.usecases.dependencies import Dependencies
 from services.gateway.usecases.instants import Instants
 from shared.domain.ids import CommandId, CommandIds
@@ -86,6 +87,7 @@ class AppState:
     reserved: Database
     ledger: LedgerClient
     ids: CommandIds
+    dead_letters: DeadLetterQueue
     metrics: Metrics = field(default_factory=Metrics)
     assets: Assets = field(init=False)
     dependencies: Dependencies = field(init=False)

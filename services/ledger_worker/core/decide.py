@@ -28,6 +28,7 @@ from shared.messages import (
     HoldVoid,
     OperationCancel,
     OperationRefuse,
+    OperatorDecision,
     PostTransaction,
 )
 
@@ -95,7 +96,7 @@ def deciding_account(command: Command) -> AccountId | None:
     match command:
         case PostTransaction():
             return command.postings[0].source
-        case AssetCreate() | OperationCancel() | OperationRefuse():
+        case AssetCreate() | OperationCancel() | OperationRefuse() | OperatorDecision():
             return None
         case _:
             return command.account
@@ -113,7 +114,7 @@ def needed_accounts(command: Command) -> tuple[AccountId, ...]:
             return command.account, command.destination
         case AccountCreate() | AccountUpdate() | AccountClose() | HoldPlace() | HoldVoid():
             return (command.account,)
-        case AssetCreate() | OperationCancel() | OperationRefuse():
+        case AssetCreate() | OperationCancel() | OperationRefuse() | OperatorDecision():
             return ()
 
 
@@ -127,7 +128,7 @@ def _postings_of(command: Command) -> str | None:
 
 def _subject_of(command: Command) -> str | None:
     match command:
-        case PostTransaction() | OperationCancel() | OperationRefuse():
+        case PostTransaction() | OperationCancel() | OperationRefuse() | OperatorDecision():
             return None
         case AssetCreate():
             return command.asset
@@ -145,6 +146,11 @@ def _refuse_as_told(_partition: PartitionState, command: OperationRefuse, _: Com
     return Rejected(command.code, errors=command.errors)
 
 
+def _record(partition: PartitionState, command: OperatorDecision, _: CommandContext) -> Decision:
+    partition.open_batch().add_posted(command)
+    return Decision(command.id, command.fingerprint)
+
+
 _DECIDE: Final[Mapping[type[Any], Callable[..., Decision | Rejected]]] = {
     PostTransaction: post_transaction,
     AccountCreate: create_account,
@@ -156,4 +162,5 @@ _DECIDE: Final[Mapping[type[Any], Callable[..., Decision | Rejected]]] = {
     HoldVoid: void_hold,
     OperationCancel: _cancel,
     OperationRefuse: _refuse_as_told,
+    OperatorDecision: _record,
 }

@@ -1,0 +1,143 @@
+"""Dead letters: an operator sends each back to where it came from, or ends it. The journal says who, when and why."""
+
+import asyncio
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Final, Literal, TypeAlias, cast
+
+from services.gateway.store.dead_letters import DeadLetter
+from services.gateway.store.operations import CommandOutcome, read_operation, read_outcomes
+from services.gateway.usecases.faults import CommandNotSent, NotAllowed, NotFound
+from services.gateway.usecases.state import AppState
+from services.gateway.usecases.submit import Submission, SubmissionStatus, Write, submit
+from shared.broker.channels import BROKER_FAULTS, PublishFailed
+from shared.domain.ids import UUID_TEXT, CommandId
+from shared.domain.values import value
+from shared.messages import OperatorDecision
+from shared.runtime.compact_json import compact_json
+
+DeadLetterVerb: TypeAlias = Literal["retry", "resolve"]
+
+FAULTS: Final = (*BROKER_FAULTS, PublishFailed)
+NOT_SHOWN: Final = "the message broker does not show dead letters"
+# A decision is written before it is carried out, so it is waited for even if the client would not wait.
+DECISION_WAIT_S_MIN: Final = 5.0
+POLL_S: Final = 0.1
+# The journal keeps so much of a message; the rest would make a command too large.
+COMMANDS_KEPT_MAX: Final = 200
+TEXT_CHARACTERS_MAX: Final = 300
+
+
+@value
+class EndedDeadLetter:
+    """A decision as the journal holds it. `facts`: what the message was; `outcomes`: of the commands in it."""
+
+    id: str
+    decision: DeadLetterVerb
+    why: str | None
+    facts: Mapping[str, object]
+    commands: Sequence[str]
+    outcomes: Mapping[str, CommandOutcome]
+    recorded_at_us: int
+
+
+async def dead_letters(state: AppState, after: tuple[int, str], limit: int) -> Sequence[DeadLetter]:
+    """Dead letters after this place, oldest first, without their bodies. Raises CommandNotSent."""
+    try:
+        return await state.dead_letters.page(after, limit)
+    except FAULTS as fault:
+        raise CommandNotSent(NOT_SHOWN) from fault
+
+
+async def dead_letter(state: AppState, identity: str) -> DeadLetter:
+    """One dead letter. Raises NotFound or CommandNotSent."""
+    found = await _find(state, identity)
+    if found is None:
+        raise NotFound("dead letter")
+    return found
+
+
+async def end_dead_letter(write: Write, decision: DeadLetterVerb, identity: str, why: str | None) -> Submission:
+    """Writes the decision to the journal, then sends the message back (`retry`) or removes it (`resolve`).
+
+    If it is interrupted in between, the message stays, and the same request again finishes it. Raises NotFound,
+    NotAllowed for a message that cannot be sent back, CommandNotSent, TooManyCommands, DatabaseUnavailable.
+    """
+    state = write.state
+    found = await _find(state, identity)
+    if found is None and not (write.has_key and await read_operation(state.database, write.id)):
+        raise NotFound("dead letter")
+    if found is not None and decision == "retry" and not found.exchange:
+        raise NotAllowed(f"{identity} does not say where it came from, so it cannot go back")
+    facts = {} if found is None else _facts(found)
+    command = OperatorDecision(
+        kind="dead_letter.retry.v1" if decision == "retry" else "dead_letter.resolve.v1",
+        **write.header(),
+        reference=identity,
+        metadata=compact_json({"why": why, **facts}).decode(),
+    )
+    submission = await submit(replace(write, wait_s=max(write.wait_s, DECISION_WAIT_S_MIN)), command)
+    if submission.status is SubmissionStatus.PENDING:
+        raise CommandNotSent("the decision is not in the journal yet, so the message stays where it is: try again")
+    if submission.status is SubmissionStatus.POSTED and found is not None:
+        try:
+            await state.dead_letters.take_out(identity, send_back=decision == "retry")
+        except FAULTS as fault:
+            raise CommandNotSent(f"the broker did not take it, so it is still a dead letter: {fault!r}") from fault
+    return submission
+
+
+async def ended_dead_letter(state: AppState, operation: CommandId, wait_s: float) -> EndedDeadLetter:
+    """What became of a dead letter, by the decision's operation. Raises NotFound or DatabaseUnavailable.
+
+    After a retry it waits up to `wait_s` seconds for the outcomes of its commands.
+    """
+    recorded = await read_operation(state.database, operation)
+    if recorded is None or recorded.metadata is None:
+        raise NotFound("decision")
+    facts = cast("dict[str, object]", json.loads(recorded.metadata))
+    commands = cast("Sequence[str]", facts.pop("commands", []))
+    decision: DeadLetterVerb = "retry" if recorded.kind == "dead_letter.retry.v1" else "resolve"
+    until_s = time.monotonic() + (wait_s if decision == "retry" else 0)
+    while True:
+        outcomes = await read_outcomes(state.database, commands)
+        if len(outcomes) == len(set(commands)) or time.monotonic() >= until_s or state.stopping.has_begun:
+            break
+        await asyncio.sleep(POLL_S)
+    why = cast("str | None", facts.pop("why"))
+    return EndedDeadLetter(str(recorded.reference), decision, why, facts, commands, outcomes, recorded.recorded_at_us)
+
+
+def command_ids(body: bytes) -> list[str]:
+    """The ids of the commands in an envelope, or of the order in a mixer's message; none if it cannot be read."""
+    try:
+        message = cast("Mapping[str, object]", json.loads(body))
+        commands = cast("Sequence[Mapping[str, object]]", message.get("commands") or [message.get("order") or {}])
+        ids = [str(command.get("id")) for command in commands]
+    except (ValueError, AttributeError, TypeError):
+        return []
+    return [identity for identity in ids if UUID_TEXT.fullmatch(identity)]
+
+
+async def _find(state: AppState, identity: str) -> DeadLetter | None:
+    try:
+        return await state.dead_letters.find(identity)
+    except FAULTS as fault:
+        raise CommandNotSent(NOT_SHOWN) from fault
+
+
+def _facts(letter: DeadLetter) -> dict[str, object]:
+    """What the journal keeps of a message: enough to know it again, and which commands it held."""
+    return {
+        "reason": letter.reason[:TEXT_CHARACTERS_MAX],
+        "exchange": letter.exchange[:TEXT_CHARACTERS_MAX],
+        "key": letter.key[:TEXT_CHARACTERS_MAX],
+        "kind": letter.kind[:TEXT_CHARACTERS_MAX],
+        "bytes": letter.size,
+        "retries": letter.retries,
+        "sha256": hashlib.sha256(letter.body).hexdigest(),
+        "commands": command_ids(letter.body)[:COMMANDS_KEPT_MAX],
+    }
