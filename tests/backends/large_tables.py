@@ -16,7 +16,7 @@ from tests.backends.databases import Database, Databases
 
 ROWS: Final = int(os.environ.get("LARGE_TABLE_ROWS", "1000000"))
 PARTITIONS: Final = 4
-FILL_MAX_S: Final = 900.0
+FILL_MAX_S: Final = 900.0 * max(1, ROWS // 1_000_000)
 
 # Table → its rows. `$rows` is their number, `$few` a tenth of it, `id(n)` the UUID of row n. The account `busy` has a
 # tenth of all entries, account-1 … account-`$rows / 100` have 90 each, the other accounts none. The last 40 transit

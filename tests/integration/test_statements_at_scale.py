@@ -13,7 +13,7 @@ from services.ledger_worker.store.connections import BY_KEY
 from shared.database import postgres
 from shared.database.postgres import Connection, connect
 from tests.backends.databases import Database, Databases
-from tests.backends.large_tables import ROWS, large_ledger
+from tests.backends.large_tables import FILL_MAX_S, ROWS, large_ledger
 from tests.integration.statement_uses import USES, Use
 from tests.statements import STATEMENTS
 
@@ -27,7 +27,7 @@ def large(databases: Databases) -> Iterator[Database]:
         yield database
 
 
-@pytest.mark.timeout(900)  # the first of them fills the tables
+@pytest.mark.timeout(FILL_MAX_S)  # the first of them fills the tables
 @pytest.mark.parametrize(
     ("name", "number"), [(name, number) for name, uses in USES.items() for number in range(len(uses))]
 )
