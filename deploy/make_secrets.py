@@ -2,7 +2,8 @@
 
 `make_secrets.py FOLDER [rotate | forget-previous]`: below it lies one volume for each reader. Run again, it only writes
 what is missing. `rotate` makes another signing secret and keeps the present one as the previous one, whose signatures
-still verify; `forget-previous` ends that.
+still verify; `forget-previous` ends that. Until then another `rotate` is refused: after an interrupted one, run it
+without a wish.
 """
 
 import json
@@ -27,6 +28,8 @@ def kept_state(path: Path, *wishes: str) -> dict[str, str]:
         # A ledger that was made before there was a naming key: its ids derive from the secret of that time.
         state.setdefault("naming_key", state["secret"])
     if wishes == ("rotate",):
+        if state.get("secret_previous"):  # perhaps of a rotation that was interrupted, whose messages still need it
+            sys.exit("make_secrets.py: the previous secret is still in use: go on, or forget-previous before the next")
         state["secret_previous"] = state.pop("secret", "")
     elif wishes == ("forget-previous",):
         state["secret_previous"] = ""

@@ -16,7 +16,8 @@ READERS = ("state", "gateway", "worker", "poller", "distributor", "migrate", "op
 def made(folder: Path, *wishes: str, **environment: str) -> dict[str, dict[str, str]]:
     """Reader → file → content after a run."""
     script = ROOT / "deploy" / "make_secrets.py"
-    subprocess.run([sys.executable, "-I", script, folder, *wishes], check=True, env=environment)
+    command = [sys.executable, "-I", script, folder, *wishes]
+    subprocess.run(command, check=True, env=environment, capture_output=True, text=True)
     return {
         reader: {path.name: path.read_text(encoding="utf-8") for path in (folder / reader).iterdir()}
         for reader in READERS
@@ -88,6 +89,19 @@ def test_a_rotation_gives_every_service_a_new_secret_beside_the_previous_one_and
         assert rotated[reader]["naming_key"] == before[reader]["naming_key"]
     ended = made(folder, "forget-previous")
     assert ended["gateway"] == rotated["gateway"] | {"secret_previous": ""}
+
+
+def test_a_second_rotation_is_refused_in_one_line_until_the_previous_secret_is_forgotten(folder: Path) -> None:
+    made(folder)
+    rotated = made(folder, "rotate")
+    (folder / "worker" / "secret").unlink()  # as if it had been interrupted
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        made(folder, "rotate")
+    assert "previous secret" in refused.value.stderr
+    assert refused.value.stderr.count("\n") == 1
+    assert made(folder) == rotated
+    made(folder, "forget-previous")
+    assert made(folder, "rotate")["worker"]["secret_previous"] == rotated["worker"]["secret"]
 
 
 def test_secrets_made_before_there_was_a_naming_key_keep_the_secret_as_such(folder: Path) -> None:
