@@ -99,7 +99,7 @@ class GatewayClient:
             ):
                 text, status = await answer.text(), answer.status
             if status == ACCEPTED:
-                raise Refused("there is no outcome yet: ask for the same again in a while (with the same --key)")
+                raise Refused("there is no outcome yet: ask for the same again in a while (a mix: with the same --key)")
             if status > OK_MAX:
                 problem = ProblemDetails.model_validate_json(text)
                 lines = [f"  {error.field}: {error.message}" for error in problem.errors]

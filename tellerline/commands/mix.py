@@ -1,6 +1,7 @@
 """`tellerline mix`: orders a mix and watches it, over the HTTP API like any other client."""
 
 import asyncio
+import uuid
 from typing import Final
 
 import click
@@ -61,7 +62,7 @@ def command() -> None:
 @click.argument("destinations", nargs=-1, required=True)
 @click.option("--fee-percent", default="0", show_default=True, help="Kept from what is received.")
 @click.option("--delay", nargs=2, type=float, metavar="MIN MAX", help="Seconds within which increments leave.")
-@click.option("--key", help="Idempotency key: the same order sent again makes no second mix.")
+@click.option("--key", help="Idempotency key: the same order with it makes no second mix. Else one is made.")
 @watch_option
 @json_option
 @gateway_options
@@ -79,7 +80,10 @@ def create_command(
     order: dict[str, object] = {"destinations": list(destinations), "fee_percent": fee_percent}
     if delay is not None:
         order["delay_s"] = {"min": delay[0], "max": delay[1]}
-    mix = asyncio.run(gateway.call(Mix, "POST", "/v1/mixes", order, {} if key is None else {"Idempotency-Key": key}))
+    if key is None:
+        key = str(uuid.uuid4())
+        say(f"To order this mix again without a second one: --key {key}")
+    mix = asyncio.run(gateway.call(Mix, "POST", "/v1/mixes", order, {"Idempotency-Key": key}))
     say(f"Send Jobcoins to {mix.deposit_address}: they will be mixed and sent on.")
     print_mix(asyncio.run(watch_mix(gateway, mix)) if watch else mix, as_json=as_json)
 

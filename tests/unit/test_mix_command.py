@@ -1,5 +1,6 @@
 """`tellerline mix`, as far as no gateway is needed."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,14 @@ def test_a_gateway_that_does_not_answer_is_named_and_no_key_is_shown() -> None:
     assert code == 2
     assert "http://127.0.0.1:1" in told
     assert "hush" not in told
+
+
+def test_an_order_without_a_key_gets_one_and_shows_it_before_anything_is_sent() -> None:
+    order = ("mix", "create", "anna", "--url", "http://127.0.0.1:1", "--api-key", "hush")
+    keys = [re.findall(r"--key ([0-9a-f-]{36})", run(*order)[2]) for _ in range(2)]
+    assert [len(each) for each in keys] == [1, 1]
+    assert keys[0] != keys[1]
+    assert "--key" not in run(*order, "--key", "mine")[2]
 
 
 def test_an_id_that_is_none_is_not_asked_about() -> None:
