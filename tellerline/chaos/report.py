@@ -39,6 +39,7 @@ class Report:
     doubled: Sequence[str] = ()
     wrong: Sequence[str] = ()
     mixes: Mapping[str, int] = field(default_factory=dict[str, int])
+    open_findings: int = 0
 
     @property
     def faults(self) -> int:
@@ -57,6 +58,7 @@ class Report:
         self.undecided = [f"{command.name} {command.key}" for command in client.open]
         self.unknowns.update((command.ended, _outcome(command)) for command in client.decided if command.was_unknown)
         self.lost, self.doubled, self.wrong, self.mixes = audit.lost, audit.doubled, audit.wrong, audit.mixes
+        self.open_findings = audit.open_findings
 
     def failures(self) -> Sequence[str]:
         """Why the run failed; empty when it passed."""
@@ -101,6 +103,7 @@ def as_object(report: Report) -> Mapping[str, object]:
         "doubled": list(report.doubled),
         "wrong": list(report.wrong),
         "mixes": report.mixes,
+        "open_findings": report.open_findings,
     }
 
 
@@ -116,6 +119,7 @@ def as_table(report: Report) -> str:
         f"repeated after the outcome {report.repeats:,}   unknown at first {report.unknowns.total():,}, ended:",
         *(f"  {f'{ended}, {outcome}':<24} {count:>7,}" for (ended, outcome), count in sorted(report.unknowns.items())),
         f"lost {len(report.lost)}   doubled {len(report.doubled)}   without an outcome {len(report.undecided)}",
+        f"findings of verify that are open: {report.open_findings}",
         f"mixes: {', '.join(f'{count} {status}' for status, count in report.mixes.items()) or 'none'}",
         "",
         *(report.failures() or ["Nothing was lost or done twice; verify holds."]),

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from shared.domain.ids import AccountId, partition_of
-from tellerline.chaos.audit import fault_of_mix
+from tellerline.chaos.audit import fault_of_mix, judged
 from tellerline.chaos.client import Answer, Command, Ended, difference
 from tellerline.chaos.plan import KINDS, plan
 from tellerline.chaos.recovery import accounts_of_partitions
@@ -71,6 +71,24 @@ def test_a_run_fails_for_each_reason_and_names_it(why: str) -> None:
     assert why in failure
     assert failure in as_table(report)
     assert as_object(report)["ok"] is False
+
+
+@pytest.mark.parametrize(("code", "findings"), [(0, 0), (3, 2)])
+def test_open_findings_of_verify_are_told_and_fail_no_run(code: int, findings: int) -> None:
+    assert judged(code, {"ok": True, "first_violation": None, "open_findings": findings}) == (findings, "")
+    report = passed()
+    report.open_findings = findings
+    assert report.failures() == []
+    assert as_object(report)["open_findings"] == findings
+    assert f"open: {findings}\n" in as_table(report)
+
+
+@pytest.mark.parametrize("code", [1, 2, -9, None])
+def test_a_verify_that_failed_or_could_not_run_is_wrong(code: int | None) -> None:
+    assert (
+        f"verify ended with {code}"
+        in judged(code, {} if code != 1 else {"ok": False, "first_violation": "entries 7"})[1]
+    )
 
 
 MIX = {"status": "completed", "received": "2.5", "fee": "0.5", "paid": "2", "remaining": "0"}
