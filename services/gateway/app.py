@@ -188,6 +188,7 @@ async def run(settings: GatewaySettings, stop: asyncio.Event) -> None:
             group.create_task(client.run(), name="ledger client")
             group.create_task(run_keys(gateway), name="keys")
             group.create_task(gateway.state.instants.run(), name="instants")
+            group.create_task(gateway.state.outcomes.run(), name="outcomes of repeats")
             # A balancer sends requests as soon as somebody listens. Without a broker reads can still be answered.
             await client.connected(CONNECT_S_MAX)
             async with serving(gateway) as address:

@@ -159,6 +159,7 @@ GATEWAY: Final[Mapping[str, Sequence[Use]]] = {
     "services.gateway.store.keys.NOTE_KEYS_USED": [Use((array("0000000000000001"),))],
     "services.gateway.store.mixes.READ_MIX": [Use((row_id(1),), must_find=False)],
     "services.gateway.store.operations.READ_OPERATION": [Use((ID,))],
+    "services.gateway.store.outcomes.READ_RECORDED": [Use((array("true"), array("admin"), array(ID)))],
     "services.gateway.store.transaction_lists.LIST_TRANSACTIONS": [
         Use(listed("ledger"), blocks_max=PAGE_BLOCKS_MAX),
         Use(listed("ledger", kinds=array("deposit.v1")), blocks_max=PAGE_BLOCKS_MAX),

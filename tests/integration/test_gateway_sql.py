@@ -101,6 +101,7 @@ LISTED = (
 )
 PAGES = {
     "transactions.READ_TRANSACTION": (True, "a", UUID),
+    "outcomes.READ_RECORDED": ("{t}", "{a}", f"{{{UUID}}}"),
     "transaction_lists.LIST_TRANSACTIONS": LISTED[:-1],
     "transaction_lists.LIST_OF_ASSET": LISTED,
     "transaction_lists.LIST_OF_ACCOUNT": (*LISTED, "a"),

@@ -88,6 +88,7 @@ async def gateway(
         deaf = cast("LedgerClient", Deaf(client, heard, fault, arrives))
         parts = assemble(settings, Database(pool), Database(pool), deaf)
         keys = group.create_task(parts.server.keys.run())
+        outcomes = group.create_task(parts.state.outcomes.run())
         inner = await serve_metrics("127.0.0.1", 0, partial(missing, parts.state), text=parts.state.metrics.text)
         async with serving(parts) as address:
             host, port = inner.addresses[0][:2]
@@ -95,6 +96,7 @@ async def gateway(
         await inner.cleanup()
         running.cancel()
         keys.cancel()
+        outcomes.cancel()
 
 
 async def pair(api: Client, name: Name, number: int = 0) -> dict[str, object]:
@@ -171,3 +173,33 @@ async def test_what_nobody_confirmed_and_the_journal_holds_is_answered(served: S
     async with gateway(served, lambda answer: answer, PublishUnknown("x")) as cut:
         told = await cut.post("/v1/transfers", body, key=name("key"))
     assert (told.status, told.body["settled"]) == (201, True)
+
+
+async def test_a_repeat_of_a_decided_command_is_answered_by_the_journal_and_not_sent_again(
+    served: Served, name: Name
+) -> None:
+    body, asset = await pair(served.client, name), {"asset": "USD"}
+    key, refused, opened = name("key"), name("refused"), name("opened")
+    results: list[CommandResult] = []
+
+    def counted(answer: CommandResult) -> CommandResult:
+        results.append(answer)
+        return answer
+
+    async with gateway(served, counted) as api:
+        first = await api.post("/v1/transfers", body, key=key)
+        no = await api.post("/v1/transfers", {**body, "amount": "50"}, key=refused)
+        made = await api.post("/v1/accounts", asset, key=opened)
+        assert len(results) == 3
+        for _ in range(2):
+            again = await api.post("/v1/transfers", body, key=key)
+            assert (again.status, again.text, again.replayed) == (201, first.text, True)
+            again = await api.post("/v1/transfers", {**body, "amount": "50.0"}, key=refused)
+            assert (again.code, again.replayed) == ("insufficient_funds", True)
+            assert (again.body["available"], again.body["required"]) == (no.body["available"], no.body["required"])
+            again = await api.post("/v1/accounts", asset, key=opened)
+            assert (again.status, again.text, again.replayed) == (201, made.text, True)
+            other = await api.post("/v1/transfers", {**body, "amount": "2"}, key=key)
+            assert (other.code, other.replayed) == ("idempotency_key_reused", False)
+        assert "tellerline_gateway_replays_total 6.0" in await api.metrics()
+    assert len(results) == 3

@@ -9,6 +9,7 @@ from services.gateway.metrics import Metrics
 from services.gateway.store.assets import AssetFacts, read_asset
 from services.gateway.store.database import Database
 from services.gateway.store.dead_letters import DeadLetterQueue
+from services.gateway.store.outcomes import OutcomeReads
 from services.gateway.usecases.dependencies import Dependencies
 from services.gateway.usecases.instants import Instants
 from shared.domain.ids import CommandId, CommandIds
@@ -92,11 +93,13 @@ class AppState:
     assets: Assets = field(init=False)
     dependencies: Dependencies = field(init=False)
     instants: Instants = field(init=False)
+    outcomes: OutcomeReads = field(init=False)
     recent: RecentKeys = field(default_factory=RecentKeys)
     stopping: Stopping = field(default_factory=Stopping)
 
     def __post_init__(self) -> None:
         self.assets = Assets(self.database)
         self.instants = Instants(self.database)
+        self.outcomes = OutcomeReads(self.database)
         self.dependencies = Dependencies(self.reserved, self.ledger)
         self.metrics.watch(self.ledger)

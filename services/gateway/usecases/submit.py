@@ -5,13 +5,16 @@ import hashlib
 import json
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import StrEnum
 from typing import Final, TypedDict, cast
 
 import structlog
 
 from services.gateway.store.database import DatabaseUnavailable
-from services.gateway.store.operations import RecordedOperation, read_operation
+from services.gateway.store.operations import RecordedOperation
+from services.gateway.store.outcomes import RecordedOutcome
+from services.gateway.store.transactions import Reader, TransactionFacts
 from services.gateway.usecases.caller import Caller
 from services.gateway.usecases.faults import CommandNotSent, TooManyCommands
 from services.gateway.usecases.state import AppState
@@ -20,7 +23,7 @@ from shared.domain.ids import CommandId, Partition, Principal
 from shared.domain.rejections import Rejection
 from shared.domain.values import value
 from shared.ledger_client.pending import CommandResult, PendingCommand
-from shared.messages import Command, FieldFault, MixCreate, OperationRefuse, Outcome, Settled
+from shared.messages import Command, FieldFault, MixCreate, OperationRefuse, Outcome, PostTransaction, Settled
 from shared.runtime.compact_json import compact_json
 
 log = structlog.get_logger()
@@ -57,14 +60,16 @@ class RejectedOutcome:
 class Submission:
     """What became of a command. `scale`: fraction digits of its amounts.
 
-    `outcome`, `settled`: from the reply; None and empty when the journal must be read. `is_command` is False for a
-    request that the gateway rejected without sending a command, so that there is no operation to ask for.
+    `outcome`, `settled`: from the reply; `transaction`: from the journal. With neither, the journal must be read.
+    `is_command` is False for a request that the gateway rejected without sending a command, so that there is no
+    operation to ask for.
     """
 
     command: Command | MixCreate
     status: SubmissionStatus
     outcome: Outcome | None = None
     settled: tuple[Settled, ...] = ()
+    transaction: TransactionFacts | None = None
     rejected: RejectedOutcome | None = None
     is_replayed: bool = False
     is_command: bool = True
@@ -135,39 +140,32 @@ async def submit(
 ) -> Submission:
     """Sends the command and waits for its outcome. `partition` None: any may decide it; a mix goes to the mixer.
 
-    `scale`: fraction digits of its amounts. Raises CommandNotSent or TooManyCommands: the command had no effect.
+    A repeat is sent only if the journal has no outcome of it. `scale`: fraction digits of its amounts. Raises
+    CommandNotSent or TooManyCommands: the command had no effect.
     """
     state, is_repeat = write.state, write.is_repeat
+    if is_repeat and (found := await _look_up(write, command)) is not None:
+        return _recorded(state, command, found, is_replayed=True, scale=scale)
     if write.has_key:
         state.recent.note(write.id)
     pending, result, is_unknown = await _send(write, command, partition)
     outcome = None if result is None else result.outcome
     # A repeat: it has joined the same command, or was sent before, as this gateway remembers or the worker replies.
     is_replayed = pending.command is not command or (is_repeat if outcome is None else outcome.replayed)
-    if outcome is None or (outcome.replayed and outcome.code in DETAILED):
-        # Who does not wait gets 202 without a read, unless the command may have its outcome already.
-        recorded = await _look_up(state, command.id) if write.wait_s or is_repeat else None
-        if recorded is None:
+    if result is None or outcome is None or _is_partial(command, outcome):
+        # Who does not wait gets 202 without a read.
+        found = await _look_up(write, command) if write.wait_s else None
+        if found is None:
             return _undecided(state, command, is_unknown=is_unknown)
-        state.metrics.resolved.inc()
-        rejected = recorded_rejection(recorded, command.fingerprint)
+        if outcome is None:
+            state.metrics.resolved.inc()
+        return _recorded(state, command, found, is_replayed=is_replayed, scale=scale)
+    rejected = _replied_rejection(command, outcome)
+    if rejected is None and not outcome.replayed and result.is_settled:
+        submission = Submission(command, SubmissionStatus.POSTED, outcome, result.settled)
     else:
-        rejected = _replied_rejection(command, outcome)
-    state.metrics.outcomes[kind_of(command), "posted" if rejected is None else rejected.code.value] += 1
-    if is_replayed:
-        state.metrics.replays.inc()
-    if rejected is not None:
-        is_replayed = is_replayed and rejected.code is not Rejection.IDEMPOTENCY_KEY_REUSED
-        return Submission(command, SubmissionStatus.REJECTED, rejected=rejected, is_replayed=is_replayed, scale=scale)
-    is_complete = result is not None and outcome is not None and not outcome.replayed and result.is_settled
-    return Submission(
-        command,
-        SubmissionStatus.POSTED,
-        outcome if is_complete else None,
-        result.settled if result is not None and is_complete else (),
-        is_replayed=is_replayed,
-        scale=scale,
-    )
+        submission = Submission(command, SubmissionStatus.POSTED)
+    return _decided(state, submission, rejected, is_replayed=is_replayed, scale=scale)
 
 
 def kind_of(command: Command | MixCreate) -> str:
@@ -240,14 +238,42 @@ async def _wait(state: AppState, pending: PendingCommand, wait_s: float) -> Comm
         return await state.ledger.result(pending, 0.0)
 
 
-async def _look_up(state: AppState, command: CommandId) -> RecordedOperation | None:
-    """The operation, if the journal has its outcome; None also when the database does not answer."""
+def _is_partial(command: Command | MixCreate, outcome: Outcome) -> bool:
+    """Whether the reply to a repeat lacks what the answer needs."""
+    is_posted_transaction = outcome.code is None and isinstance(command, PostTransaction)
+    return outcome.replayed and (is_posted_transaction or outcome.code in DETAILED)
+
+
+async def _look_up(write: Write, command: Command | MixCreate) -> RecordedOutcome | None:
+    """The outcome, if the journal has it; None also when the database does not answer."""
+    reader = Reader(write.caller.principal, write.caller.admin)
     try:
-        recorded = await read_operation(state.database, command, within_s=LAST_LOOK_S)
+        return await write.state.outcomes.find(reader, command.id, LAST_LOOK_S)
     except DatabaseUnavailable as fault:
-        log.warning("database.unavailable", operation_id=command, fault=str(fault))
+        log.warning("database.unavailable", operation_id=command.id, fault=str(fault))
         return None
-    return None if recorded is None or recorded.outcome == "started" else recorded
+
+
+def _recorded(
+    state: AppState, command: Command | MixCreate, found: RecordedOutcome, *, is_replayed: bool, scale: int
+) -> Submission:
+    rejected = recorded_rejection(found.operation, command.fingerprint)
+    submission = Submission(command, SubmissionStatus.POSTED, transaction=found.transaction)
+    return _decided(state, submission, rejected, is_replayed=is_replayed, scale=scale)
+
+
+def _decided(
+    state: AppState, posted: Submission, rejected: RejectedOutcome | None, *, is_replayed: bool, scale: int
+) -> Submission:
+    """The submission, as `posted` or as rejected, and counted."""
+    command = posted.command
+    state.metrics.outcomes[kind_of(command), "posted" if rejected is None else rejected.code.value] += 1
+    is_replayed = is_replayed and (rejected is None or rejected.code is not Rejection.IDEMPOTENCY_KEY_REUSED)
+    if is_replayed:
+        state.metrics.replays.inc()
+    if rejected is None:
+        return replace(posted, is_replayed=is_replayed, scale=scale)
+    return Submission(command, SubmissionStatus.REJECTED, rejected=rejected, is_replayed=is_replayed, scale=scale)
 
 
 def _undecided(state: AppState, command: Command | MixCreate, *, is_unknown: bool) -> Submission:

@@ -71,6 +71,8 @@ async def posted_transaction(write: Write, submission: Submission) -> Transactio
 
     Raises DatabaseUnavailable.
     """
+    if submission.transaction is not None:
+        return submission.transaction
     command, outcome = submission.command, submission.outcome
     # The reply does not name the transaction that returned a credit: only the journal does.
     if (
