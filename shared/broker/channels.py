@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias, cast
 
 import aiormq
 from aiormq.abc import AbstractConnection, DeliveredMessage
-from aiormq.exceptions import AMQPError, ChannelInvalidStateError, DeliveryError, PublishError
+from aiormq.exceptions import AMQPError, ChannelInvalidStateError, ChannelLockedResource, DeliveryError, PublishError
 from pamqp.commands import Basic
 
 from shared.domain.values import value
@@ -31,6 +31,8 @@ _NUMBERS: Final = itertools.count()
 IncomingMessage: TypeAlias = DeliveredMessage
 Channel: TypeAlias = aiormq.Channel
 Connection: TypeAlias = AbstractConnection
+# Another connection has declared this queue as exclusive.
+QueueLocked: TypeAlias = ChannelLockedResource
 
 
 class ConnectionClosed(ConnectionError):

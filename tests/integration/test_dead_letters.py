@@ -12,7 +12,7 @@ from typing import cast
 import aiormq
 import pytest
 
-from services.gateway.store.dead_letters import DeadLetterQueue
+from services.gateway.store.dead_letters import TURN
 from services.gateway.usecases.dead_letters import command_ids
 from shared.broker.channels import OutgoingMessage, publish
 from shared.broker.dead_letters import (
@@ -159,25 +159,6 @@ async def test_what_does_not_say_where_it_came_from_is_shown_and_ended_but_not_s
     assert await listed(api) == []
 
 
-class CutOff(Exception):
-    """The gateway is gone."""
-
-
-async def test_whoever_is_cut_off_between_confirm_and_acknowledgement_leaves_it_twice_and_never_loses_it(
-    broker: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    identity = await add(broker)
-
-    async def gone(*_: object, **__: object) -> None:
-        raise CutOff
-
-    monkeypatch.setattr(aiormq.Channel, "basic_ack", gone)
-    with pytest.raises(CutOff):
-        await DeadLetterQueue(broker).take_out(identity, send_back=True)
-    monkeypatch.undo()
-    assert (await waiting(broker), await waiting(broker, QUEUE)) == (1, 1)
-
-
 async def test_what_the_broker_does_not_take_stays_and_the_same_request_again_finishes_it(
     running: Stack, api: Client, name: Name
 ) -> None:
@@ -193,11 +174,28 @@ async def test_what_the_broker_does_not_take_stays_and_the_same_request_again_fi
     assert (await listed(api), await waiting(running.vhost, QUEUE)) == ([], 1)
 
 
+async def test_a_retry_is_not_told_as_done_while_another_gateway_holds_the_message(
+    running: Stack, api: Client, name: Name
+) -> None:
+    identity = await add(running.vhost, key="held")
+    path, key = f"{PATH}/{identity}/retry", name("key")
+    assert (await api.post(path, {}, key=key)).status == 503
+    async with channel_of(running.vhost) as channel:
+        await channel.queue_bind(QUEUE, topology.MIXER, routing_key="held")
+    async with channel_of(running.vhost) as other:
+        await other.queue_declare(TURN, exclusive=True)
+        await other.basic_get(topology.DEAD_LETTERS_QUEUE, no_ack=False)
+        told = await api.post(path, {}, key=key)
+        assert (told.status, "still a dead letter" in told.text) == (503, True), told
+    assert (await api.post(path, {}, key=key)).status == 200
+    assert (await listed(api), await waiting(running.vhost, QUEUE)) == ([], 1)
+
+
 async def test_two_operators_at_once_send_a_message_back_once(running: Stack, api: Client, other: Client) -> None:
     identity = await add(running.vhost)
     told = await asyncio.gather(*(each.call("POST", f"{PATH}/{identity}/retry") for each in (api, other) * 3))
     assert {each.status for each in told} <= {200, 404}
-    assert 200 in {each.status for each in told}
+    assert sorted(each.status for each in told) == [200, *[404] * 5]
     assert (await waiting(running.vhost), await waiting(running.vhost, QUEUE)) == (0, 1)
 
 

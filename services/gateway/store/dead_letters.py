@@ -1,9 +1,9 @@
 """Dead letters: messages that no service could process, in their queue until an operator decides.
 
 Each look has a connection of its own, which reads without acknowledging and then puts everything back, behind what it
-did not read: the queue has no order to rely on. What one look holds, another does not see: in a gateway one at a time
-reads, and a message that another gateway may hold is looked for again. A message is sent back with a confirm before it
-is acknowledged: after a crash in between it exists twice, which is harmless, since commands carry their ids.
+did not read: the queue has no order to rely on. What one look holds, another does not see, so one at a time looks, of
+all gateways: whoever has declared an exclusive queue. A message is sent back with a confirm before it is acknowledged:
+after a crash in between it exists twice, which is harmless, since commands carry their ids.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from shared.broker.channels import (
     Connection,
     IncomingMessage,
     OutgoingMessage,
+    QueueLocked,
     cancelled_only_by_us,
     open_channel,
     publish,
@@ -38,11 +39,11 @@ from shared.broker.declare import DEAD_LETTER_QUEUE, declare_bound
 from shared.domain.values import value
 from shared.messages import topology
 
-# For one look. So long nobody else sees what it holds.
+# For one look; as long it waits for those of other gateways before it.
 LOOK_S_MAX: Final = 10.0
-# A message that is not found is looked for so often, with this pause in between.
-LOOKS_MAX: Final = 4
-PAUSE_S: Final = 0.2
+# The exclusive queue.
+TURN: Final = "ledger.dead_letters.turn"
+TURN_POLL_S: Final = 0.05
 # In one look. What lies behind them shows once these are gone.
 MESSAGES_MAX: Final = 5_000
 ID_CHARACTERS_MAX: Final = 64
@@ -82,12 +83,29 @@ class DeadLetter:
         )  # fmt: skip
 
 
+@value
+class HeldDeadLetter:
+    """One message while nobody else looks."""
+
+    letter: DeadLetter
+    channel: Channel
+
+    async def end(self, *, send_back: bool) -> None:
+        """Removes the message; with `send_back` once it is where it came from.
+
+        Raises PublishFailed or what is in BROKER_FAULTS: then it stays.
+        """
+        if send_back:
+            await publish(await open_channel(self.channel.connection, confirmed=True), self.letter.outgoing())
+        await self.channel.basic_ack(self.letter.tag)
+
+
 class DeadLetterQueue:
     """The queue of dead letters. Every method raises what is in BROKER_FAULTS."""
 
     def __init__(self, amqp_url: str) -> None:
         self._url = amqp_url
-        self._lock = asyncio.Lock()
+        self._lock = asyncio.Lock()  # in a gateway each waits in line
 
     async def page(self, after: tuple[int, str], limit: int) -> list[DeadLetter]:
         """At most `limit` messages after this place, oldest first, without their bodies."""
@@ -95,42 +113,28 @@ class DeadLetterQueue:
             found = [replace(message, body=b"") async for message in _messages(channel)]
         return sorted((each for each in found if each.place > after), key=lambda each: each.place)[:limit]
 
-    async def find(self, identity: str) -> DeadLetter | None:
+    @contextlib.asynccontextmanager
+    async def held(self, identity: str) -> AsyncGenerator[HeldDeadLetter | None]:
         """The first message with this id, if there is one."""
-        for look in range(LOOKS_MAX):
-            await asyncio.sleep(PAUSE_S if look else 0)
-            async with self._reading() as channel:
-                if (message := await _first(channel, identity)) is not None:
-                    return message
-        return None
-
-    async def take_out(self, identity: str, *, send_back: bool) -> None:
-        """Removes the message, if it is there; with `send_back` once it is where it came from.
-
-        Raises PublishFailed, too: then it stays.
-        """
-        for look in range(LOOKS_MAX):
-            await asyncio.sleep(PAUSE_S if look else 0)
-            async with self._reading() as channel:
-                if (message := await _first(channel, identity)) is None:
-                    continue
-                if send_back:
-                    await publish(await open_channel(channel.connection, confirmed=True), message.outgoing())
-                await channel.basic_ack(message.tag)
-                return
+        async with self._reading() as channel:
+            message = await _first(channel, identity)
+            yield None if message is None else HeldDeadLetter(message, channel)
 
     @contextlib.asynccontextmanager
     async def _reading(self) -> AsyncGenerator[Channel]:
-        """A channel on which this process alone reads, for LOOK_S_MAX seconds at most."""
-        async with self._lock, self._connected() as connection, asyncio.timeout(LOOK_S_MAX):
+        """A channel on which nobody else reads, for LOOK_S_MAX seconds at most."""
+        async with self._lock, self._connected() as connection:
             with cancelled_only_by_us():
-                channel = await open_channel(connection, confirmed=False)
-                await declare_bound(connection, DEAD_LETTER_QUEUE)
-                yield channel
-                # Before the next look, which would not find all of them. After a fault the connection's end does it.
-                await channel.basic_nack(0, multiple=True, requeue=True)
-                # The broker answers to this, so what was sent before it has arrived.
-                await channel.close()
+                async with asyncio.timeout(LOOK_S_MAX):
+                    await _take_turn(connection)
+                async with asyncio.timeout(LOOK_S_MAX):
+                    channel = await open_channel(connection, confirmed=False)
+                    await declare_bound(connection, DEAD_LETTER_QUEUE)
+                    yield channel
+                    # Before the next look, which would miss some. After a fault the end of the connection does it.
+                    await channel.basic_nack(0, multiple=True, requeue=True)
+                    # The broker answers to this, so what was sent before it has arrived.
+                    await channel.close()
 
     @contextlib.asynccontextmanager
     async def _connected(self) -> AsyncGenerator[Connection]:
@@ -153,11 +157,26 @@ async def _messages(channel: Channel) -> AsyncGenerator[DeadLetter]:
 
 
 async def _first(channel: Channel, identity: str) -> DeadLetter | None:
+    read = 0
     async with contextlib.aclosing(_messages(channel)) as messages:
         async for message in messages:
             if message.id == identity:
                 return message
+            read += 1
+    if read == MESSAGES_MAX:
+        raise RuntimeError(f"{identity} is not among the first {MESSAGES_MAX} dead letters, but there may be more")
     return None
+
+
+async def _take_turn(connection: Connection) -> None:
+    """Waits until no other connection looks; the end of the connection ends the turn."""
+    while True:
+        channel = await open_channel(connection, confirmed=False)
+        try:
+            await channel.queue_declare(TURN, exclusive=True)
+            return
+        except QueueLocked:
+            await asyncio.sleep(TURN_POLL_S)
 
 
 def read_dead_letter(message: IncomingMessage) -> DeadLetter:

@@ -23,8 +23,9 @@ DeadLetterVerb: TypeAlias = Literal["retry", "resolve"]
 
 FAULTS: Final = (*BROKER_FAULTS, PublishFailed)
 NOT_SHOWN: Final = "the message broker does not show dead letters"
-# A decision is written before it is carried out, so it is waited for even if the client would not wait.
-DECISION_WAIT_S_MIN: Final = 5.0
+# A decision is written before it is carried out, so it is waited for even if the client would not wait; not for longer,
+# since nobody else sees dead letters meanwhile.
+DECISION_WAIT_S: Final = 5.0
 POLL_S: Final = 0.1
 # The journal keeps so much of a message; the rest would make a command too large.
 COMMANDS_KEPT_MAX: Final = 200
@@ -54,10 +55,13 @@ async def dead_letters(state: AppState, after: tuple[int, str], limit: int) -> S
 
 async def dead_letter(state: AppState, identity: str) -> DeadLetter:
     """One dead letter. Raises NotFound or CommandNotSent."""
-    found = await _find(state, identity)
-    if found is None:
-        raise NotFound("dead letter")
-    return found
+    try:
+        async with state.dead_letters.held(identity) as held:
+            if held is None:
+                raise NotFound("dead letter")
+            return held.letter
+    except FAULTS as fault:
+        raise CommandNotSent(NOT_SHOWN) from fault
 
 
 async def end_dead_letter(write: Write, decision: DeadLetterVerb, identity: str, why: str | None) -> Submission:
@@ -66,27 +70,34 @@ async def end_dead_letter(write: Write, decision: DeadLetterVerb, identity: str,
     If it is interrupted in between, the message stays, and the same request again finishes it. Raises NotFound,
     NotAllowed for a message that cannot be sent back, CommandNotSent, TooManyCommands, DatabaseUnavailable.
     """
-    state = write.state
-    found = await _find(state, identity)
-    if found is None and not (write.has_key and await read_operation(state.database, write.id)):
+    try:
+        async with write.state.dead_letters.held(identity) as held:
+            submission = await _decide(write, decision, identity, why, held and held.letter)
+            if held is not None and submission.status is SubmissionStatus.POSTED:
+                await held.end(send_back=decision == "retry")
+    except FAULTS as fault:
+        raise CommandNotSent(f"the broker did not give or take it, so it is still a dead letter: {fault!r}") from fault
+    return submission
+
+
+async def _decide(
+    write: Write, decision: DeadLetterVerb, identity: str, why: str | None, letter: DeadLetter | None
+) -> Submission:
+    """Writes the decision, or finds it if it was written before; without a message only the latter."""
+    if letter is None and not (write.has_key and await read_operation(write.state.database, write.id)):
         raise NotFound("dead letter")
-    if found is not None and decision == "retry" and not found.exchange:
+    if letter is not None and decision == "retry" and not letter.exchange:
         raise NotAllowed(f"{identity} does not say where it came from, so it cannot go back")
-    facts = {} if found is None else _facts(found)
+    facts = {} if letter is None else _facts(letter)
     command = OperatorDecision(
         kind="dead_letter.retry.v1" if decision == "retry" else "dead_letter.resolve.v1",
         **write.header(),
         reference=identity,
         metadata=compact_json({"why": why, **facts}).decode(),
     )
-    submission = await submit(replace(write, wait_s=max(write.wait_s, DECISION_WAIT_S_MIN)), command)
+    submission = await submit(replace(write, wait_s=DECISION_WAIT_S), command)
     if submission.status is SubmissionStatus.PENDING:
         raise CommandNotSent("the decision is not in the journal yet, so the message stays where it is: try again")
-    if submission.status is SubmissionStatus.POSTED and found is not None:
-        try:
-            await state.dead_letters.take_out(identity, send_back=decision == "retry")
-        except FAULTS as fault:
-            raise CommandNotSent(f"the broker did not take it, so it is still a dead letter: {fault!r}") from fault
     return submission
 
 
@@ -120,13 +131,6 @@ def command_ids(body: bytes) -> list[str]:
     except (ValueError, AttributeError, TypeError):
         return []
     return [identity for identity in ids if UUID_TEXT.fullmatch(identity)]
-
-
-async def _find(state: AppState, identity: str) -> DeadLetter | None:
-    try:
-        return await state.dead_letters.find(identity)
-    except FAULTS as fault:
-        raise CommandNotSent(NOT_SHOWN) from fault
 
 
 def _facts(letter: DeadLetter) -> dict[str, object]:
