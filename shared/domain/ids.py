@@ -17,6 +17,8 @@ Principal = NewType("Principal", str)
 
 # The principal of the mixer's own commands; no API key can have it.
 MIXER = Principal("tellerline:mixer")
+# The principal for whom the ids of resolutions are made, so that they do not depend on who asks for one.
+OPERATOR = Principal("tellerline:operator")
 
 ACCOUNT_ID = re.compile(r"[a-z0-9][a-z0-9._:-]{0,63}", re.ASCII)
 ASSET_CODE = re.compile(r"[A-Z][A-Z0-9._-]{0,15}", re.ASCII)

@@ -40,7 +40,7 @@ class WaitingCredits(ApiObject):
     batch: int
     destination: int
     recorded_at: str
-    credits: list[dict[str, str]] | None
+    credits: list[dict[str, object]] | None
 
 
 class WaitingCreditsPage(ApiObject):

@@ -19,8 +19,8 @@ PARTITIONS: Final = 4
 FILL_MAX_S: Final = 900.0 * max(1, ROWS // 1_000_000)
 
 # Table → its rows. `$rows` is their number, `$few` a tenth of it, `id(n)` the UUID of row n. The account `busy` has a
-# tenth of all entries, account-1 … account-`$rows / 100` have 90 each, the other accounts none. The last 40 transit
-# rows wait, 10 for each destination.
+# tenth of all entries, account-1 … account-`$rows / 100` have 90 each, `suspense:USD:2` 1,000, the others none. The
+# last 40 transit rows wait, 10 for each destination.
 FILL: Final = {
     "ledger.accounts": """
         SELECT 'account-' || n, CASE WHEN n % 5000 = 0 THEN 'BTC' ELSE 'USD' END, 'owner-' || n % 10007,
@@ -39,7 +39,9 @@ FILL: Final = {
         SELECT CASE WHEN n % 10 = 0 THEN 'busy' ELSE 'account-' || n / 10 % ($rows / 100) + 1 END,
                CASE WHEN n % 10 = 0 THEN n / 10 ELSE n / 10 / ($rows / 100) * 9 + n % 10 END,
                id(n), 'USD', 1, 0, 1, 0, 0, 'open', (n % 4)::smallint, (n - 1) / 4 + 1, 0
-          FROM generate_series(1, $rows) n""",
+          FROM generate_series(1, $rows) n
+        UNION ALL
+        SELECT 'suspense:USD:2', n, NULL, 'USD', 1, 0, n, 0, 0, 'open', 2, n, 1 FROM generate_series(1, 1000) n""",
     "ledger.batches": """
         SELECT (n % 4)::smallint, (n - 1) / 4 + 1, 1, 1, 1,
                '2026-01-01'::timestamptz + n * interval '1 millisecond', '{}', ''::bytea, ''::bytea, sha256('')

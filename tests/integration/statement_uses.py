@@ -195,7 +195,8 @@ GATEWAY: Final[Mapping[str, Sequence[Use]]] = {
 }
 
 COMMANDS: Final[Mapping[str, Sequence[Use]]] = {
-    "shared.journal.suspense.READ_SUSPENSE": [Use(("", 0, True, 100), must_find=False)],
+    "shared.journal.suspense.READ_SUSPENSE": [Use(("suspense:USD:2", 980, True, 21), blocks_max=PAGE_BLOCKS_MAX)],
+    "shared.journal.suspense.READ_SUSPENSE_ITEM": [Use(("suspense:USD:2", 500))],
     "services.gateway.store.operator.LIST_UNSETTLED": [
         Use((-1, -1, 0, 21), blocks_max=PAGE_BLOCKS_MAX, must_find=False)
     ],

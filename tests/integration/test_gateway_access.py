@@ -88,11 +88,11 @@ async def test_what_belongs_to_the_ledger_needs_admin(served: Served, name: Name
 
 async def test_an_account_of_the_ledger_itself_is_neither_frozen_nor_closed(served: Served, name: Name) -> None:
     api = served.client
-    await api.account(name("acc"), funds="1")
+    account = await api.account(name("acc"), funds="5")
     hers = Client(api.url, await served.stack.key(name("p"), "read", "write"))
     for role in ("world", "house", "fees", "fx", "suspense"):
         path = f"/v1/accounts/{role}:USD:0"
-        moved = {"source": f"{role}:USD:0", "destination": f"{role}:USD:1", "amount": "1", "asset": "USD"}
+        moved = {"source": account, "destination": f"{role}:USD:0", "amount": "1", "asset": "USD"}
         await api.made("/v1/transfers", moved)
         for method, body in (("PATCH", {"status": "frozen"}), ("DELETE", None)):
             told = await api.call(method, path, body)

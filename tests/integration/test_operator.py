@@ -125,10 +125,62 @@ async def test_an_amount_that_a_transfer_of_an_admin_has_moved_is_not_moved_agai
     assert (await api.get("/v1/accounts/suspense:USD:2"))["balance"] == "0"
 
 
+async def test_no_more_leaves_suspense_than_lies_there_however_many_move_it_at_once(
+    running: Stack, scenario: Scenario
+) -> None:
+    await asyncio.to_thread(running.worker)
+    api = await asyncio.to_thread(running.gateway)
+    own = {"source": "suspense:USD:2", "destination": scenario.dave, "amount": "0.4", "asset": "USD", "reference": ITEM}
+    told = await asyncio.gather(
+        *(api.post("/v1/transfers", own) for _ in range(3)),
+        *(api.post(f"{PATH}/resolve", {"destination": scenario.dave}) for _ in range(3)),
+    )
+    assert {each.code for each in told if each.status > 201} <= {"insufficient_funds", "idempotency_key_reused"}
+    moved = {each.headers["Operation-Id"] for each in told if each.status <= 201}
+    assert len(moved) == 1
+    assert (await api.get("/v1/accounts/suspense:USD:2"))["balance"] == "0"
+
+
+async def test_a_key_gives_the_first_outcome_of_a_resolution_again(running: Stack, scenario: Scenario) -> None:
+    await asyncio.to_thread(running.worker)
+    api = await asyncio.to_thread(running.gateway)
+    resolve = f"{PATH}/resolve"
+    refused = await api.post(resolve, {"destination": "nobody"}, key="first")
+    assert (refused.status, refused.code, refused.replayed) == (422, "account_not_found", False)
+    assert (await api.post(resolve, {"destination": scenario.dave}, key="first")).code == "idempotency_key_reused"
+    done = [await api.post(resolve, {"destination": scenario.dave}, key="second") for _ in range(2)]
+    assert [(each.status, each.replayed) for each in done] == [(200, False), (200, True)]
+    assert done[0].text == done[1].text
+    again = await api.post(resolve, {"destination": "nobody"}, key="first")
+    assert (again.status, again.code, again.replayed) == (422, "account_not_found", True)
+    assert again.headers["Operation-Id"] == refused.headers["Operation-Id"]
+
+
+async def test_the_operation_that_an_answer_without_an_outcome_names_can_be_asked_for(
+    running: Stack, scenario: Scenario
+) -> None:
+    api = await asyncio.to_thread(running.gateway, ready=False)
+    waits = await api.post(f"{PATH}/resolve", {"destination": scenario.dave}, prefer="respond-async")
+    assert waits.status == 202, waits
+    assert (await api.get(waits.headers["Location"]))["status"] == "pending"
+    await asyncio.to_thread(running.worker)
+    decided = await api.get(f"{waits.headers['Location']}&wait=30")
+    assert decided["status"] == "posted"
+    assert (await api.get(PATH))["resolved_by"] == decided["id"]
+
+
+async def test_lists_for_operators_carry_a_position_and_links(running: Stack) -> None:
+    api = await asyncio.to_thread(running.gateway, ready=False)
+    for noun in ("suspense", "unsettled", "partitions"):
+        told = await api.call("GET", f"/v1/operator/{noun}")
+        assert told.headers["Tellerline-Position"], noun
+        assert all(row["links"] for row in cast("list[dict[str, object]]", told.body["data"]))
+
+
 async def test_what_waits_for_an_operator_is_for_admins_and_an_unknown_item_is_not_found(running: Stack) -> None:
     api = await asyncio.to_thread(running.gateway, ready=False)
     stranger = Client(api.url, await running.key("alice", "read", "write", "payout"))
-    for path in ("suspense", f"suspense/{ITEM}", "unsettled", "partitions"):
+    for path in ("suspense", f"suspense/{ITEM}", "unsettled", "partitions", "dead-letters", "dead-letters/x"):
         told = await stranger.call("GET", f"/v1/operator/{path}")
         assert (told.status, told.code) == (403, "forbidden")
     for name in ("suspense:USD:2:99", "alice:1", "suspense:USD:2", "suspense:USD:2:0", "%00:1", "world:USD:0:1"):

@@ -25,7 +25,8 @@ CORE = "core"
 ASSETS = (AssetCode("USD"), AssetCode("BTC"))
 ALICE, BOB, ROOT = Principal("alice"), Principal("bob"), Principal("root")
 POOL = [AccountId(f"acc-{number}") for number in range(9)]
-ANYWHERE = [*POOL, AccountId("nobody"), *(system_account("world", ASSETS[0], Partition(number)) for number in range(P))]
+OWN = [system_account(role, ASSETS[0], Partition(number)) for role in ("world", "suspense") for number in range(P)]
+ANYWHERE = [*POOL, AccountId("nobody"), *OWN]
 
 
 class CoreMachine(RuleBasedStateMachine):

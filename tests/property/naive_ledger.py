@@ -37,6 +37,7 @@ class NaiveAccount:
     held: int = 0
     limit: int = 0
     is_system: bool = False
+    may_owe: bool = False
 
 
 @dataclass(slots=True)
@@ -69,7 +70,8 @@ class NaiveLedger:
 
     def account(self, name: str) -> NaiveAccount | None:
         if name not in self.accounts and SYSTEM_ACCOUNT_ID.fullmatch(name) and name.split(":")[1] in self.assets:
-            self.accounts[name] = NaiveAccount(name.split(":")[1], "tellerline:ledger", is_system=True)
+            role, asset, _ = name.split(":")
+            self.accounts[name] = NaiveAccount(asset, "tellerline:ledger", is_system=True, may_owe=role != "suspense")
         return self.accounts.get(name)
 
     def decide(self, command: Command) -> str:
@@ -115,7 +117,7 @@ class NaiveLedger:
 
     def _refuse_debit(self, account: NaiveAccount, amount: int) -> set[str]:
         refused = set[str]() if account.status == "open" else {f"account_{account.status}"}
-        if not account.is_system and account.balance - account.held + account.limit < amount:
+        if not account.may_owe and account.balance - account.held + account.limit < amount:
             refused.add("insufficient_funds")
         return refused | ({"limit_exceeded"} if account.balance - amount < -BOUND else set())
 

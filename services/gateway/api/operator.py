@@ -10,7 +10,7 @@ from services.gateway.http.instants import instant_text, microseconds_of
 from services.gateway.http.paging import page, position_of
 from services.gateway.http.queries import ListQuery
 from services.gateway.http.request import Body, RequestContext
-from services.gateway.http.response import HttpResponse, json_response
+from services.gateway.http.response import HttpResponse, json_response, list_response
 from services.gateway.http.routing import RouteTable
 from services.gateway.store.operator import (
     PartitionOwner,
@@ -54,6 +54,7 @@ class UnsettledCreditBody(TypedDict):
     account: str
     amount: str
     asset: str
+    links: dict[str, str]
 
 
 class UnsettledBody(TypedDict):
@@ -64,6 +65,7 @@ class UnsettledBody(TypedDict):
     destination: int
     recorded_at: str
     credits: list[UnsettledCreditBody] | None
+    links: dict[str, str]
 
 
 class PartitionBody(TypedDict):
@@ -75,6 +77,7 @@ class PartitionBody(TypedDict):
     batch: int
     recorded_at: str | None
     backlog: int | None
+    links: dict[str, str]
 
 
 SuspensePage = TypedDict("SuspensePage", {"data": list[SuspenseBody], "next": str | None})  # noqa: UP013 - the API calls the field `data`
@@ -99,12 +102,13 @@ class SuspenseResolve(Body):
 async def suspense(context: RequestContext) -> HttpResponse:
     """Amounts that lie in suspense."""
     query = context.query(SuspenseQuery)
+    position = context.state.instants.position  # before the rows are read: what comes after it may still be missing
     account, seq = position_of(context, query, ["", 0])
     place = str(account), int(seq)
     database = context.state.database
     found = await list_suspense(database, place, query.limit + 1, resolved=query.resolved == "true")
     rows, following = page(context, query, found, lambda row: [row.account_id, row.seq])
-    return json_response(200, {"data": [await _suspended(context, row) for row in rows], "next": following})
+    return list_response([await _suspended(context, row) for row in rows], following, position)
 
 
 @ROUTES.add("GET", "/v1/operator/suspense/{id}", scopes=(Scope.ADMIN,), answers={200: SuspenseBody})
@@ -138,21 +142,21 @@ async def resolve(context: RequestContext) -> HttpResponse:
 async def unsettled(context: RequestContext) -> HttpResponse:
     """Credits that are on their way to another partition. Each lands once its partition is served."""
     query = context.query(ListQuery)
+    position = context.state.instants.position
     destination, source, batch = position_of(context, query, [-1, -1, 0])
     place = int(destination), int(source), int(batch)
     found = await list_unsettled(context.state.database, place, query.limit + 1)
     rows, following = page(context, query, found, lambda row: [row.destination, row.source, row.batch])
-    return json_response(200, {"data": [await _unsettled(context, row) for row in rows], "next": following})
+    return list_response([await _unsettled(context, row) for row in rows], following, position)
 
 
 @ROUTES.add("GET", "/v1/operator/partitions", scopes=(Scope.ADMIN,), answers={200: PartitionPage})
 async def partitions(context: RequestContext) -> HttpResponse:
     """Who serves each partition, and what waits for it."""
+    position = context.state.instants.position
     found = await read_partition_owners(context.state.database)
     backlogs = await context.state.ledger.backlogs()
-    return json_response(
-        200, {"data": [_owned(row, backlogs.get(Partition(row.partition))) for row in found], "next": None}
-    )
+    return list_response([_owned(row, backlogs.get(Partition(row.partition))) for row in found], None, position)
 
 
 async def _suspended(context: RequestContext, item: SuspenseItem) -> SuspenseBody:
@@ -184,6 +188,10 @@ async def _unsettled(context: RequestContext, row: UnsettledRow) -> UnsettledBod
                 "account": credit.account,
                 "amount": format_amount(credit.amount, await scale(credit.asset)),
                 "asset": credit.asset,
+                "links": {
+                    "operation": f"/v1/operations/{credit.operation}",
+                    "account": f"/v1/accounts/{credit.account}",
+                },
             }
             for credit in decode_credits(row.credits)
         ]
@@ -195,6 +203,7 @@ async def _unsettled(context: RequestContext, row: UnsettledRow) -> UnsettledBod
         "destination": row.destination,
         "recorded_at": instant_text(microseconds_of(row.recorded_at)),
         "credits": credits,
+        "links": {"partitions": "/v1/operator/partitions"},
     }
 
 
@@ -207,4 +216,5 @@ def _owned(row: PartitionOwner, backlog: int | None) -> PartitionBody:
         "batch": row.batch,
         "recorded_at": None if last is None else instant_text(microseconds_of(last)),
         "backlog": backlog,
+        "links": {"unsettled": "/v1/operator/unsettled"},
     }

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from services.gateway.store.database import Database, fields
 from shared.domain.values import value
-from shared.journal.suspense import READ_SUSPENSE
+from shared.journal.suspense import READ_SUSPENSE, READ_SUSPENSE_ITEM
 
 
 @value
@@ -29,6 +29,12 @@ async def list_suspense(
     """Items after this one, by account and seq; with `resolved` also what is done. Raises DatabaseUnavailable."""
     rows = await database.rows(READ_SUSPENSE, *after, resolved, limit)
     return [SuspenseItem(**fields(row)) for row in rows]
+
+
+async def read_suspense_item(database: Database, account: str, seq: int) -> SuspenseItem | None:
+    """One item, resolved or not. Raises DatabaseUnavailable."""
+    row = await database.row(READ_SUSPENSE_ITEM, account, seq)
+    return None if row is None else SuspenseItem(**fields(row))
 
 
 @value

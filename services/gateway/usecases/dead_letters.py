@@ -5,27 +5,22 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Final, Literal, TypeAlias, cast
 
 from services.gateway.store.dead_letters import DeadLetter
 from services.gateway.store.operations import CommandOutcome, read_operation, read_outcomes
+from services.gateway.usecases.decisions import record_decision
 from services.gateway.usecases.faults import CommandNotSent, NotAllowed, NotFound
 from services.gateway.usecases.state import AppState
-from services.gateway.usecases.submit import Submission, SubmissionStatus, Write, submit
+from services.gateway.usecases.submit import Submission, SubmissionStatus, Write
 from shared.broker.channels import BROKER_FAULTS, PublishFailed
 from shared.domain.ids import UUID_TEXT, CommandId
 from shared.domain.values import value
-from shared.messages import OperatorDecision
-from shared.runtime.compact_json import compact_json
 
 DeadLetterVerb: TypeAlias = Literal["retry", "resolve"]
 
 FAULTS: Final = (*BROKER_FAULTS, PublishFailed)
 NOT_SHOWN: Final = "the message broker does not show dead letters"
-# A decision is written before it is carried out, so it is waited for even if the client would not wait; not for longer,
-# since nobody else sees dead letters meanwhile.
-DECISION_WAIT_S: Final = 5.0
 POLL_S: Final = 0.1
 # The journal keeps so much of a message; the rest would make a command too large.
 COMMANDS_KEPT_MAX: Final = 200
@@ -89,16 +84,8 @@ async def _decide(
     if letter is not None and decision == "retry" and not letter.exchange:
         raise NotAllowed(f"{identity} does not say where it came from, so it cannot go back")
     facts = {} if letter is None else _facts(letter)
-    command = OperatorDecision(
-        kind="dead_letter.retry.v1" if decision == "retry" else "dead_letter.resolve.v1",
-        **write.header(),
-        reference=identity,
-        metadata=compact_json({"why": why, **facts}).decode(),
-    )
-    submission = await submit(replace(write, wait_s=DECISION_WAIT_S), command)
-    if submission.status is SubmissionStatus.PENDING:
-        raise CommandNotSent("the decision is not in the journal yet, so the message stays where it is: try again")
-    return submission
+    kind = "dead_letter.retry.v1" if decision == "retry" else "dead_letter.resolve.v1"
+    return await record_decision(write, kind, identity, {"why": why, **facts})
 
 
 async def ended_dead_letter(state: AppState, operation: CommandId, wait_s: float) -> EndedDeadLetter:

@@ -14,7 +14,7 @@ from services.gateway.usecases.faults import NotFound
 from services.gateway.usecases.refuse import refuse
 from services.gateway.usecases.state import AppState
 from services.gateway.usecases.submit import RejectedOutcome, Submission, SubmissionStatus, Write, submit
-from shared.domain.ids import MIXER, UUID_TEXT, CommandId, Principal
+from shared.domain.ids import MIXER, OPERATOR, UUID_TEXT, CommandId, Principal
 from shared.domain.rejections import Rejection
 from shared.messages import OperationCancel
 
@@ -107,7 +107,7 @@ async def _owner(state: AppState, caller: Caller, identity: CommandId) -> Princi
     if state.ids.is_issued(identity, caller.principal):
         return caller.principal
     if caller.admin:
-        for principal in (ADMIN, MIXER, *await read_principals(state.database)):
+        for principal in (ADMIN, MIXER, OPERATOR, *await read_principals(state.database)):
             if state.ids.is_issued(identity, principal):
                 return principal
     raise NotFound("operation")

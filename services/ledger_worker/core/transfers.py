@@ -12,6 +12,7 @@ from shared.domain.values import value
 from shared.journal.transit import TransitCredit
 from shared.messages import HoldCapture, PostTransaction
 
+SUSPENSE_PREFIX: Final = "suspense:"
 # Accounts for the amounts in transit between partitions. No posting may name one.
 TRANSIT_PREFIX: Final = "transit:"
 # 1/16 of a transit account's bound is kept free for credits that come back, and for the first batch after a start: its
@@ -113,7 +114,9 @@ def reject_debit(source: Account, amount: int) -> Rejected | None:
     """Why `amount` minor units may not leave the account; None when they may."""
     if source.status is not Status.OPEN:
         return Rejected(Rejection.ACCOUNT_CLOSED if source.status is Status.CLOSED else Rejection.ACCOUNT_FROZEN)
-    if not source.is_system and available(source) < amount:
+    # What lies in suspense is somebody's: two decisions about one amount must not move another's.
+    is_exempt = source.is_system and not source.id.startswith(SUSPENSE_PREFIX)
+    if not is_exempt and available(source) < amount:
         return Rejected(Rejection.INSUFFICIENT_FUNDS, available=available(source), required=amount)
     if source.balance - amount < -BALANCE_MINOR_MAX:
         return Rejected(Rejection.LIMIT_EXCEEDED)
