@@ -146,16 +146,18 @@ class LedgerClient:
         try:
             if not pending.is_ended:
                 await wait_in(pending.waiters, timeout_s)
-            if pending.awaits_confirm:
+            if pending.outcome is None and not pending.has_left:
                 await wait_in(pending.publishing, PUBLISHED_S_MAX)
         finally:
             if not pending.waiters and not pending.publishing:
                 self._pending.abandon(pending)
-        if pending.fault is not None and pending.outcome is None:
+        if pending.outcome is not None:
+            return CommandResult(pending.outcome, pending.settled)
+        if pending.fault is not None:
             raise pending.fault.with_traceback(None)  # several may raise the same one
-        if pending.awaits_confirm:
+        if not pending.has_left:
             raise PublishUnknown("the broker has not confirmed it yet")
-        return None if pending.outcome is None else CommandResult(pending.outcome, pending.settled)
+        return None
 
     async def call(self, command: Command, partition: Partition, timeout_s: float) -> CommandResult | None:
         """`send` and `result` in one."""

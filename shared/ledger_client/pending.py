@@ -52,11 +52,6 @@ class PendingCommand:
             return self.fault is not None
         return len(self.settled) >= len(self.outcome.legs)
 
-    @property
-    def awaits_confirm(self) -> bool:
-        """True until its publish has ended, or an outcome shows that the broker has it."""
-        return not self.has_left and self.outcome is None
-
     def wake(self) -> None:
         """Wakes everybody who waits for what has happened."""
         if self.is_ended:

@@ -60,11 +60,12 @@ class Shares:
         self._of[caller] -= amount
         if not self._of[caller]:
             del self._of[caller]
-        self._let_in()
+        if self._waiting:
+            self._let_in()
 
     def _let_in(self) -> None:
         """Gives what is free to those who wait and still may have it."""
-        for place in list(self._waiting) if self._waiting else ():
+        for place in list(self._waiting):
             if self._taken >= self.together_max:
                 return
             caller, turn = place
