@@ -81,6 +81,17 @@ class Lease:
 
 
 @value
+class Waiting:
+    """What waits in a partition, as its owner sees it. `reason`: why nothing is decided; None while it goes on.
+
+    `oldest_s`: for how many seconds the oldest message that is not decided has been with the owner; 0 if there is none.
+    """
+
+    reason: str | None = None
+    oldest_s: float = 0.0
+
+
+@value
 class ForeignLease:
     """Another worker's lease as the database shows it. `renewal` changes with each renewal and says nothing else.
 
@@ -151,11 +162,11 @@ class Store(Protocol):
         ...
 
     async def renew(
-        self, leases: Iterable[Lease], ttl_s: float, waiting_for: Mapping[Partition, str] | None = None
+        self, leases: Iterable[Lease], ttl_s: float, waiting: Mapping[Partition, Waiting] | None = None
     ) -> set[Partition]:
         """Extends the leases that are still this worker's under that epoch; returns their partitions.
 
-        `waiting_for`: why nothing is decided in a partition, for those where that is so; None leaves what it says.
+        `waiting`: of each of the partitions; None leaves what was written before.
         """
         ...
 

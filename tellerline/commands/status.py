@@ -25,6 +25,7 @@ class ServedPartition(ApiObject):
     batch: int
     recorded_at: str | None
     backlog: int | None
+    waiting_since: str | None
 
 
 class ServedPartitions(ApiObject):
@@ -58,8 +59,8 @@ class WaitingCreditsPage(ApiObject):
 def command(*, is_ledger: bool, data_dir: Path, as_json: bool, with_secrets: bool) -> None:
     """Show a running stack. Exit code 1 when none runs.
 
-    With --ledger: owner, backlog and last batch of each partition, what lies in suspense, and what is not settled, as a
-    gateway says it: the running stack's, or $TELLERLINE_GATEWAY_URL with $TELLERLINE_API_KEY.
+    With --ledger: owner, backlog, its age and last batch of each partition, what lies in suspense, and what is not
+    settled, as a gateway says it: the running stack's, or $TELLERLINE_GATEWAY_URL with $TELLERLINE_API_KEY.
     """
     if is_ledger:
         asyncio.run(_show_ledger(GatewayClient.found(None, None, data_dir), as_json=as_json))
@@ -91,7 +92,8 @@ async def _show_ledger(gateway: GatewayClient, *, as_json: bool) -> None:
     for row in partitions:
         backlog = "?" if row.backlog is None else row.backlog
         click.echo(f"partition {row.partition}: {row.owner or 'nobody'} until {row.lease_expires_at}")
-        click.echo(f"  {backlog} messages wait; last batch {row.batch} at {row.recorded_at}")
+        since = "" if row.waiting_since is None else f", the worker has the oldest since {row.waiting_since}"
+        click.echo(f"  {backlog} messages wait{since}; last batch {row.batch} at {row.recorded_at}")
     for each in suspense:
         click.echo(f"in suspense: {each.id}  {each.amount} {each.asset} since {each.recorded_at}")
     for row in unsettled.rows:

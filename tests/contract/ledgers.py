@@ -38,6 +38,10 @@ class TwinLedger:
         """Why nothing is decided, by partition."""
         return [row.waiting_for for row in self.journal.owners]
 
+    async def waiting_s(self) -> list[int]:
+        """For how many seconds the oldest message has waited, by partition."""
+        return [round(row.waiting_s) for row in self.journal.owners]
+
     async def kill(self, store: Store) -> None:
         """The store's process dies."""
         assert isinstance(store, MemoryStore)
@@ -73,6 +77,18 @@ class PostgresLedger:
         finally:
             await connection.close()
         return [row["waiting_for"] for row in rows]
+
+    async def waiting_s(self) -> list[int]:
+        """For how many seconds the oldest message has waited, by partition."""
+        connection = await connect(self.database.gateway, application="tests")
+        try:
+            rows = await connection.fetch(
+                "SELECT coalesce(extract(epoch FROM clock_timestamp() - waiting_since), 0)::integer AS s"
+                "  FROM ledger.partitions ORDER BY partition"
+            )
+        finally:
+            await connection.close()
+        return [row["s"] for row in rows]
 
     async def kill(self, store: Store) -> None:
         """The store's process dies: the server finds its connections closed."""

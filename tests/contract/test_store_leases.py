@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from services.ledger_worker.ports import CommitUnknown, Fenced, Lease, Store
+from services.ledger_worker.ports import CommitUnknown, Fenced, Lease, Store, Waiting
 from shared.domain.ids import Partition
 from tests.contract.conditions import eventually_async
 from tests.contract.ledgers import MAKE, Ledger, spread
@@ -97,16 +97,23 @@ async def test_a_renewal_says_why_nothing_is_decided_until_the_partition_goes_on
     ledger: Ledger, store: Store, scribe: Scribe
 ) -> None:
     leases = list(scribe.owned.leases.values())
-    await store.renew(leases, MINUTE_S, {Partition(1): "a reason", Partition(2): "another", Partition(3): "a third"})
+    reasons = {1: Waiting("a reason", 1_000.0), 2: Waiting("another", 2_000.0), 3: Waiting("a third")}
+    await store.renew(leases, MINUTE_S, {Partition(number): each for number, each in reasons.items()})
     await store.renew(leases, MINUTE_S)
     assert await ledger.waiting_for() == [None, "a reason", "another", "a third"]
+    ages_s = await ledger.waiting_s()
+    assert (ages_s[0], ages_s[3]) == (0, 0)
+    assert 1_000 <= ages_s[1] < 1_060
+    assert 2_000 <= ages_s[2] < 2_060
     await store.renew(leases[:2], MINUTE_S, {})
     assert await ledger.waiting_for() == [None, None, "another", "a third"]
+    assert (await ledger.waiting_s())[1] == 0
     await store.release(leases[2:3])
     await store.renew(leases[3:], -1.0)
     await ledger.store("two").acquire(MINUTE_S)
     await ledger.store("two").acquire(MINUTE_S)
     assert await ledger.waiting_for() == [None] * PARTITIONS
+    assert await ledger.waiting_s() == [0] * PARTITIONS
 
 
 async def test_what_was_given_back_is_free_at_once(ledger: Ledger, store: Store, scribe: Scribe) -> None:

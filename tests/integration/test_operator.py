@@ -11,6 +11,7 @@ from typing import cast
 
 import pytest
 
+from shared.database.postgres import connect
 from tellerline.verification.proof import prove
 from tellerline.verification.store.snapshot import snapshot
 from tests.backends.databases import Database
@@ -76,6 +77,36 @@ async def test_an_operator_sees_what_waits_while_nobody_serves_the_ledger(runnin
     assert "1 in suspense, 1 batches with unsettled credits" in printed
     code, printed = await tellerline(api, "status", "--ledger", "--json")
     assert set(json.loads(printed)) == {"partitions", "suspense", "unsettled"}
+
+
+async def test_an_operator_sees_since_when_the_oldest_command_of_a_partition_waits(
+    running: Stack, scenario: Scenario, database: Database
+) -> None:
+    await asyncio.to_thread(running.worker)
+    api = await asyncio.to_thread(running.gateway)
+
+    async def waiting() -> set[object]:
+        rows = await api.rows("/v1/operator/partitions")
+        return {row["waiting_since"] for row in rows} - {None}
+
+    async def none_waits() -> bool:
+        return not await waiting()
+
+    async def one_waits() -> bool:
+        return len(await waiting()) == 1
+
+    await eventually_async(none_waits)
+    journal = await connect(database.owner, application="tests")
+    try:
+        async with journal.transaction():
+            await journal.execute("LOCK TABLE ledger.operations IN SHARE MODE")
+            body = {"account": scenario.dave, "amount": "1", "asset": "USD"}
+            told = await api.call("POST", "/v1/deposits", body, headers={"Prefer": "respond-async"})
+            assert told.status == 202
+            await eventually_async(one_waits)
+    finally:
+        await journal.close()
+    await eventually_async(none_waits)
 
 
 async def test_an_amount_leaves_suspense_once_by_a_transaction_that_verify_takes_as_acknowledged(

@@ -26,6 +26,7 @@ class Ownership:
     epoch: int = 0
     expires_us: int = -(2**62)
     waiting_for: str | None = None
+    waiting_s: float = 0.0  # how old the oldest undecided message was at the last renewal
 
 
 @dataclass(slots=True, eq=False)

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 
-from services.ledger_worker.ports import ForeignLease, Lease, StoreUnavailable
+from services.ledger_worker.ports import ForeignLease, Lease, StoreUnavailable, Waiting
 from shared.domain.ids import Partition
 from tests.twins.faults import Fault
 from tests.twins.journal import Journal
@@ -37,7 +37,7 @@ class MemoryLeases(ABC):
         )
 
     async def renew(
-        self, leases: Iterable[Lease], ttl_s: float, waiting_for: Mapping[Partition, str] | None = None
+        self, leases: Iterable[Lease], ttl_s: float, waiting: Mapping[Partition, Waiting] | None = None
     ) -> set[Partition]:
         await self._call("renew")
         wanted = list(leases)
@@ -47,8 +47,9 @@ class MemoryLeases(ABC):
             row = self.journal.owners[lease.partition]
             if row.owner == self.owner and row.epoch == lease.epoch:
                 row.expires_us = self._after(ttl_s)
-                if waiting_for is not None:
-                    row.waiting_for = waiting_for.get(lease.partition)
+                if waiting is not None:
+                    each = waiting.get(lease.partition, Waiting())
+                    row.waiting_for, row.waiting_s = each.reason, each.oldest_s
                 renewed.add(lease.partition)
         return renewed
 
@@ -70,7 +71,7 @@ class MemoryLeases(ABC):
             is_unknown = held is not None and row.owner == self.owner and partition not in held
             if (is_unknown or self._is_free(partition, ended)) and partition not in self.journal.locks:
                 row.owner, row.epoch = self.owner, row.epoch + 1
-                row.expires_us, row.waiting_for = self._after(ttl_s), None
+                row.expires_us, row.waiting_for, row.waiting_s = self._after(ttl_s), None, 0.0
                 if self._fault("acquire.after"):
                     raise StoreUnavailable("injected after it was acquired")
                 return Lease(Partition(partition), row.epoch)
@@ -92,7 +93,7 @@ class MemoryLeases(ABC):
         for lease in wanted:
             row = self.journal.owners[lease.partition]
             if row.owner == self.owner and row.epoch >= lease.epoch:
-                row.owner, row.expires_us, row.waiting_for = None, -(2**62), None
+                row.owner, row.expires_us, row.waiting_for, row.waiting_s = None, -(2**62), None, 0.0
 
     async def raise_epochs(self, leases: Iterable[Lease]) -> list[Lease]:
         await self._call("raise_epochs")

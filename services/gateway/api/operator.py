@@ -69,7 +69,11 @@ class UnsettledBody(TypedDict):
 
 
 class PartitionBody(TypedDict):
-    """Who serves a partition. `backlog`: messages that wait in its queue, null when the broker does not say."""
+    """Who serves a partition. `backlog`: messages that wait in its queue, null when the broker does not say.
+
+    `waiting_since`: since when its worker has had the oldest message that it has not decided, as of the last renewal of
+    its lease; null when it has none, or when nobody serves the partition.
+    """
 
     partition: int
     owner: str | None
@@ -77,6 +81,7 @@ class PartitionBody(TypedDict):
     batch: int
     recorded_at: str | None
     backlog: int | None
+    waiting_since: str | None
     links: dict[str, str]
 
 
@@ -208,7 +213,7 @@ async def _unsettled(context: RequestContext, row: UnsettledRow) -> UnsettledBod
 
 
 def _owned(row: PartitionOwner, backlog: int | None) -> PartitionBody:
-    lease, last = row.lease_expires_at, row.recorded_at
+    lease, last, since = row.lease_expires_at, row.recorded_at, row.waiting_since
     return {
         "partition": row.partition,
         "owner": row.owner,
@@ -216,5 +221,6 @@ def _owned(row: PartitionOwner, backlog: int | None) -> PartitionBody:
         "batch": row.batch,
         "recorded_at": None if last is None else instant_text(microseconds_of(last)),
         "backlog": backlog,
+        "waiting_since": None if since is None else instant_text(microseconds_of(since)),
         "links": {"unsettled": "/v1/operator/unsettled"},
     }

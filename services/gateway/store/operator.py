@@ -72,18 +72,22 @@ async def list_unsettled(database: Database, after: tuple[int, int, int], limit:
 
 @value
 class PartitionOwner:
-    """Who serves a partition until when, and its last batch: 0 and None before the first."""
+    """Who serves a partition until when, and its last batch: 0 and None before the first.
+
+    `waiting_since`: since when its owner has had the oldest message that is not decided; None if there is none.
+    """
 
     partition: int
     owner: str | None
     lease_expires_at: datetime | None
     batch: int
     recorded_at: datetime | None
+    waiting_since: datetime | None
 
 
 READ_PARTITION_OWNERS = """
 SELECT p.partition, p.owner, nullif(p.lease_expires_at, '-infinity') AS lease_expires_at, coalesce(b.batch, 0) AS batch,
-       b.recorded_at
+       b.recorded_at, p.waiting_since
   FROM ledger.partitions p LEFT JOIN LATERAL (
        SELECT batch, recorded_at FROM ledger.batches WHERE partition = p.partition ORDER BY batch DESC LIMIT 1) AS b
        ON true

@@ -11,7 +11,7 @@ from services.ledger_worker import metrics
 from services.ledger_worker.engine.commit_loop import CommitLoop
 from services.ledger_worker.engine.intake import Inbox
 from services.ledger_worker.engine.lease_watch import LOOK_S, LeaseWatch
-from services.ledger_worker.ports import Clock, Lease, Store, StoreFault
+from services.ledger_worker.ports import Clock, Lease, Store, StoreFault, Waiting
 from shared.domain.ids import Partition
 from shared.runtime.retry import backoff_s
 
@@ -99,8 +99,7 @@ class LeaseKeeper:
 
     def waiting_for(self) -> dict[Partition, str]:
         """Why this worker decides nothing in a partition that it owns, for those where that is so."""
-        reasons = {lease.partition: self._loop.progress.why_waits(lease.partition) for lease in self._loop.leases()}
-        return {partition: reason for partition, reason in reasons.items() if reason is not None}
+        return {partition: each.reason for partition, each in self._waiting().items() if each.reason is not None}
 
     async def _tick_for_ever(self) -> None:
         """Ticks every `renew_s`, and at once when a look at the leases of the others shows that some have ended."""
@@ -158,7 +157,7 @@ class LeaseKeeper:
         if not leases:
             return
         began_s = self._clock.monotonic_s()
-        renewed = await self._store.renew(leases, self._ttl_s, self.waiting_for())
+        renewed = await self._store.renew(leases, self._ttl_s, self._waiting())
         held = {lease.partition: lease for lease in self._loop.leases()}
         for lease in leases:
             if lease.partition in renewed and lease.partition in held:
@@ -166,6 +165,13 @@ class LeaseKeeper:
             # Not renewed, but not lost if this worker raised the epoch meanwhile: the next renewal uses the new one.
             elif held.get(lease.partition) == lease:
                 await self._lose(lease.partition, "taken")
+
+    def _waiting(self) -> dict[Partition, Waiting]:
+        progress = self._loop.progress
+        return {
+            lease.partition: Waiting(progress.why_waits(lease.partition), progress.oldest_undecided_s(lease.partition))
+            for lease in self._loop.leases()
+        }
 
     def _had_broker(self) -> bool:
         """Whether the worker was connected to the broker at some time within the last `ttl_s` seconds."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from services.ledger_worker.ports import ForeignLease, Lease
+from services.ledger_worker.ports import ForeignLease, Lease, Waiting
 from services.ledger_worker.store.connections import PRESENCE_KEY, Connections
 from shared.domain.ids import Partition
 
@@ -28,8 +28,10 @@ LEAVE = "DELETE FROM ledger.workers WHERE id = $1"
 RENEW = """
 UPDATE ledger.partitions p
    SET lease_expires_at = clock_timestamp() + make_interval(secs => $4),
-       waiting_for = CASE WHEN $5::text[] IS NULL THEN p.waiting_for ELSE n.waiting_for END
-  FROM unnest($2::smallint[], $3::bigint[], $5::text[]) AS n (partition, epoch, waiting_for)
+       waiting_for = CASE WHEN $5::text[] IS NULL THEN p.waiting_for ELSE n.waiting_for END,
+       waiting_since = CASE WHEN $5::text[] IS NULL THEN p.waiting_since
+                            WHEN n.oldest_s > 0 THEN clock_timestamp() - make_interval(secs => n.oldest_s) END
+  FROM unnest($2::smallint[], $3::bigint[], $5::text[], $6::float8[]) AS n (partition, epoch, waiting_for, oldest_s)
  WHERE p.partition = n.partition AND p.owner = $1 AND p.epoch = n.epoch RETURNING p.partition
 """
 
@@ -43,7 +45,7 @@ SELECT partition, epoch, lease_expires_at::text AS renewal,
 ACQUIRE = """
 UPDATE ledger.partitions
    SET owner = $1, epoch = epoch + 1, lease_expires_at = clock_timestamp() + make_interval(secs => $2),
-       waiting_for = NULL
+       waiting_for = NULL, waiting_since = NULL
  WHERE partition = (
       SELECT partition FROM ledger.partitions
        WHERE owner IS NULL OR lease_expires_at < clock_timestamp()
@@ -70,7 +72,8 @@ SELECT count(pg_terminate_backend(stuck.pid)) FROM (
 
 # `>=`, since the epoch may be raised while the partition is given back.
 RELEASE = """
-UPDATE ledger.partitions p SET owner = NULL, lease_expires_at = '-infinity', waiting_for = NULL
+UPDATE ledger.partitions p
+   SET owner = NULL, lease_expires_at = '-infinity', waiting_for = NULL, waiting_since = NULL
   FROM unnest($2::smallint[], $3::bigint[]) AS n (partition, epoch)
  WHERE p.partition = n.partition AND p.owner = $1 AND p.epoch >= n.epoch
 """
@@ -95,13 +98,15 @@ class Leases(Connections):
         return [str(row["id"]) for row in rows]
 
     async def renew(
-        self, leases: Iterable[Lease], ttl_s: float, waiting_for: Mapping[Partition, str] | None = None
+        self, leases: Iterable[Lease], ttl_s: float, waiting: Mapping[Partition, Waiting] | None = None
     ) -> set[Partition]:
         """See ports.Store."""
         columns = _columns(leases)
-        reasons = None if waiting_for is None else [waiting_for.get(Partition(partition)) for partition in columns[0]]
+        waits = [(waiting or {}).get(Partition(partition), Waiting()) for partition in columns[0]]
+        reasons = None if waiting is None else [each.reason for each in waits]
+        ages_s = [each.oldest_s for each in waits]
         rows = await self._run(
-            "lease", lambda connection: connection.fetch(RENEW, self._owner, *columns, ttl_s, reasons)
+            "lease", lambda connection: connection.fetch(RENEW, self._owner, *columns, ttl_s, reasons, ages_s)
         )
         return {Partition(row["partition"]) for row in rows}
 
