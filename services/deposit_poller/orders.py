@@ -121,10 +121,12 @@ class OrdersConsumer:
         self._handler = handler
         self._orders: asyncio.Queue[tuple[Channel, IncomingMessage]] = asyncio.Queue()
         self._publishing_channel: Channel | None = None
-        self._can_reply = asyncio.Event()
+        self._publishing = ManagedConnection(
+            url, name=f"{name}.replies", opened=self._open_publishing, lost=self._lose_publishing
+        )
         self.connections = (
             ManagedConnection(url, name=f"{name}.orders", opened=self._open_consuming),
-            ManagedConnection(url, name=f"{name}.replies", opened=self._open_publishing, lost=self._lose_publishing),
+            self._publishing,
         )
 
     async def run(self) -> None:
@@ -205,8 +207,8 @@ class OrdersConsumer:
         if reply_to is not None:
             body = Reply(outcomes=(outcome,)).model_dump_json(exclude_defaults=True).encode()
             reply = OutgoingMessage("", reply_to, body, REPLY_KIND, persistent=False, mandatory=False)
-            with contextlib.suppress(TimeoutError, PublishFailed):
-                await asyncio.wait_for(self._can_reply.wait(), REPLY_WAIT_S_MAX)
+            with contextlib.suppress(PublishFailed):
+                await self._publishing.wait_open(REPLY_WAIT_S_MAX)
                 await publish(self._publishing_channel, reply)
 
     async def _open_consuming(self, connection: Connection) -> Sequence[Channel]:
@@ -225,9 +227,7 @@ class OrdersConsumer:
         async with temporary_channel(connection) as channel:
             await declare_queue(channel, DEAD_LETTER_QUEUE)
         self._publishing_channel = await open_channel(connection, confirmed=True)
-        self._can_reply.set()
         return [self._publishing_channel]
 
     def _lose_publishing(self) -> None:
         self._publishing_channel = None
-        self._can_reply.clear()

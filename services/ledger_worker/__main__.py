@@ -32,8 +32,8 @@ class Worker:
             copy_operations_min=settings.copy_operations_min,
         )
         inbox = Inbox(partitions, settings.ledger_secrets().accepted, self._clock)
-        self.consumer = RabbitConsumer(url, settings.owner, inbox)
         self.publisher = RabbitPublisher(url, settings.owner)
+        self.consumer = RabbitConsumer(url, settings.owner, inbox, self.publisher)
         self.loop = CommitLoop(
             self.store,
             inbox,

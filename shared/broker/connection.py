@@ -61,6 +61,7 @@ class ManagedConnection:
         self._lost = lost
         self._heartbeat_s = heartbeat_s
         self.current: Connection | None = None
+        self._is_open = asyncio.Event()
 
     async def run(self) -> None:
         """Connects, and connects again, until cancelled."""
@@ -83,14 +84,22 @@ class ManagedConnection:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 channels = await self._opened(connection)
             self.current = connection
+            self._is_open.set()
             log.info("broker.connected", connection=self._name)
             yield [when_closed(each) for each in (connection, *channels)]
         finally:
             self.current = None
+            self._is_open.clear()
             self._lost()
             with contextlib.suppress(*BROKER_FAULTS), cancelled_only_by_us():
                 async with asyncio.timeout(CONNECT_TIMEOUT_S):
                     await connection.close()
+
+    async def wait_open(self, timeout_s: float) -> bool:
+        """Waits until it is open with its channels; False when the time is up before."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._is_open.wait(), timeout_s)
+        return self._is_open.is_set()
 
     def is_writable(self) -> bool:
         """True when connected, and not blocked by a memory or disk alarm of the broker."""

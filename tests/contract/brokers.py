@@ -127,12 +127,21 @@ class RabbitServer:
 
     async def connect(self, owner: str) -> ConnectedWorker:
         worker = ConnectedWorker()
-        consumer = worker.consumer = RabbitConsumer(self.url, owner, worker)
-        publisher = worker.publisher = RabbitPublisher(self.url, owner)
-        loop = asyncio.get_running_loop()
-        self._running += [loop.create_task(consumer.run()), loop.create_task(publisher.run())]
+        consumer, publisher = self.begin_consuming(owner, worker)
+        self.begin_publishing(publisher)
         await eventually(lambda: consumer.is_ready() and publisher.is_ready())
         return worker
+
+    def begin_consuming(self, owner: str, worker: ConnectedWorker) -> tuple[RabbitConsumer, RabbitPublisher]:
+        """Starts one of a worker's two connections. The other one has only been made."""
+        publisher = worker.publisher = RabbitPublisher(self.url, owner)
+        consumer = worker.consumer = RabbitConsumer(self.url, owner, worker, publisher)
+        self._running.append(asyncio.get_running_loop().create_task(consumer.run()))
+        return consumer, publisher
+
+    def begin_publishing(self, publisher: RabbitPublisher) -> None:
+        """Starts the other one."""
+        self._running.append(asyncio.get_running_loop().create_task(publisher.run()))
 
     async def publish(self, partition: int, *bodies: str, mac: str | None = None) -> None:
         exchange = await self._channel.get_exchange(topology.COMMANDS)

@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator
 import pytest
 
 from services.ledger_worker.broker import consumer
+from services.ledger_worker.ports import Delivery
 from shared.broker import channels, declare
 from shared.broker.channels import Channel, Connection, OutgoingMessage, QueueFull, Unroutable, open_channel, publish
 from shared.broker.connection import connect
 from shared.broker.declare import BoundQueue
 from shared.domain.ids import Partition
 from shared.messages import topology
-from tests.contract.brokers import RabbitServer
+from tests.contract.brokers import ConnectedWorker, RabbitServer
 from tests.contract.conditions import eventually
 from tests.integration.silence import way_to
 
@@ -78,6 +79,26 @@ async def test_a_queue_that_does_not_answer_keeps_no_other_partition_waiting(
     answers.set()
     await worker.receives("other", "late")
     assert worker.channels_lost == []
+
+
+async def test_nothing_is_delivered_before_its_reply_could_be_sent(rabbit: tuple[RabbitServer, Connection]) -> None:
+    """After a restart of the broker either connection may come first, and a lost reply costs a client its time-out."""
+    server, _ = rabbit
+    could_reply: list[bool] = []
+
+    class Sink(ConnectedWorker):
+        def deliver(self, delivery: Delivery) -> None:
+            could_reply.append(publisher.is_ready())
+            super().deliver(delivery)
+
+    worker = Sink()
+    consuming, publisher = server.begin_consuming("one", worker)
+    await consuming.open(P0)
+    await server.publish(0, "a")
+    await asyncio.sleep(0.5)  # the time that the other connection takes longer
+    server.begin_publishing(publisher)
+    await worker.receives("a")
+    assert could_reply == [True]
 
 
 async def test_a_broker_that_answers_late_costs_no_partition_its_channel(

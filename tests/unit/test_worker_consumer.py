@@ -7,6 +7,7 @@ import pytest
 
 from services.ledger_worker.broker import consumer
 from services.ledger_worker.broker.consumer import RabbitConsumer
+from services.ledger_worker.broker.publisher import RabbitPublisher
 from services.ledger_worker.ports import Delivery
 from shared.broker.channels import Connection
 from shared.domain.ids import Partition
@@ -68,7 +69,7 @@ async def test_a_channel_that_is_open_when_its_partition_is_given_back_is_closed
         return opened
 
     monkeypatch.setattr(consumer, "open_channel", open_channel)
-    rabbit = RabbitConsumer("amqp://nowhere/", "one", Sink())
+    rabbit = RabbitConsumer("amqp://nowhere/", "one", Sink(), RabbitPublisher("amqp://nowhere/", "one"))
     consuming = asyncio.get_running_loop().create_task(rabbit._consume(cast("Connection", None), HERE))
     await rabbit.open(HERE)
     await asyncio.sleep(0)

@@ -13,6 +13,7 @@ from typing import Final, Protocol
 import structlog
 from pydantic import ValidationError
 
+from services.ledger_worker.broker.publisher import RabbitPublisher
 from services.ledger_worker.ports import Delivery
 from shared.broker.channels import (
     BROKER_FAULTS,
@@ -45,6 +46,7 @@ ACK_DELAY_S_MAX: Final = 0.1
 ACK_DELIVERIES_MAX: Final = PREFETCH_ENVELOPES // 2
 TOPOLOGY_S: Final = 3.0
 CONSUME_TIMEOUT_S: Final = 5.0
+PUBLISHER_S_MAX: Final = 5.0
 # More at once would take longer, each of them, and none might be in time.
 CONSUMED_AT_ONCE_MAX: Final = 16
 
@@ -77,8 +79,9 @@ class PartitionChannel:
 class RabbitConsumer:
     """Consumes the queues of the open partitions. Reopens the connection and channels after a failure."""
 
-    def __init__(self, url: str, owner: str, sink: DeliverySink) -> None:
+    def __init__(self, url: str, owner: str, sink: DeliverySink, publisher: RabbitPublisher) -> None:
         self._sink = sink
+        self._publisher = publisher
         self._channels: dict[Partition, PartitionChannel] = {}
         self._wanted: set[Partition] = set()
         self._beginning: set[Partition] = set()
@@ -242,6 +245,9 @@ class RabbitConsumer:
             log.warning("nudges.not_bound", fault=repr(fault))
 
     async def _opened(self, connection: Connection) -> Sequence[Channel]:
+        # After a restart of the broker the other connection may come later. What is decided before that has no reply,
+        # and its client would wait for its whole time-out.
+        await self._publisher.wait_ready(PUBLISHER_S_MAX)
         channel, self._nudges = await consume_exclusive_queue(connection, self._nudged)
         self._is_channel_missing.set()
         return [channel]

@@ -57,6 +57,10 @@ class RabbitPublisher:
         """True while the connection is open."""
         return self._connection.current is not None
 
+    async def wait_ready(self, timeout_s: float) -> bool:
+        """Waits until the connection is open; False when the time is up before."""
+        return await self._connection.wait_open(timeout_s)
+
     async def reply(self, reply_to: str, reply: Reply) -> None:
         """See ports.Publisher."""
         body = reply.model_dump_json(exclude_defaults=True).encode()
