@@ -5,7 +5,6 @@ import hashlib
 import json
 import zlib
 from collections.abc import Sequence
-from dataclasses import replace
 from enum import StrEnum
 from typing import Final, TypedDict, cast
 
@@ -161,11 +160,18 @@ async def submit(
             state.metrics.resolved.inc()
         return _recorded(state, command, found, is_replayed=is_replayed, scale=scale)
     rejected = _replied_rejection(command, outcome)
-    if rejected is None and not outcome.replayed and result.is_settled:
-        submission = Submission(command, SubmissionStatus.POSTED, outcome, result.settled)
-    else:
-        submission = Submission(command, SubmissionStatus.POSTED)
-    return _decided(state, submission, rejected, is_replayed=is_replayed, scale=scale)
+    is_replayed = _count(state, command, rejected, is_replayed=is_replayed)
+    if rejected is not None:
+        return Submission(command, SubmissionStatus.REJECTED, rejected=rejected, is_replayed=is_replayed, scale=scale)
+    is_whole = not outcome.replayed and result.is_settled
+    return Submission(
+        command,
+        SubmissionStatus.POSTED,
+        outcome if is_whole else None,
+        result.settled if is_whole else (),
+        is_replayed=is_replayed,
+        scale=scale,
+    )
 
 
 def kind_of(command: Command | MixCreate) -> str:
@@ -258,22 +264,25 @@ def _recorded(
     state: AppState, command: Command | MixCreate, found: RecordedOutcome, *, is_replayed: bool, scale: int
 ) -> Submission:
     rejected = recorded_rejection(found.operation, command.fingerprint)
-    submission = Submission(command, SubmissionStatus.POSTED, transaction=found.transaction)
-    return _decided(state, submission, rejected, is_replayed=is_replayed, scale=scale)
+    return Submission(
+        command,
+        SubmissionStatus.POSTED if rejected is None else SubmissionStatus.REJECTED,
+        transaction=found.transaction if rejected is None else None,
+        rejected=rejected,
+        is_replayed=_count(state, command, rejected, is_replayed=is_replayed),
+        scale=scale,
+    )
 
 
-def _decided(
-    state: AppState, posted: Submission, rejected: RejectedOutcome | None, *, is_replayed: bool, scale: int
-) -> Submission:
-    """The submission, as `posted` or as rejected, and counted."""
-    command = posted.command
+def _count(
+    state: AppState, command: Command | MixCreate, rejected: RejectedOutcome | None, *, is_replayed: bool
+) -> bool:
+    """Counts an outcome. Returns whether the answer is that of an earlier request: other content is no repeat."""
     state.metrics.outcomes[kind_of(command), "posted" if rejected is None else rejected.code.value] += 1
     is_replayed = is_replayed and (rejected is None or rejected.code is not Rejection.IDEMPOTENCY_KEY_REUSED)
     if is_replayed:
         state.metrics.replays.inc()
-    if rejected is None:
-        return replace(posted, is_replayed=is_replayed, scale=scale)
-    return Submission(command, SubmissionStatus.REJECTED, rejected=rejected, is_replayed=is_replayed, scale=scale)
+    return is_replayed
 
 
 def _undecided(state: AppState, command: Command | MixCreate, *, is_unknown: bool) -> Submission:
