@@ -15,6 +15,4 @@ class MixerSettings(LedgerSettings):
     answer_bytes_max: int = Field(default=1024 * 1024, gt=0)
     # Longer than the time-out plus the network's worst delay: only then does absence from the list prove anything.
     settle_s: float = Field(default=15.0, gt=0)
-    # After so many failures of one step, a row waits for an operator.
-    attempts_max: int = Field(default=8, ge=1)
     claim_s: float = Field(default=30.0, gt=0)

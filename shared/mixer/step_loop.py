@@ -119,14 +119,14 @@ class StepLoop(ABC, Generic[R]):
             if following:
                 ROWS.labels(self._kind, state.value).set(counts.get(state.value, 0))
 
-    async def wait(self, row: R) -> None:
-        """Releases the row for a time that grows with its attempts."""
-        await self._store.release(row, backoff_s(row.attempts, s_max=BACKOFF_S_MAX))
+    async def wait(self, row: R, reason: str) -> None:
+        """Releases the row for a time that grows with its attempts, and keeps the reason, which anyone may read."""
+        await self._store.release(row, backoff_s(row.attempts, s_max=BACKOFF_S_MAX), reason)
 
     async def posted(self, row: R, command: str, decision: CommandDecision | None) -> CommandId | None:
-        """The id of this command of the row's step, if the ledger posted it. If not, the row waits or is stuck."""
+        """The id of this command of the row's step, if the ledger posted it. If not, the row waits."""
         if decision is None:  # unknown: the same command is sent again, for as long as it takes
-            await self.wait(replace(row, attempts=row.attempts + 1))
+            await self.wait(replace(row, attempts=row.attempts + 1), f"the ledger has not answered the {command}")
             return None
         if decision.code is not None:
             await self._store.next_attempt(row, command)
@@ -135,19 +135,16 @@ class StepLoop(ABC, Generic[R]):
         return decision.id
 
     async def fail(self, row: R, reason: str) -> None:
-        """Counts a failed attempt of the row's step."""
-        await self.wait_or_stop(replace(row, attempts=row.attempts + 1), reason)
+        """Counts a failed attempt of the row's step, which is tried again later, however often it fails.
 
-    async def wait_or_stop(self, row: R, reason: str) -> None:
-        """The row's step is tried again later, unless it has had all its attempts: then the row is stuck."""
-        if row.attempts >= self._settings.attempts_max:
-            await self.stop(row, reason)
-            return
+        Most of what stops a step is healed by time: a house that is short, an account that is frozen, an outage.
+        """
+        row = replace(row, attempts=row.attempts + 1)
         log.warning("row.waits", kind=self._kind, id=row.id, step=row.state, attempts=row.attempts, reason=reason)
-        await self.wait(row)
+        await self.wait(row, reason)
 
     async def stop(self, row: R, reason: str) -> None:
-        """The row waits for an operator, who is told why."""
+        """The row waits for an operator, who is told why: no time heals what stops it."""
         await self._store.move(row, replace(row, state=self.stuck, attempts=0), reason)
         log.error("row.stuck", kind=self._kind, id=row.id, step=row.state, reason=reason)
 
@@ -191,5 +188,5 @@ class StepLoop(ABC, Generic[R]):
                 current = await self.step(current, deadline)
             except NetworkUnavailable as fault:
                 log.warning("row.waits", kind=self._kind, id=row.id, step=current.state, reason=str(fault))
-                await self.wait(current)
+                await self.wait(current, str(fault))
                 return

@@ -29,12 +29,12 @@ UPDATE {of.table} AS claimed SET claim = claimed.claim + 1, claimed_until = cloc
 """
 # Every change names the claim, so that a process that lost it changes nothing.
 MOVE = """
-UPDATE {of.table} SET state = $4, attempts = $5, reason = coalesce($6, reason),
+UPDATE {of.table} SET state = $4, attempts = $5, reason = $6,
        stuck_in = CASE WHEN $4 = 'stuck' THEN state END, {of.step_columns}
  WHERE id = $1 AND claim = $2 AND state = $3 RETURNING id
 """
 RELEASE = """
-UPDATE {of.table} SET claimed_until = '-infinity', next_at = clock_timestamp() + $3, attempts = $4
+UPDATE {of.table} SET claimed_until = '-infinity', next_at = clock_timestamp() + $3, attempts = $4, reason = $5
  WHERE id = $1 AND claim = $2 RETURNING id
 """
 NEXT_ATTEMPT = """
@@ -94,7 +94,10 @@ class ClaimStore(ABC, Generic[R]):
         return [self.read(record) for record in records]
 
     async def move(self, before: R, after: R, reason: str | None = None) -> R:
-        """Commits one step of the row's life and returns `after`. Raises InvariantBroken if there is no such step."""
+        """Commits one step of the row's life and returns `after`. Raises InvariantBroken if there is no such step.
+
+        `reason`: why the row is stuck. A row that goes on has none.
+        """
         async with self._pool.acquire() as connection:
             return await self.move_within(connection, before, after, reason)
 
@@ -106,10 +109,10 @@ class ClaimStore(ABC, Generic[R]):
             raise ClaimLost(before.id)
         return after
 
-    async def release(self, row: R, wait_s: float) -> None:
-        """Gives the row back with its attempts; it is due again after `wait_s`."""
+    async def release(self, row: R, wait_s: float, reason: str) -> None:
+        """Gives the row back with its attempts; due again after `wait_s`. `reason` stays until its next step."""
         wait = timedelta(seconds=wait_s)
-        if not await self._pool.fetchval(self.sql(RELEASE), row.id, row.claim, wait, row.attempts):
+        if not await self._pool.fetchval(self.sql(RELEASE), row.id, row.claim, wait, row.attempts, reason):
             raise ClaimLost(row.id)
 
     async def next_attempt(self, row: R, command: str) -> None:

@@ -70,7 +70,7 @@ class TransferLoop(StepLoop[R]):
     async def send(self, row: R, leg: Leg, deadline: ClaimDeadline) -> R | None:
         """Writes the intent, sends the transfer once, and reads what became of it.
 
-        Returns the row after its step, or None if it was released or is stuck. Raises NetworkUnavailable and ClaimLost.
+        Returns the row after its step, or None if it was released. Raises NetworkUnavailable and ClaimLost.
         """
         intent_id = str(uuid.uuid4())
         under_way = self.under_way(row, leg, intent_id)
@@ -78,7 +78,7 @@ class TransferLoop(StepLoop[R]):
         try:
             await self._intents.open_intent(row, under_way, intent_id, leg, transfer, self._settings.settle_s)
         except EqualTransferOpen:
-            await self._store.release(row, backoff_s(0))
+            await self._store.release(row, backoff_s(0), "an equal transfer is under way")
             return None
         fault_point(self._after_intent)
         deadline.check()
@@ -103,16 +103,16 @@ class TransferLoop(StepLoop[R]):
         elif (intent.settles_in_s <= 0 or was_refused) and view.agrees:
             # Only a reading that agrees with itself, and began after the settle time, proves absence.
             ended = "refused" if was_refused else "absent"
-            after = replace(row, state=leg.before, attempts=row.attempts + 1)
+            after = replace(row, state=leg.before)
         else:
-            wait_s = max(intent.settles_in_s, UNDECIDED_WAIT_S_MIN)
-            return await self._store.release(row, min(wait_s, backoff_s(2, s_max=BACKOFF_S_MAX)))
+            wait_s = min(max(intent.settles_in_s, UNDECIDED_WAIT_S_MIN), backoff_s(2, s_max=BACKOFF_S_MAX))
+            return await self._store.release(row, wait_s, f"the end of the {leg.name} is not known yet")
         await self._intents.end_intent(row, after, intent, ended, listed)
         TRANSFERS_ENDED.labels(leg.name, ended).inc()
         log.info("transfer.ended", kind=self._kind, id=row.id, leg=leg.name, ended=ended)
         if listed is not None:
             return after
-        return await self.wait_or_stop(after, f"the transfer ({leg.name}) was {ended}")
+        return await self.fail(after, f"the transfer ({leg.name}) was {ended}")
 
     async def _is_refused(self, row: R, leg: Leg, transfer: Transfer) -> bool:
         """Sends the transfer. True if the network said that it will not apply it."""

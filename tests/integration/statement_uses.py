@@ -239,9 +239,9 @@ MIXER: Final[Mapping[str, Sequence[Use]]] = {
     "shared.mixer.store.MOVE@payouts.payouts": [
         Use((row_id(1), 0, "paid", "paid", 0, None, None, None), must_find=True)
     ],
-    "shared.mixer.store.RELEASE@mixer.deposits": [Use((row_id(1), 0, "1 second", 1))],
-    "shared.mixer.store.RELEASE@payouts.credits": [Use((row_id(1), 0, "1 second", 1))],
-    "shared.mixer.store.RELEASE@payouts.payouts": [Use((row_id(1), 0, "1 second", 1))],
+    "shared.mixer.store.RELEASE@mixer.deposits": [Use((row_id(1), 0, "1 second", 1, "why"))],
+    "shared.mixer.store.RELEASE@payouts.credits": [Use((row_id(1), 0, "1 second", 1, "why"))],
+    "shared.mixer.store.RELEASE@payouts.payouts": [Use((row_id(1), 0, "1 second", 1, "why"))],
     "shared.mixer.store.NEXT_ATTEMPT@mixer.deposits": [Use((row_id(1), 0))],
     "shared.mixer.store.NEXT_ATTEMPT@payouts.credits": [Use((row_id(1), 0))],
     "shared.mixer.store.NEXT_ATTEMPT@payouts.payouts": [Use((row_id(1), 0))],

@@ -28,7 +28,7 @@ SEEN = Deposit(
     id="d", claim=1, state=DepositState.SEEN, attempts=0, mix="m", listed=RECEIVED, minor=5, credit_attempt=1
 )
 SWEEPING = replace(SEEN, state=DepositState.SWEEPING)
-SETTINGS = MixerSettings.model_construct(attempts_max=3, claim_s=30.0, settle_s=15.0)
+SETTINGS = MixerSettings.model_construct(claim_s=30.0, settle_s=15.0)
 
 
 @dataclass
@@ -56,8 +56,9 @@ class MemoryStore:
         self.events.append(f"{after.state}: {reason}" if reason else after.state.value)
         return after
 
-    async def release(self, row: Deposit, wait_s: float) -> None:
+    async def release(self, row: Deposit, wait_s: float, reason: str) -> None:
         assert 0 < wait_s <= 30
+        assert reason
         self.row = replace(self.row, attempts=row.attempts)
         self.events.append("released")
 
@@ -129,12 +130,13 @@ class Loop(TransferLoop[Deposit]):
         return Transfer(ADDRESS, HOUSE, row.listed.units)
 
 
-async def test_a_step_that_fails_is_tried_so_often_and_then_waits_for_an_operator() -> None:
+async def test_a_step_that_fails_is_tried_for_ever_since_time_may_heal_what_stops_it() -> None:
     store = MemoryStore(SEEN)
     loop = Loop(store)
-    for _ in range(3):
+    for _ in range(100):
         await loop.fail(store.row, "no luck")
-    assert store.events == ["released", "released", "stuck: no luck"]
+    assert store.events == ["released"] * 100
+    assert store.row.attempts == 100
 
 
 async def test_a_network_that_is_away_costs_no_attempt() -> None:
@@ -171,7 +173,7 @@ async def test_a_drain_waits_for_a_claim_under_way_and_for_the_rows_that_it_brin
     loop = Loop(store)
 
     async def released(row: Deposit, _: ClaimDeadline) -> None:
-        await loop.wait(row)
+        await loop.wait(row, "no news")
 
     loop.take = released
     running = asyncio.create_task(loop.run())  # noqa: TID251 - cancelled below, as a service cancels it
