@@ -74,6 +74,7 @@ async def serve(settings: WorkerSettings, stop: asyncio.Event) -> None:
     application = f"ledger_worker {settings.owner}"
     partitions = await check_database(dsn, settings.ledger_secrets(), application=application)
     worker = Worker(settings, partitions)
+    metrics.PARTITIONS.set(partitions)
     metrics.OLDEST_UNDECIDED_SECONDS.set_function(worker.loop.progress.oldest_undecided_s)
     metrics.ACCOUNTS_CACHED.set_function(worker.loop.accounts_cached)
     runner = await serve_metrics(settings.host, settings.metrics_port, worker.missing)

@@ -19,6 +19,7 @@ COMMIT_FAULTS = Counter("ledger_commit_faults", "Commits that failed, by fault",
 FENCED = Counter("ledger_fenced", "Commits refused because another worker owns a partition")
 UNKNOWN_RESOLVED = Counter("ledger_unknown_resolved", "Commits of unknown end that were read back from the journal")
 OLDEST_UNDECIDED_SECONDS = Gauge("ledger_oldest_undecided_seconds", "Age of the oldest delivery not yet committed")
+PARTITIONS = Gauge("ledger_partitions", "Partitions of the ledger, with and without an owner")
 PARTITIONS_OWNED = Gauge("ledger_partitions_owned", "Partitions that this worker owns")
 LEASE_CHANGES = Counter("ledger_lease_changes", "Leases taken, given back and lost", ["change"])
 DEAD_LETTERS = Counter("ledger_dead_letters", "Messages and transit rows set aside for an operator", ["reason"])
