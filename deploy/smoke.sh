@@ -12,7 +12,7 @@ up_max_s=300
 started=$(date +%s)
 
 say() { printf '%4ds  %s\n' "$(($(date +%s) - started))" "$*"; }
-compose() { docker compose --progress quiet "$@"; }
+compose() { docker compose --progress quiet --profile network "$@"; }
 
 finish() {
   local code=$?
@@ -64,7 +64,7 @@ compose up --build --detach --scale "ledger_worker=$workers" --scale "gateway=$g
 wait_until_up
 url="http://127.0.0.1:$(compose port balancer 8080 | sed 's/.*://')"
 key=$(compose exec -T gateway cat /run/secrets/admin_key)
-network="http://127.0.0.1:$(compose port balancer 8081 | sed 's/.*://')"
+network="http://127.0.0.1:$(compose port network 8081 | sed 's/.*://')"
 say "up at $url"
 
 # The first worker takes every partition; the others get their share within seconds.

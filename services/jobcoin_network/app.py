@@ -1,7 +1,6 @@
 """The network over HTTP: API, pages, health. Every POST goes through one handler, `accept_post`."""
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
@@ -11,27 +10,23 @@ from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
 
 from services.jobcoin_network import pages
-from services.jobcoin_network.core.instances import (
-    CoinAddress,
-    CoinMovement,
-    InstanceName,
-    InsufficientFundsError,
-    instance_name,
-)
-from services.jobcoin_network.core.wire import (
-    RequestRefusedError,
-    address_json,
-    list_json,
-    read_creation,
-    read_transfer,
-)
+from services.jobcoin_network.answers import OK_BODY, html, json_body, json_error, listed, whole_list
+from services.jobcoin_network.core.faults import Call
+from services.jobcoin_network.core.instances import InsufficientFundsError, instance_name
+from services.jobcoin_network.core.transactions import CoinAddress, CoinMovement, InstanceName
+from services.jobcoin_network.core.wire import RequestRefusedError, address_head, read_creation, read_transfer
 from services.jobcoin_network.fields import read_fields
+from services.jobcoin_network.injection import FAULTY, FaultyNetwork, faultable
 from services.jobcoin_network.network import Network, NetworkFullError, NotDurableError
 
 log = structlog.get_logger()
 
-BODY_BYTES_MAX = 16 * 1024
+# Two addresses of 4,096 bytes, each byte as three characters, fit into a body, and into the first line of a request.
+BODY_BYTES_MAX = 64 * 1024
+LINE_BYTES_MAX = 64 * 1024
 BODY_TIMEOUT_S = 10.0
+# In If-None-Match: whatever list there is.
+ANY = "*"
 
 NETWORK = web.AppKey("network", Network)
 REQUESTS = Counter("jobcoin_requests", "Requests by route and status", ["method", "route", "status"])
@@ -40,10 +35,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 NETWORK_FULL = (503, "The network is full")
 
 
-def build_app(network: Network) -> web.Application:
-    """The application around a network."""
+def build_app(faulty: FaultyNetwork) -> web.Application:
+    """The application around a network and the faults that it commits."""
     app = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[respond])
-    app[NETWORK] = network
+    app[NETWORK], app[FAULTY] = faulty.network, faulty
     app.on_response_prepare.append(add_headers)
     app.add_routes([web.get("/", hello), web.get("/metrics", metrics)])
     app.add_routes([web.get("/livez", ready), web.get("/readyz", ready)])
@@ -72,7 +67,7 @@ async def accept_post(
     else:
         if is_page:  # back to the viewer by GET, so that a reload sends nothing twice
             return web.Response(status=303, headers={hdrs.LOCATION: f"/{name}"})
-        return json_body(200, b'{"status":"OK"}')
+        return json_body(200, OK_BODY)
     return html(status, pages.viewer(network.instance(name), error)) if is_page else json_error(status, error)
 
 
@@ -129,16 +124,18 @@ def instance_of(request: web.Request) -> InstanceName:
 async def transactions(request: web.Request) -> web.Response:
     """The whole list. A client that sends its ETag back gets 304 until something is added."""
     instance = request.app[NETWORK].instance(instance_of(request))
-    tag = f'"{instance.transactions[0].timestamp_ms}-{len(instance.transactions)}"'
-    if request.headers.get(hdrs.IF_NONE_MATCH) == tag:
-        return web.Response(status=304, headers={hdrs.ETAG: tag})
-    return json_body(200, list_json(instance), {hdrs.ETAG: tag})
+    tag = f"{instance.first_ms}-{len(instance.rows)}"
+    headers = {str(hdrs.ETAG): f'"{tag}"'}
+    if any(known.value in {tag, ANY} for known in request.if_none_match or ()):
+        return web.Response(status=304, headers=headers)
+    return whole_list(instance.rows, headers)
 
 
 async def address(request: web.Request) -> web.Response:
     """Balance and transactions of one address; never 404."""
     instance = request.app[NETWORK].instance(instance_of(request))
-    return json_body(200, address_json(instance, CoinAddress(request.match_info["address"])))
+    asked = CoinAddress(request.match_info["address"])
+    return listed(address_head(instance, asked), map(instance.rows.row, instance.positions(asked)), b"]}")
 
 
 async def viewer(request: web.Request) -> web.Response:
@@ -172,29 +169,16 @@ def preflight() -> web.Response:
     return web.Response(status=204, headers=allowed)
 
 
-def json_error(status: int, error: str | Mapping[str, list[str]]) -> web.Response:
-    """An error in the shape of every error here."""
-    return json_body(status, json.dumps({"error": error}, separators=(",", ":")).encode())
-
-
-def json_body(status: int, body: bytes, headers: Mapping[str, str] | None = None) -> web.Response:
-    """A response whose JSON is rendered already."""
-    return web.Response(status=status, body=body, headers=headers, content_type="application/json")
-
-
-def html(status: int, text: str) -> web.Response:
-    """A page."""
-    return web.Response(status=status, text=text, content_type="text/html")
-
-
 GETS: Mapping[str, Handler] = {
     "": viewer,
     "/api": documentation,
-    "/api/transactions": transactions,
-    "/api/addresses/{address}": address,
+    "/api/transactions": faultable(Call.LIST, instance_of, transactions),
+    # Any character but a slash, which a client has to write as %2F.
+    "/api/addresses/{address:[^/]+}": faultable(Call.ADDRESS, instance_of, address),
 }
+# Of those who post, only callers of the API meet faults: whoever sets up a scene can use the pages.
 POSTS: Mapping[str, Handler] = {
-    "/api/transactions": partial(accept_post, read=read_transfer, is_page=False),
+    "/api/transactions": faultable(Call.SEND, instance_of, partial(accept_post, read=read_transfer, is_page=False)),
     "/api/create": partial(accept_post, read=read_creation, is_page=False),
     "/send": partial(accept_post, read=read_transfer, is_page=True),
     "/create": partial(accept_post, read=read_creation, is_page=True),

@@ -2,22 +2,25 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import TypeVar, cast
 from urllib.parse import parse_qsl
 
 from aiohttp import web
 
-from services.jobcoin_network.core.wire import RequestRefusedError
+from services.jobcoin_network.core.wire import FIELDS, RequestRefusedError
 
 FIELDS_MAX = 20
 UNREADABLE_FORM = "The form could not be read."
 UNREADABLE_JSON = "The body is no JSON object."
 
-Value = TypeVar("Value")
-
 
 class NumberText(str):
     """A JSON number as it was written, so that no float makes the amount inexact."""
+
+    __slots__ = ()
+
+
+class JsonObject(tuple[tuple[str, object], ...]):
+    """The members of a JSON object, in their order, as often as each stands there."""
 
     __slots__ = ()
 
@@ -39,13 +42,22 @@ async def read_fields(request: web.Request) -> Mapping[str, str]:
     if kind == "application/json" or kind.endswith("+json"):
         return {**query, **_json_fields(body)}
     if kind == "application/x-www-form-urlencoded":
-        return {**query, **_form_fields(body.decode("ascii", "backslashreplace"))}
+        return {**query, **_form_fields(_text(body))}
     raise RequestRefusedError("Send the fields as a form, as JSON or in the query string.")
+
+
+def _text(body: bytes) -> str:
+    try:
+        return body.decode()
+    except UnicodeDecodeError as fault:
+        raise RequestRefusedError(UNREADABLE_FORM) from fault
 
 
 def _form_fields(text: str) -> Mapping[str, str]:
     try:
-        return _unique(parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=FIELDS_MAX))
+        return _known(parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=FIELDS_MAX))
+    except RequestRefusedError:
+        raise
     except ValueError as fault:
         raise RequestRefusedError(UNREADABLE_FORM) from fault
 
@@ -55,7 +67,9 @@ async def _multipart_fields(request: web.Request) -> Mapping[str, str]:
         form = await request.post()
     except (ValueError, AssertionError, LookupError) as fault:
         raise RequestRefusedError(UNREADABLE_FORM) from fault
-    return _texts(_unique(form.items()))
+    # A part that says a type of its own, and is no file, comes as bytes.
+    parts = ((name, _text(bytes(part)) if isinstance(part, bytearray) else part) for name, part in form.items())
+    return _known(parts)
 
 
 def _json_fields(body: bytes) -> Mapping[str, str]:
@@ -64,36 +78,32 @@ def _json_fields(body: bytes) -> Mapping[str, str]:
             body.decode(),
             parse_float=NumberText,
             parse_int=NumberText,
-            parse_constant=_refuse_constant,
-            object_pairs_hook=_unique,
+            parse_constant=NumberText,  # NaN and Infinity: no amounts, and harmless in a field that nobody reads
+            object_pairs_hook=JsonObject,
         )
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as fault:
         raise RequestRefusedError(UNREADABLE_JSON) from fault
-    if not isinstance(fields, dict):
+    if not isinstance(fields, JsonObject):
         raise RequestRefusedError(UNREADABLE_JSON)
-    known = cast("dict[str, object]", fields)
-    return _texts({name: value for name, value in known.items() if value is not None})
+    return _known((name, value) for name, value in fields if value is not None)
 
 
-def _texts(fields: Mapping[str, object]) -> Mapping[str, str]:
-    errors = {
-        name: ["This field must be text."]
-        for name, value in fields.items()
-        if not isinstance(value, str) or (isinstance(value, NumberText) and name != "amount")
-    }
+def _known(fields: Iterable[tuple[str, object]]) -> Mapping[str, str]:
+    """The fields that the network knows. All others may have any type, and stand twice.
+
+    Raises RequestRefusedError for one that is no text (an amount may be a number) or stands twice.
+    """
+    known: dict[str, str] = {}
+    errors: dict[str, list[str]] = {}
+    for name, value in fields:
+        if name not in FIELDS:
+            continue
+        if not isinstance(value, str) or (isinstance(value, NumberText) and name != "amount"):
+            errors[name] = ["This field must be text."]
+        elif name in known:
+            errors[name] = ["This field stands twice."]
+        else:
+            known[name] = str(value)
     if errors:
         raise RequestRefusedError(errors)
-    return {name: str(value) for name, value in fields.items()}
-
-
-def _unique(pairs: Iterable[tuple[str, Value]]) -> dict[str, Value]:
-    fields: dict[str, Value] = {}
-    for name, value in pairs:
-        if name in fields:
-            raise RequestRefusedError({name: ["This field stands twice."]})
-        fields[name] = value
-    return fields
-
-
-def _refuse_constant(constant: str) -> object:
-    raise RequestRefusedError({"amount": [f"{constant} is no number."]})
+    return known

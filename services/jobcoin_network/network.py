@@ -6,7 +6,8 @@ from time import perf_counter
 
 from prometheus_client import Counter, Histogram
 
-from services.jobcoin_network.core.instances import CoinMovement, Instance, InstanceName, Transaction, genesis
+from services.jobcoin_network.core.instances import Instance, genesis
+from services.jobcoin_network.core.transactions import CoinMovement, InstanceName, Transaction
 from services.jobcoin_network.store import SqliteStore
 
 TRANSACTIONS = Counter("jobcoin_transactions", "Transactions committed")
@@ -25,7 +26,8 @@ class Network:
     """All instances by name. They have nothing in common but the bounds. Each is made when it is first used.
 
     Decides in memory at once. `durable` waits until what was decided has reached the disk. `on_fault` is called once a
-    commit failed: the service has to end then. The bounds say how much the network keeps, over all instances.
+    commit failed: the service has to end then. The bounds say how much the network keeps, over all instances:
+    `rows_bytes_max` of its transactions as they are listed, which is most of its memory.
     """
 
     def __init__(
@@ -35,13 +37,16 @@ class Network:
         *,
         on_fault: Callable[[], None],
         instances_max: int = 1_000,
-        transactions_max: int = 500_000,
+        transactions_max: int = 2_000_000,
+        rows_bytes_max: int = 512 * 1024 * 1024,
     ) -> None:
         self._store = store
         self._clock_ms = clock_ms
         self._on_fault = on_fault
         self._instances_max = instances_max
         self._transactions_max = transactions_max
+        self._rows_bytes_max = rows_bytes_max
+        self._rows_bytes = 0
         self._by_name: dict[InstanceName, Instance] = {}
         self._decided = 0
         for transaction in store.transactions():
@@ -89,7 +94,7 @@ class Network:
         self._committed += len(transactions)
 
     def _add(self, *transactions: Transaction) -> None:
-        if self._decided + len(transactions) > self._transactions_max:
+        if self._decided + len(transactions) > self._transactions_max or self._rows_bytes >= self._rows_bytes_max:
             raise NetworkFullError
         for transaction in transactions:
             self._append(transaction)
@@ -97,5 +102,10 @@ class Network:
 
     def _append(self, transaction: Transaction) -> None:
         name = transaction.instance
-        self._by_name.setdefault(name, Instance(name)).append(transaction)
+        instance = self._by_name.get(name)
+        if instance is None:
+            instance = self._by_name[name] = Instance(name)
+        before = instance.rows.list_bytes()
+        instance.append(transaction)
+        self._rows_bytes += instance.rows.list_bytes() - before
         self._decided += 1

@@ -3,12 +3,13 @@
 import base64
 import hashlib
 import itertools
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 from services.jobcoin_network.core.coins import coins_text
-from services.jobcoin_network.core.instances import Instance, InstanceName, Transaction
-from services.jobcoin_network.core.wire import timestamp_text
+from services.jobcoin_network.core.instances import Instance
+from services.jobcoin_network.core.transactions import InstanceName
 
 ROWS_SHOWN_MAX = 1_000
 SEND_FIELDS = {"fromAddress": "From Address", "toAddress": "To Address", "amount": "Amount"}
@@ -94,22 +95,22 @@ def _form(action: str, heading: str, button: str, fields: Mapping[str, str]) -> 
 
 
 def _addresses(instance: Instance) -> str:
-    shown = itertools.islice(instance.balances.items(), ROWS_SHOWN_MAX)
+    shown = itertools.islice(instance.balances(), ROWS_SHOWN_MAX)
     rows = ((address, coins_text(units)) for address, units in shown)
-    return _table(("Address", "Balance"), rows, f"{len(instance.balances)} Addresses")
+    return _table(("Address", "Balance"), rows, f"{instance.addresses()} Addresses")
 
 
 def _transactions(instance: Instance) -> str:
-    latest = instance.transactions[: -ROWS_SHOWN_MAX - 1 : -1]
+    count = len(instance.rows)
+    latest = range(count - 1, max(count - ROWS_SHOWN_MAX, 0) - 1, -1)
     columns = ("Timestamp", "From", "To", "Amount")
-    footer = f"{len(instance.transactions)} Transactions"
-    return "<h2>Transactions</h2>" + _table(columns, map(_cells, latest), footer)
+    rows = (_cells(instance.rows.row(position)) for position in latest)
+    return "<h2>Transactions</h2>" + _table(columns, rows, f"{count} Transactions")
 
 
-def _cells(transaction: Transaction) -> tuple[str, ...]:
-    movement = transaction.movement
-    sender = "(new)" if movement.sender is None else movement.sender
-    return timestamp_text(transaction.timestamp_ms), sender, movement.recipient, movement.amount.text
+def _cells(row: bytes) -> tuple[str, ...]:
+    shown: dict[str, str] = json.loads(row)
+    return shown["timestamp"], shown.get("fromAddress", "(new)"), shown["toAddress"], shown["amount"]
 
 
 def _table(columns: Sequence[str], rows: Iterable[Iterable[str]], footer: str) -> str:

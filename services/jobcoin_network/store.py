@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from services.jobcoin_network.core.coins import read_amount
-from services.jobcoin_network.core.instances import CoinAddress, CoinMovement, InstanceName, Transaction
+from services.jobcoin_network.core.transactions import CoinAddress, CoinMovement, InstanceName, Transaction
 
 FILE_NAME = "jobcoin.sqlite3"
 SCHEMA_VERSION = 1

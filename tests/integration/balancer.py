@@ -33,7 +33,6 @@ def configuration(folder: Path, port: int, gateways: Sequence[int], settings: Ma
         **settings,
         "/tmp/": f"{folder}/",  # noqa: S108 - the text that is replaced
         "listen 8080 backlog=4096": f"listen 127.0.0.1:{port}",
-        "listen 8081": f"listen unix:{folder}/network.sock",
         "set $gateways gateway:8080": "set $gateways gateways",
         "    resolver 127.0.0.11 ": f"    upstream gateways {{ {servers}}}\n    resolver 127.0.0.11 ",
     }

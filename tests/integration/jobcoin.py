@@ -18,16 +18,21 @@ OK = (200, {"status": "OK"})
 class NetworkProcess:
     """The service on a free port, with its file in a directory that outlives it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, has_control: bool = True) -> None:
         settings = {"PORT": "0", "HOST": "127.0.0.1", "JOBCOIN_DIR": str(directory), "LOG_FORMAT": "json"}
+        if has_control:
+            settings["CONTROL_PORT"] = "0"
         environment = os.environ | {f"TELLERLINE_{name}": value for name, value in settings.items()}
         command = [sys.executable, "-m", "services.jobcoin_network"]
         self.process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
         self.url = ""
+        self.control_url = ""
 
     def listening(self) -> str:
         assert self.process.stderr is not None
         for line in self.process.stderr:
+            if '"control.listening"' in line:
+                self.control_url = f"http://{json.loads(line)['addresses'][0]}"
             if '"jobcoin.listening"' in line:
                 self.url = f"http://{json.loads(line)['addresses'][0]}"
                 return self.url
@@ -40,8 +45,10 @@ class NetworkProcess:
 
 
 @contextlib.contextmanager
-def running(directory: Path, ending: signal.Signals = signal.SIGTERM) -> Generator[NetworkProcess]:
-    network = NetworkProcess(directory)
+def running(
+    directory: Path, ending: signal.Signals = signal.SIGTERM, *, has_control: bool = True
+) -> Generator[NetworkProcess]:
+    network = NetworkProcess(directory, has_control=has_control)
     try:
         network.listening()
         yield network

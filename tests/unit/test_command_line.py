@@ -22,7 +22,7 @@ def run(*arguments: str) -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr
 
 
-NAMES = ["bench", "dead-letters", "down", "keys", "migrate", "mix", "status", "up", "verify"]
+NAMES = ["bench", "dead-letters", "down", "keys", "migrate", "mix", "network", "status", "up", "verify"]
 
 
 @pytest.mark.parametrize("name", NAMES)

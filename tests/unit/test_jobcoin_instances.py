@@ -9,16 +9,13 @@ from services.jobcoin_network.core.instances import (
     ALICE,
     BOB,
     BrokenList,
-    CoinAddress,
-    CoinMovement,
     Instance,
-    InstanceName,
     InsufficientFundsError,
-    Transaction,
     creation,
     genesis,
     instance_name,
 )
+from services.jobcoin_network.core.transactions import CoinAddress, CoinMovement, InstanceName, Transaction
 from services.jobcoin_network.network import Network, NetworkFullError
 from services.jobcoin_network.store import SqliteStore
 
@@ -54,11 +51,11 @@ def network(kept: Iterable[Transaction] = (), **bounds: int) -> Network:
 
 def test_a_fresh_instance_holds_what_alice_was_given_and_sent_to_bob() -> None:
     instance = fresh()
-    created, sent = instance.transactions
+    created, sent = genesis(PUPPY, NOW_MS)
     assert (created.movement, created.movement.sender) == (creation(ALICE), None)
     assert sent.movement == move(ALICE, BOB, "12.5")
     assert sent.timestamp_ms - created.timestamp_ms == 60
-    assert [coins_text(instance.balances[address]) for address in (ALICE, BOB)] == ["37.5", "12.5"]
+    assert [(name, coins_text(units)) for name, units in instance.balances()] == [(ALICE, "37.5"), (BOB, "12.5")]
 
 
 def test_the_last_coin_may_be_sent_and_not_a_grain_more() -> None:
@@ -66,26 +63,31 @@ def test_the_last_coin_may_be_sent_and_not_a_grain_more() -> None:
     grain = "0." + "0" * 39 + "1"
     assert refused(instance, move(BOB, CAROL, "12.5000000000000000000000000000000000001"))
     applied(instance, move(BOB, CAROL, "12.5"))
-    assert instance.balances[BOB] == 0
+    assert instance.balance(BOB) == 0
     assert refused(instance, move(BOB, CAROL, grain))
 
 
 def test_a_refused_movement_leaves_no_trace() -> None:
     instance = fresh()
-    before = (list(instance.transactions), dict(instance.balances))
+    before = (len(instance.rows), dict(instance.balances()))
     assert refused(instance, move(CAROL, ALICE, "1"))
-    assert (list(instance.transactions), dict(instance.balances)) == before
+    assert (len(instance.rows), dict(instance.balances())) == before
 
 
 def test_an_address_differs_from_another_by_case() -> None:
-    assert fresh().balances[CoinAddress("alice")] == 0
+    assert fresh().balance(CoinAddress("alice")) == 0
 
 
 def test_a_transfer_to_oneself_changes_no_balance_and_is_listed_once() -> None:
     instance = fresh()
     applied(instance, move(ALICE, ALICE, "37.5"))
-    assert coins_text(instance.balances[ALICE]) == "37.5"
-    assert instance.positions[ALICE] == [0, 1, 2]
+    assert coins_text(instance.balance(ALICE)) == "37.5"
+    assert list(instance.positions(ALICE)) == [0, 1, 2]
+    applied(instance, move(ALICE, CAROL, "1"))
+    applied(instance, move(CAROL, CAROL, "1"))
+    applied(instance, move(CAROL, ALICE, "0.5"))
+    assert [list(instance.positions(each)) for each in (ALICE, BOB, CAROL)] == [[0, 1, 2, 3, 5], [1], [3, 4, 5]]
+    assert list(instance.positions(CoinAddress("nobody"))) == []
     assert refused(instance, move(ALICE, ALICE, "37.6"))
 
 
@@ -110,26 +112,25 @@ def test_a_list_whose_time_goes_back_is_not_accepted() -> None:
 def test_instances_do_not_know_one_another() -> None:
     both = network()
     both.apply(PUPPY, move(ALICE, CAROL, "1"))
-    added = both.instance(PUPPY).transactions[-1]
-    assert (added.instance, added.position) == (PUPPY, 2)
-    assert both.instance(PUPPY).balances[CAROL] > 0
-    assert both.instance(KITTEN).balances[CAROL] == 0
+    assert [len(both.instance(name).rows) for name in (PUPPY, KITTEN)] == [3, 2]
+    assert both.instance(PUPPY).balance(CAROL) > 0
+    assert both.instance(KITTEN).balance(CAROL) == 0
 
 
 def test_an_instance_is_made_once() -> None:
     asked = network()
     assert asked.instance(PUPPY) is asked.instance(PUPPY)
-    assert len(asked.instance(PUPPY).transactions) == 2
+    assert len(asked.instance(PUPPY).rows) == 2
 
 
 def test_instances_are_rebuilt_from_their_transactions() -> None:
-    first = network()
-    first.apply(PUPPY, creation(CAROL))
-    kept = first.instance(PUPPY).transactions
+    first = fresh()
+    kept = [*genesis(PUPPY, NOW_MS), applied(first, creation(CAROL), NOW_MS + 7)]
     assert [transaction.position for transaction in kept] == [0, 1, 2]
-    again = network(kept)
-    assert again.instance(PUPPY).balances == first.instance(PUPPY).balances
-    assert again.instance(PUPPY).transactions == kept
+    again = network(kept).instance(PUPPY)
+    assert dict(again.balances()) == dict(first.balances())
+    assert [again.rows.row(place) for place in range(3)] == [first.rows.row(place) for place in range(3)]
+    assert (again.first_ms, again.last_ms) == (NOW_MS - 60, NOW_MS + 7)
 
 
 def test_the_network_is_bounded_and_says_when_it_is_full() -> None:
@@ -140,9 +141,13 @@ def test_the_network_is_bounded_and_says_when_it_is_full() -> None:
     bounded.apply(PUPPY, creation(CAROL))
     with pytest.raises(NetworkFullError):
         bounded.apply(PUPPY, creation(CAROL))
-    assert coins_text(bounded.instance(PUPPY).balances[CAROL]) == "50"
+    assert coins_text(bounded.instance(PUPPY).balance(CAROL)) == "50"
     with pytest.raises(NetworkFullError):
         network(transactions_max=1).instance(PUPPY)
+    bounded = network(rows_bytes_max=300)
+    bounded.apply(PUPPY, creation(CoinAddress("x" * 300)))
+    with pytest.raises(NetworkFullError):
+        bounded.apply(PUPPY, creation(CAROL))
 
 
 @pytest.mark.parametrize("name", ["", "a" * 65, "a/b", "-a", "é", "a.b", "a b", "livez", "readyz", "metrics", "a\n"])

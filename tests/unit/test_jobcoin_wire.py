@@ -4,25 +4,22 @@ import pytest
 
 from services.jobcoin_network import pages
 from services.jobcoin_network.core.coins import read_amount
-from services.jobcoin_network.core.instances import (
-    ALICE,
+from services.jobcoin_network.core.instances import Instance, creation, genesis
+from services.jobcoin_network.core.rows import CHUNK_BYTES, RenderedRows
+from services.jobcoin_network.core.transactions import (
     CoinAddress,
     CoinMovement,
-    Instance,
     InstanceName,
     Transaction,
-    creation,
-    genesis,
+    timestamp_text,
 )
 from services.jobcoin_network.core.wire import (
-    ADDRESS_LENGTH_MAX,
+    ADDRESS_BYTES_MAX,
     REQUIRED,
     RequestRefusedError,
-    address_json,
-    list_json,
+    address_head,
     read_creation,
     read_transfer,
-    timestamp_text,
 )
 
 GOOD = {"fromAddress": "Alice", "toAddress": "Bob", "amount": "1.50"}
@@ -33,6 +30,10 @@ HOSTILE = CoinAddress("\"><script>alert(1)</script><img src=x onerror='y'>&amp;\
 
 def fresh() -> Instance:
     return Instance(PUPPY, genesis(PUPPY, NOW_MS))
+
+
+def listed(rows: RenderedRows) -> bytes:
+    return b"".join(rows.list_chunks(rows.list_bytes()))
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,7 @@ def test_a_timestamp_always_has_three_fraction_digits(timestamp_ms: int, text: s
 
 
 def test_created_coins_have_no_sender_at_all() -> None:
-    created, sent = json.loads(list_json(fresh()))
+    created, sent = json.loads(listed(fresh().rows))
     assert created == {"timestamp": "2014-04-22T13:10:01.150Z", "toAddress": "Alice", "amount": "50"}
     assert sent == {
         "timestamp": "2014-04-22T13:10:01.210Z",
@@ -58,17 +59,31 @@ def test_created_coins_have_no_sender_at_all() -> None:
     }
 
 
-def test_an_unused_address_has_exactly_zero_and_no_transactions() -> None:
-    assert address_json(Instance(PUPPY), ALICE) == b'{"balance":"0","transactions":[]}'
+def test_an_unused_address_has_exactly_zero() -> None:
+    assert address_head(Instance(PUPPY), CoinAddress("Alice")) == b'{"balance":"0","transactions":['
 
 
-def test_an_address_shows_its_own_transactions_oldest_first_as_they_are_added() -> None:
+def test_an_address_has_its_own_transactions_oldest_first_as_they_are_added() -> None:
     instance = fresh()
-    assert json.loads(address_json(instance, CoinAddress("Bob")))["balance"] == "12.5"
-    instance.append(Transaction(PUPPY, 2, NOW_MS, creation(CoinAddress("Bob"))))
-    shown = json.loads(address_json(instance, CoinAddress("Bob")))
-    assert (shown["balance"], [row["amount"] for row in shown["transactions"]]) == ("62.5", ["12.5", "50"])
-    assert len(json.loads(list_json(instance))) == 3
+    bob = CoinAddress("Bob")
+    assert address_head(instance, bob).startswith(b'{"balance":"12.5"')
+    instance.append(Transaction(PUPPY, 2, NOW_MS, creation(bob)))
+    assert address_head(instance, bob).startswith(b'{"balance":"62.5"')
+    assert [json.loads(instance.rows.row(place))["amount"] for place in instance.positions(bob)] == ["12.5", "50"]
+
+
+def test_a_list_is_that_of_its_time_whatever_is_added_while_it_is_read() -> None:
+    rows = RenderedRows()
+    assert listed(rows) == b"[]"
+    given = [b'{"n":%d}' % number for number in range(CHUNK_BYTES // 4)]
+    for row in given:
+        rows.append(row)
+    chunks = rows.list_chunks(rows.list_bytes())
+    parts = [next(chunks), next(chunks)]
+    rows.append(b'{"late":1}')
+    assert b"".join([*parts, *chunks]) == b"[" + b",".join(given) + b"]"
+    assert (rows.row(0), rows.row(len(given) - 1), len(rows)) == (given[0], given[-1], len(given) + 1)
+    assert rows.list_bytes() == len(listed(rows))
 
 
 def test_a_good_transfer_is_read() -> None:
@@ -97,7 +112,7 @@ def test_an_amount_of_zero_is_answered_with_a_sentence() -> None:
     assert refused.value.error == "Amount must be over 0!"
 
 
-@pytest.mark.parametrize("address", ["x" * (ADDRESS_LENGTH_MAX + 1), "\ud800"])
+@pytest.mark.parametrize("address", ["x" * (ADDRESS_BYTES_MAX + 1), "é" * (ADDRESS_BYTES_MAX // 2 + 1), "\ud800"])
 def test_an_address_that_could_not_be_kept_is_refused(address: str) -> None:
     for read, fields, name in (
         (read_transfer, {**GOOD, "toAddress": address}, "toAddress"),

@@ -19,7 +19,7 @@ PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "P
 # The TELLERLINE_… settings that the supervisor itself gives to the services; all others of the caller are passed on.
 GIVEN_OUT = frozenset(
     {"DATABASE_URL", "AMQP_URL", "JOBCOIN_URL", "JOBCOIN_DIR", "SECRET", "ADMIN_KEY", "HOST", "PORT", "METRICS_PORT"}
-    | {"PARTITIONS", "NAMING_KEY", "SECRET_PREVIOUS"}
+    | {"PARTITIONS", "NAMING_KEY", "SECRET_PREVIOUS", "CONTROL_HOST", "CONTROL_PORT"}
 )
 
 # Clients of the worker stop first, so that what is in flight is still answered; the network and the servers last.
@@ -74,6 +74,8 @@ def network_plan(data_dir: DataDir) -> ServicePlan:
     own = {
         "TELLERLINE_HOST": LOOPBACK,
         "TELLERLINE_PORT": str(port),
+        "TELLERLINE_CONTROL_HOST": LOOPBACK,
+        "TELLERLINE_CONTROL_PORT": str(data_dir.ports.port("jobcoin_network-1-control")),
         "TELLERLINE_JOBCOIN_DIR": str(data_dir.path / "jobcoin_network"),
     }
     environment = base_environment(data_dir) | own
@@ -93,6 +95,7 @@ def addresses(
         "gateway": gateways[0] if gateways else None,
         "gateways": gateways,
         "jobcoin": jobcoin_url(network),
+        "jobcoin_control": url_of(int(network.environment["TELLERLINE_CONTROL_PORT"])),
         "admin_key": data_dir.admin_key(),
         "amqp": rabbit.url,
         "postgres": postgres.dsn,
