@@ -11,6 +11,9 @@ from typing import Final
 from shared.database.postgres import TRANSIENT_FAULTS, Connection, connect
 from tellerline.chaos.plan import BACKEND, BROKER, DATABASE, GATEWAY, Action, Fault
 from tellerline.chaos.stack import Stack
+from tellerline.gateway_api import NotReached
+from tellerline.local_stack.supervisor.plan import INSTANCE
+from tellerline.network_control import NetworkControl
 
 STOPPED_S, RUNNING_S = 0.08, 0.02  # of a slowed process, in turns
 TRIES_EVERY_S: Final = 0.2
@@ -25,6 +28,18 @@ END_SESSIONS = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
  WHERE pid <> pg_backend_pid() AND backend_type = 'client backend' AND ($1::text IS NULL OR usename = $1)
 """
+# Half of the calls to a network that misbehaves go wrong. No transfer is answered without being applied: a customer who
+# sends until there is an answer could not know.
+MISBEHAVIOUR: Final[Sequence[Mapping[str, object]]] = (
+    {"kind": "latency", "rate": 0.1, "seconds": (0.2, 3)},
+    {"kind": "reset", "rate": 0.05},
+    {"kind": "error", "rate": 0.1},
+    {"kind": "applied_without_answer", "rate": 0.1, "call": "send"},
+    {"kind": "delayed_apply", "rate": 0.05, "call": "send", "seconds": (0.2, 5)},
+    {"kind": "html", "rate": 0.04},
+    {"kind": "large_body", "rate": 0.03},
+    {"kind": "wrong_types", "rate": 0.03},
+)
 LOCK_JOURNAL = "LOCK TABLE ledger.operations IN SHARE MODE"
 
 
@@ -46,13 +61,14 @@ class Faults:
             Action.SHUT_OUT: self._shut_out,
             Action.READ_ONLY: self._read_only,
             Action.LOCK: self._lock,
+            Action.MISBEHAVE: self._misbehave,
         }
 
     async def strike(self, fault: Fault) -> None:
         """Raises Missed when the target is down anyway."""
         try:
             await self._doing[fault.kind.action](fault)
-        except (*TRANSIENT_FAULTS, ProcessLookupError) as error:
+        except (*TRANSIENT_FAULTS, ProcessLookupError, NotReached) as error:
             raise Missed(f"{fault.kind.name}: {error!r}") from error
 
     async def _kill(self, fault: Fault) -> None:
@@ -115,6 +131,16 @@ class Faults:
         async with self._session() as session, session.transaction():
             await session.execute(LOCK_JOURNAL)
             await asyncio.sleep(fault.for_s)
+
+    async def _misbehave(self, fault: Fault) -> None:
+        control = NetworkControl(self._stack.jobcoin_control, INSTANCE)
+        try:
+            await control.put({"rates": MISBEHAVIOUR, "seed": int(fault.pick * 1_000_000)})
+            await asyncio.sleep(fault.for_s)
+        finally:
+            # A network that was killed meanwhile has no faults any more.
+            with contextlib.suppress(NotReached):
+                await control.clear()
 
     @asynccontextmanager
     async def _session(self) -> AsyncGenerator[Connection]:

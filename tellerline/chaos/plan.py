@@ -23,6 +23,7 @@ class Action(StrEnum):
     SHUT_OUT = "shut out"  # its connections are closed, and it cannot connect for a while
     READ_ONLY = "read-only"  # its sessions begin in read-only transactions
     LOCK = "lock"  # another session holds a lock on what it writes
+    MISBEHAVE = "misbehave"  # the network answers late, wrongly or not at all, whatever it did
 
 
 @value
@@ -72,6 +73,7 @@ KINDS: Final[Sequence[Kind]] = (
     Kind(Action.SHUT_OUT, WORKER, (2, 6)),
     Kind(Action.READ_ONLY, DATABASE, (3, 12)),
     Kind(Action.LOCK, DATABASE, (1, 3)),
+    Kind(Action.MISBEHAVE, NETWORK, (4, 12)),
 )
 
 

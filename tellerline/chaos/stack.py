@@ -32,6 +32,7 @@ class Stack:
     gateways: Sequence[str]
     admin_key: str
     jobcoin: str
+    jobcoin_control: str
     postgres: str
     # Service → its address; /readyz stands below it.
     services: Mapping[str, str]
@@ -47,6 +48,7 @@ class Stack:
             gateways=cast("Sequence[str]", state["gateways"]),
             admin_key=str(state["admin_key"]),
             jobcoin=str(state["jobcoin"]),
+            jobcoin_control=str(state["jobcoin_control"]),
             postgres=str(state["postgres"]),
             services={name: url.removesuffix("/metrics") for name, url in metrics.items()},
         )

@@ -8,10 +8,10 @@ from typing import Final
 
 import click
 
+from tellerline.local_stack.supervisor.plan import INSTANCE
 from tellerline.network_control import CONTROL_URL, NetworkControl, NetworkFaults, OrderedFault
 from tellerline.stack_options import data_dir_option, json_option
 
-INSTANCE: Final = "tellerline"
 PARAMETERS: Final = "seconds=LEAST..MOST, status=NUMBER, rows=NUMBER, call=list|address|send"
 
 
