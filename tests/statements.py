@@ -12,7 +12,8 @@ import services
 import shared
 import tellerline
 from services.deposit_poller.store import DepositStore
-from services.distributor.store import CreditStore, PayoutStore
+from services.distributor.store.credits import CreditStore
+from services.distributor.store.payouts import PayoutStore
 from shared.mixer.store import ClaimStore, IntentStore
 
 STATEMENT: Final = re.compile(r"\s*(?:SELECT|INSERT|UPDATE|DELETE|WITH)\b")

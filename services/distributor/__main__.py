@@ -1,13 +1,13 @@
 """`python -m services.distributor`: pay out what mixes were credited until SIGTERM."""
 
-import random
 from functools import partial
 from typing import Final
 
 from services.distributor.credits import JournalReader, Planner, mix_events
 from services.distributor.payouts import Payer, Reclaimer
 from services.distributor.settings import DistributorSettings
-from services.distributor.store import CreditStore, PayoutStore
+from services.distributor.store.credits import CreditStore
+from services.distributor.store.payouts import PayoutStore
 from shared.database import postgres
 from shared.domain.ids import CommandIds
 from shared.ledger_client.client import LedgerClient
@@ -24,7 +24,7 @@ def wire(
     """The parts of a distributor. The network is not part of its readiness: payouts wait while the network is away."""
     ledger = MixerLedger(client, CommandIds(settings.ledger_secrets().naming_key), pool)
     credits, payouts = CreditStore(pool), PayoutStore(pool)
-    planner = Planner(ledger, credits, settings, random.SystemRandom().randint)
+    planner = Planner(ledger, credits, settings)
     reader = JournalReader(credits, settings.journal_read_s, wake_planner=planner.wake)
     amqp_url = settings.amqp_url.get_secret_value()
     return MixerParts(

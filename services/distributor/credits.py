@@ -13,8 +13,10 @@ import structlog
 from prometheus_client import Counter, Gauge
 from typing_extensions import override
 
-from services.distributor.core.credits import CreditState, DrawNumber, MixCredit, fee_of, plan
-from services.distributor.store import CreditStore, FoundCredit
+from services.distributor.core.credits import CreditState, MixCredit, fee_of, plan
+from services.distributor.core.decisions import PayoutDecision
+from services.distributor.settings import DistributorSettings
+from services.distributor.store.credits import CreditStore, FoundCredit
 from shared.broker.channels import Channel, Connection, consume_exclusive_queue
 from shared.broker.connection import ManagedConnection
 from shared.broker.declare import declare_exchange
@@ -22,7 +24,6 @@ from shared.database.postgres import TRANSIENT_FAULTS
 from shared.domain.ids import Partition
 from shared.messages import topology
 from shared.mixer.ledger import MixerLedger
-from shared.mixer.settings import MixerSettings
 from shared.mixer.step_loop import LATE_S_MAX, ClaimDeadline, StepLoop, wait_for_wake
 
 log = structlog.get_logger()
@@ -101,13 +102,16 @@ class JournalReader:
             self._read = self._written = await self._store.cursors()
         last = await self._store.last_batches()
         found: list[FoundCredit] = []
+        decisions: list[PayoutDecision] = []
         for partition, batch in last.items():
-            if batch > self._read.get(partition, 0):
-                found += await self._store.credits_between(partition, self._read.get(partition, 0), batch)
+            after = self._read.get(partition, 0)
+            if batch > after:
+                found += await self._store.credits_between(partition, after, batch)
+                decisions += await self._store.decisions_between(partition, after, batch)
             CURSOR_BATCH.labels(str(partition)).set(batch)
-        if found or (last != self._written and time.monotonic() - self._written_s > CURSOR_WRITE_S):
+        if found or decisions or (last != self._written and time.monotonic() - self._written_s > CURSOR_WRITE_S):
             moved = {each: batch for each, batch in last.items() if batch != self._written.get(each)}
-            await self._store.record(found, moved)
+            await self._store.record(found, decisions, moved)
             self._written, self._written_s = last, time.monotonic()
         self._read = last
         if found:
@@ -120,10 +124,10 @@ class Planner(StepLoop[MixCredit]):
 
     stuck = CreditState.STUCK
 
-    def __init__(self, ledger: MixerLedger, credits: CreditStore, settings: MixerSettings, draw: DrawNumber) -> None:
+    def __init__(self, ledger: MixerLedger, credits: CreditStore, settings: DistributorSettings) -> None:
         super().__init__(ledger, credits, settings)
         self._credits = credits
-        self._draw = draw
+        self._payout_min = settings.payout_min_minor
 
     @override
     async def step(self, row: MixCredit, deadline: ClaimDeadline) -> None:
@@ -133,6 +137,6 @@ class Planner(StepLoop[MixCredit]):
             decision = await self._ledger.fee(row.mix, row.id, row.fee_attempt, fee)
             if await self.posted(row, "fee", decision) is None:
                 return
-        payouts = plan(row.amount - fee, terms, self._draw)
+        payouts = plan(row.amount - fee, terms, self._payout_min, row.seed)
         await self._credits.write_plan(row, replace(row, state=CreditState.PLANNED, fee=fee, attempts=0), payouts)
         log.info("credit.planned", credit_id=row.id, mix_id=row.mix, payouts=len(payouts))

@@ -19,6 +19,7 @@ from services.gateway.api import (
     mixes,
     operations,
     operator,
+    payouts,
     transactions,
     transfers,
 )
@@ -68,6 +69,7 @@ ROUTES: Final = (
     *mixes.ROUTES.routes,
     *operator.ROUTES.routes,
     *dead_letters.ROUTES.routes,
+    *payouts.ROUTES.routes,
     *health.ROUTES.routes,
     *docs.ROUTES.routes,
 )

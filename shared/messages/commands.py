@@ -156,10 +156,18 @@ class OperationRefuse(_Command):
 class OperatorDecision(_Command):
     """Records what an operator decided about what `reference` names: who, when and, in `metadata`, why.
 
-    It changes nothing else. What was decided is done afterwards, by whoever sent this.
+    It changes nothing else. What was decided is done afterwards: about payouts by the distributor, which finds this in
+    the journal, else by whoever sent this.
     """
 
-    kind: Literal["dead_letter.retry.v1", "dead_letter.resolve.v1", "suspense.resolve.v1"]
+    kind: Literal[
+        "dead_letter.retry.v1",
+        "dead_letter.resolve.v1",
+        "suspense.resolve.v1",
+        "payout.retry.v1",
+        "payout.resolve.v1",
+        "payout.cancel.v1",
+    ]
 
 
 Command = Annotated[

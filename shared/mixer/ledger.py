@@ -35,6 +35,7 @@ from shared.messages import (
     FieldFault,
     HoldCapture,
     HoldPlace,
+    HoldVoid,
     MixCreate,
     OperationRefuse,
     Outcome,
@@ -72,7 +73,9 @@ def mix_account(mix: str) -> AccountId:
 
 
 class MixerLedger:
-    """`credit`, `fee`, `hold` and `capture` return the decision, or None while it is unknown: then call them again.
+    """The ledger, as the mixer uses it.
+
+    `credit`, `fee`, `hold`, `capture` and `void` return the decision, or None while it is unknown: call again then.
 
     Every method raises what is in postgres.TRANSIENT_FAULTS when the journal cannot be read.
     """
@@ -168,6 +171,20 @@ class MixerLedger:
             hold=HoldId(hold),
             account=account,
             destination=self._system("house", account),
+        )
+        return await self._decide(command, account)
+
+    async def void(self, mix: str, payout: str, attempt: int, hold: str) -> CommandDecision | None:
+        """Gives back what was held for a payout that was cancelled."""
+        account = mix_account(mix)
+        command = HoldVoid(
+            id=self._id(f"payout:{payout}:void:{attempt}"),
+            principal=MIXER,
+            admin=True,
+            fingerprint=NO_FINGERPRINT,
+            reference=f"payout:{payout}",
+            hold=HoldId(hold),
+            account=account,
         )
         return await self._decide(command, account)
 

@@ -7,6 +7,8 @@ import asyncio
 import contextlib
 import time
 from abc import ABC, abstractmethod
+from collections import Counter as Counts
+from collections.abc import Mapping
 from dataclasses import replace
 from enum import StrEnum
 from typing import ClassVar, Final, Generic, TypeVar
@@ -16,6 +18,7 @@ from prometheus_client import Counter, Gauge
 
 from shared.database.postgres import TRANSIENT_FAULTS
 from shared.domain.ids import CommandId
+from shared.domain.rejections import Rejection
 from shared.mixer.claimed_rows import ClaimedRow, ClaimLost
 from shared.mixer.jobcoin import NetworkUnavailable
 from shared.mixer.ledger import CommandDecision, MixerLedger
@@ -28,16 +31,32 @@ log = structlog.get_logger()
 ROWS: Final = Gauge(
     "mixer_rows", "Deposits, credits or payouts that are not finished, by kind and state", ["kind", "state"]
 )
+WAITING: Final = Gauge(
+    "mixer_waiting", "Rows that wait for another try or are stuck, by kind and reason", ["kind", "reason"]
+)
 INTERRUPTED: Final = Counter("mixer_interrupted", "Rows whose work ended with a fault and is taken up later", ["kind"])
 TICK_S: Final = 0.5
 ROWS_MAX: Final = 16
 BACKOFF_S_MAX: Final = 30.0
+# A step that was refused again and again is tried more rarely: each try costs transfers, or a row of the journal.
+REFUSED_BACKOFF_S_MAX: Final = 180.0
+# Rejections that may be gone by themselves, or by what others do: then the step succeeds. The others need a decision.
+HEALED_BY_TIME: Final = frozenset(
+    {Rejection.ACCOUNT_FROZEN, Rejection.INSUFFICIENT_FUNDS, Rejection.LIMIT_EXCEEDED, Rejection.CANCELLED}
+)
+REASON_CHARACTERS_MAX: Final = 80
 # Not ready when due rows were not looked for within this time.
 LATE_S_MAX: Final = 10.0
 # The work ends before the claim does, or two copies would send at once.
 CLAIM_SHARE: Final = 0.8
 
 R = TypeVar("R", bound=ClaimedRow)
+
+
+def reason_class(reason: str) -> str:
+    """The reason without what is never twice the same: of a fault as Python writes it, only the name."""
+    name, bracket, _ = reason.partition("(")
+    return (name if bracket and name.isidentifier() else reason)[:REASON_CHARACTERS_MAX]
 
 
 async def wait_for_wake(wake: asyncio.Event, timeout_s: float) -> None:
@@ -75,6 +94,8 @@ class StepLoop(ABC, Generic[R]):
         self._store = store
         self._kind = store.lifecycle.noun
         self._settings = settings
+        # Why rows wait or are stuck, as far as it was logged.
+        self._reasons: frozenset[str] = frozenset()
         self._rows = 0
         self._is_claiming = False
         self._is_draining = False
@@ -118,19 +139,34 @@ class StepLoop(ABC, Generic[R]):
         for state, following in self._store.lifecycle.next_states.items():
             if following:
                 ROWS.labels(self._kind, state.value).set(counts.get(state.value, 0))
+        self._note_reasons(await self._store.reasons())
 
-    async def wait(self, row: R, reason: str) -> None:
+    def _note_reasons(self, counts: Mapping[str, int]) -> None:
+        """Shows why rows wait or are stuck. Each reason has one line in the log when it begins and one when it ends."""
+        waiting = Counts[str]()
+        for reason, rows in counts.items():
+            waiting[reason_class(reason)] += rows
+        for reason in waiting.keys() - self._reasons:
+            log.error("rows.wait", kind=self._kind, reason=reason, rows=waiting[reason])
+        for reason in self._reasons - waiting.keys():
+            log.info("rows.wait_no_more", kind=self._kind, reason=reason)
+        for reason in waiting.keys() | self._reasons:
+            WAITING.labels(self._kind, reason).set(waiting[reason])
+        self._reasons = frozenset(waiting)
+
+    async def wait(self, row: R, reason: str, *, s_max: float = BACKOFF_S_MAX) -> None:
         """Releases the row for a time that grows with its attempts, and keeps the reason, which anyone may read."""
-        await self._store.release(row, backoff_s(row.attempts, s_max=BACKOFF_S_MAX), reason)
+        await self._store.release(row, backoff_s(row.attempts, s_max=s_max), reason)
 
     async def posted(self, row: R, command: str, decision: CommandDecision | None) -> CommandId | None:
-        """The id of this command of the row's step, if the ledger posted it. If not, the row waits."""
+        """The id of this command of the row's step, if the ledger posted it. If not, the row waits or is stuck."""
         if decision is None:  # unknown: the same command is sent again, for as long as it takes
             await self.wait(replace(row, attempts=row.attempts + 1), f"the ledger has not answered the {command}")
             return None
         if decision.code is not None:
             await self._store.next_attempt(row, command)
-            await self.fail(row, f"the {command} was rejected: {decision.code}")
+            reason = f"the {command} was rejected: {decision.code}"
+            await (self.fail if decision.code in HEALED_BY_TIME else self.stop)(row, reason)
             return None
         return decision.id
 
@@ -140,8 +176,8 @@ class StepLoop(ABC, Generic[R]):
         Most of what stops a step is healed by time: a house that is short, an account that is frozen, an outage.
         """
         row = replace(row, attempts=row.attempts + 1)
-        log.warning("row.waits", kind=self._kind, id=row.id, step=row.state, attempts=row.attempts, reason=reason)
-        await self.wait(row, reason)
+        log.debug("row.waits", kind=self._kind, id=row.id, step=row.state, attempts=row.attempts, reason=reason)
+        await self.wait(row, reason, s_max=REFUSED_BACKOFF_S_MAX)
 
     async def stop(self, row: R, reason: str) -> None:
         """The row waits for an operator, who is told why: no time heals what stops it."""
@@ -187,6 +223,6 @@ class StepLoop(ABC, Generic[R]):
             try:
                 current = await self.step(current, deadline)
             except NetworkUnavailable as fault:
-                log.warning("row.waits", kind=self._kind, id=row.id, step=current.state, reason=str(fault))
+                log.debug("row.waits", kind=self._kind, id=row.id, step=current.state, reason=str(fault))
                 await self.wait(current, str(fault))
                 return

@@ -34,11 +34,15 @@ UPDATE {of.table} SET state = $4, attempts = $5, reason = $6,
  WHERE id = $1 AND claim = $2 AND state = $3 RETURNING id
 """
 RELEASE = """
-UPDATE {of.table} SET claimed_until = '-infinity', next_at = clock_timestamp() + $3, attempts = $4, reason = $5
+UPDATE {of.table} SET claimed_until = '-infinity', next_at = clock_timestamp() + $3, attempts = $4,
+       reason = $5{of.release_columns}
  WHERE id = $1 AND claim = $2 RETURNING id
 """
 NEXT_ATTEMPT = """
 UPDATE {of.table} SET {command}_attempt = {command}_attempt + 1 WHERE id = $1 AND claim = $2 RETURNING id
+"""
+COUNT_REASONS = """
+SELECT reason, count(*) AS rows FROM {of.table} WHERE {of.is_open} AND reason IS NOT NULL GROUP BY reason
 """
 COUNT_ROWS = "SELECT state, count(*) AS rows FROM {of.table} WHERE {of.is_open} GROUP BY state"
 
@@ -64,6 +68,7 @@ class ClaimStore(ABC, Generic[R]):
 
     `has_next_step` and `is_open` are conditions, as in the table's indexes of rows that are due or not finished.
     `step_columns` are assignments to the columns that only this table has; their values are $7 and on.
+    `release_columns` are such assignments, too, for a row that is given back; they begin with a comma.
     """
 
     lifecycle: ClassVar[Lifecycle[StrEnum]]
@@ -71,6 +76,7 @@ class ClaimStore(ABC, Generic[R]):
     has_next_step: ClassVar[str]
     is_open: ClassVar[str]
     step_columns: ClassVar[str]
+    release_columns: ClassVar[str] = ""
 
     def __init__(self, pool: postgres.Pool) -> None:
         self._pool = pool
@@ -123,6 +129,10 @@ class ClaimStore(ABC, Generic[R]):
     async def counts(self) -> dict[str, int]:
         """The number of rows by state, of those that are not finished."""
         return {str(row["state"]): int(row["rows"]) for row in await self._pool.fetch(self.sql(COUNT_ROWS))}
+
+    async def reasons(self) -> dict[str, int]:
+        """The number of rows that wait or are stuck, by their reason."""
+        return {str(row["reason"]): int(row["rows"]) for row in await self._pool.fetch(self.sql(COUNT_REASONS))}
 
 
 class IntentStore(ClaimStore[R]):

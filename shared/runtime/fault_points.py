@@ -30,10 +30,13 @@ class FaultPoint(StrEnum):
     POLLER_AFTER_SWEEP_INTENT = "poller.after_sweep_intent"
     POLLER_AFTER_SWEEP_SENT = "poller.after_sweep_sent"
     POLLER_AFTER_SWEEP_SEEN = "poller.after_sweep_seen"
+    DISTRIBUTOR_IN_PLAN = "distributor.in_plan"
     DISTRIBUTOR_AFTER_HOLD = "distributor.after_hold"
     DISTRIBUTOR_AFTER_INTENT = "distributor.after_intent"
     DISTRIBUTOR_AFTER_SEND = "distributor.after_send"
     DISTRIBUTOR_AFTER_SEEN = "distributor.after_seen"
+    DISTRIBUTOR_BEFORE_CAPTURE = "distributor.before_capture"
+    DISTRIBUTOR_AFTER_CAPTURE = "distributor.after_capture"
 
 
 class FaultInjected(Exception):

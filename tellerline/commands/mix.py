@@ -1,10 +1,13 @@
 """`tellerline mix`: orders a mix and watches it, over the HTTP API like any other client."""
 
 import asyncio
+import json
 import uuid
+from collections.abc import Sequence
 from typing import Final
 
 import click
+from pydantic import Field
 
 from tellerline.gateway_api import ApiObject, GatewayClient, gateway_options
 from tellerline.stack_options import json_option, say
@@ -20,6 +23,7 @@ class ShownPayout(ApiObject):
     amount: str
     due_at: str
     status: str
+    reason: str | None = None
 
 
 class Mix(ApiObject):
@@ -33,7 +37,25 @@ class Mix(ApiObject):
     paid: str
     remaining: str
     next_due_at: str | None
-    payouts: list[ShownPayout]
+
+
+class ShownPayouts(ApiObject):
+    """A page of them."""
+
+    rows: list[ShownPayout] = Field(alias="data")
+    next: str | None
+
+
+async def read_payouts(gateway: GatewayClient, mix: Mix) -> list[ShownPayout]:
+    """All payouts of the mix, in the order in which they are due."""
+    found: list[ShownPayout] = []
+    following: str | None = ""
+    while following is not None:
+        path = f"/v1/mixes/{mix.id}/payouts?limit=500" + (f"&cursor={following}" if following else "")
+        answer = await gateway.call(ShownPayouts, "GET", path)
+        found += answer.rows
+        following = answer.next
+    return found
 
 
 async def watch_mix(gateway: GatewayClient, mix: Mix) -> Mix:
@@ -85,7 +107,9 @@ def create_command(
         say(f"To order this mix again without a second one: --key {key}")
     mix = asyncio.run(gateway.call(Mix, "POST", "/v1/mixes", order, {"Idempotency-Key": key}))
     say(f"Send Jobcoins to {mix.deposit_address}: they will be mixed and sent on.")
-    print_mix(asyncio.run(watch_mix(gateway, mix)) if watch else mix, as_json=as_json)
+    if watch:
+        mix = asyncio.run(watch_mix(gateway, mix))
+    print_mix(mix, asyncio.run(read_payouts(gateway, mix)), as_json=as_json)
 
 
 @command.command("show")
@@ -96,13 +120,16 @@ def create_command(
 def show_command(*, mix_id: object, watch: bool, as_json: bool, gateway: GatewayClient) -> None:
     """Show what a mix received, paid, and still has to pay."""
     mix = asyncio.run(gateway.call(Mix, "GET", f"/v1/mixes/{mix_id}"))
-    print_mix(asyncio.run(watch_mix(gateway, mix)) if watch else mix, as_json=as_json)
+    if watch:
+        mix = asyncio.run(watch_mix(gateway, mix))
+    print_mix(mix, asyncio.run(read_payouts(gateway, mix)), as_json=as_json)
 
 
-def print_mix(mix: Mix, *, as_json: bool) -> None:
-    """One mix, for a program or a person."""
+def print_mix(mix: Mix, payouts: Sequence[ShownPayout], *, as_json: bool) -> None:
+    """One mix with its payouts, for a program or a person."""
     if as_json:
-        click.echo(mix.model_dump_json(indent=2))
+        whole = mix.model_dump() | {"payouts": [payout.model_dump(exclude_none=True) for payout in payouts]}
+        click.echo(json.dumps(whole, indent=2, ensure_ascii=False))
         return
     rows = {
         "mix": mix.id,
@@ -117,6 +144,7 @@ def print_mix(mix: Mix, *, as_json: bool) -> None:
     for name, value in rows.items():
         if value is not None:
             click.echo(f"  {name:<10} {value}")
-    width = max((len(payout.amount) for payout in mix.payouts), default=0)
-    for payout in mix.payouts:
-        click.echo(f"  {payout.status:<10} {payout.amount:>{width}} JOB  {payout.due_at}  {payout.destination}")
+    width = max((len(payout.amount) for payout in payouts), default=0)
+    for payout in payouts:
+        why = f"  ({payout.reason})" if payout.reason else ""
+        click.echo(f"  {payout.status:<10} {payout.amount:>{width}} JOB  {payout.due_at}  {payout.destination}{why}")

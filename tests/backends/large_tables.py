@@ -102,8 +102,10 @@ FILL: Final = {
     "payouts.payouts": """
         SELECT id(n), id(n), id(n), 1, 'somewhere', 1, '2026-01-01',
                CASE WHEN n % 10000 = 0 THEN 'planned' ELSE 'paid' END, NULL, NULL, NULL, NULL, 0, 1, 1, NULL,
-               '2026-01-01', 0, '-infinity'
+               '2026-01-01', 0, '-infinity', CASE WHEN n % 20000 = 0 THEN n END
           FROM generate_series(1, $few) n""",
+    "payouts.decisions": """
+        SELECT id(n), id(n), 'retry', true, '2026-01-01' FROM generate_series(1, $few) n""",
     "payouts.intents": """
         SELECT id(n), id(n), 'fund', 1, 'house', md5(n::text), 1e22, '2026-01-01', '2026-01-01',
                CASE WHEN n % 10000 = 0 THEN NULL WHEN n % 5000 = 0 THEN 'absent' ELSE 'seen' END,

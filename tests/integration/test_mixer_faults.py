@@ -22,17 +22,21 @@ JOB = 10**18
 SWEEP_POINTS = [point for point in FaultPoint if point.startswith("poller.after_sweep_")]
 # A single payout passes the points of both its transfers in this order: to its one-shot address, then on.
 DISTRIBUTOR_POINTS = [
+    (FaultPoint.DISTRIBUTOR_IN_PLAN, 1),
     (FaultPoint.DISTRIBUTOR_AFTER_HOLD, 1),
     *itertools.product(
         (FaultPoint.DISTRIBUTOR_AFTER_INTENT, FaultPoint.DISTRIBUTOR_AFTER_SEND, FaultPoint.DISTRIBUTOR_AFTER_SEEN),
         (1, 2),
     ),
+    (FaultPoint.DISTRIBUTOR_BEFORE_CAPTURE, 1),
+    (FaultPoint.DISTRIBUTOR_AFTER_CAPTURE, 1),
 ]
 # Rows at the moment of death: what the point's name says has happened, and what has not.
 LANDED = {
     FaultPoint.POLLER_AFTER_SWEEP_INTENT: ("sweeping", 0),
     FaultPoint.POLLER_AFTER_SWEEP_SENT: ("sweeping", 1),
     FaultPoint.POLLER_AFTER_SWEEP_SEEN: ("sweeping", 1),
+    (FaultPoint.DISTRIBUTOR_IN_PLAN, 1): ("None", 0),  # nobody sees half a plan
     (FaultPoint.DISTRIBUTOR_AFTER_HOLD, 1): ("planned", 0),
     (FaultPoint.DISTRIBUTOR_AFTER_INTENT, 1): ("funding", 0),
     (FaultPoint.DISTRIBUTOR_AFTER_SEND, 1): ("funding", 1),
@@ -40,6 +44,8 @@ LANDED = {
     (FaultPoint.DISTRIBUTOR_AFTER_INTENT, 2): ("sending", 0),
     (FaultPoint.DISTRIBUTOR_AFTER_SEND, 2): ("sending", 1),
     (FaultPoint.DISTRIBUTOR_AFTER_SEEN, 2): ("sending", 1),
+    (FaultPoint.DISTRIBUTOR_BEFORE_CAPTURE, 1): ("sent", 0),
+    (FaultPoint.DISTRIBUTOR_AFTER_CAPTURE, 1): ("sent", 0),
 }
 
 

@@ -1,6 +1,7 @@
 """The mixer's tables: each role may run its own statements, and the database refuses what does not add up."""
 
 import importlib
+import itertools
 import re
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -10,14 +11,18 @@ import asyncpg
 import pytest
 
 from services.deposit_poller.store import DepositStore
-from services.distributor.store import CreditStore, PayoutStore
+from services.distributor.store.credits import CreditStore
+from services.distributor.store.payouts import PayoutStore
 from shared.database import postgres
 from shared.mixer.store import ClaimStore
 from tests.backends.databases import Database, Databases
 
-STORES: dict[str, tuple[str, tuple[type[ClaimStore[Any]], ...]]] = {
-    "poller": ("services.deposit_poller.store", (DepositStore,)),
-    "distributor": ("services.distributor.store", (CreditStore, PayoutStore)),
+STORES: dict[str, tuple[tuple[str, ...], tuple[type[ClaimStore[Any]], ...]]] = {
+    "poller": (("services.deposit_poller.store",), (DepositStore,)),
+    "distributor": (
+        tuple(f"services.distributor.store.{name}" for name in ("credits", "decisions", "payouts")),
+        (CreditStore, PayoutStore),
+    ),
 }
 COMMANDS = {"mixer.deposits": ["credit"], "payouts.credits": ["fee"], "payouts.payouts": ["hold", "capture"]}
 
@@ -40,14 +45,21 @@ def statements_on(store: type[ClaimStore[Any]]) -> Iterator[tuple[str, str]]:
 
 STATEMENTS = [
     pytest.param(role, statement, id=f"{role}.{name}")
-    for role, (module, stores) in STORES.items()
-    for name, statement in [*statements_of(module), *(found for store in stores for found in statements_on(store))]
+    for role, (modules, stores) in STORES.items()
+    for name, statement in itertools.chain(*map(statements_of, modules), *map(statements_on, stores))
 ]
 # Who is there: no money, and a process that ends on purpose takes its row back.
 PRESENCE = {"ledger.workers", "mixer.processes"}
 OWN_TABLES = {
     "poller": {"mixer.mixes", "mixer.list_cursors", "mixer.deposits", "mixer.sweeps", "mixer.processes"},
-    "distributor": {"payouts.cursors", "payouts.credits", "payouts.payouts", "payouts.intents", "mixer.processes"},
+    "distributor": {
+        "payouts.cursors",
+        "payouts.credits",
+        "payouts.payouts",
+        "payouts.intents",
+        "payouts.decisions",
+        "mixer.processes",
+    },
     "gateway": set[str](),
     "worker": set[str](),
     "verify": set[str](),

@@ -7,17 +7,18 @@ from hypothesis import strategies as st
 
 from services.deposit_poller.core.deposits import ListPrefix, listed_deposits, position_after, window_start
 from services.distributor.core.credits import (
+    GRAIN_MINOR,
     INCREMENTS_PER_DESTINATION_MAX,
     PPM,
-    WEIGHT_MAX,
-    WEIGHT_MIN,
     MixTerms,
+    draws_from,
     fee_of,
     plan,
     split,
 )
 from shared.mixer.jobcoin_rows import Address, ListedRow
 
+DRAWN = [81, 47, 30, 57]
 AMOUNTS = st.one_of(st.integers(1, 10**30), st.integers(1, 1_000), st.integers(10**17, 10**20))
 
 
@@ -36,30 +37,52 @@ def test_parts_add_up_and_each_is_its_share_to_within_one(amount: int, weights: 
     assert all(abs(part * total - amount * weight) < total for part, weight in zip(parts, weights, strict=True))
 
 
-@given(AMOUNTS, st.integers(1, 20), st.integers(0, 10_000), st.integers(0, 10_000), st.integers())
+@given(AMOUNTS, st.integers(1, 10**19), st.integers(1, 20), st.integers(0, 10_000), st.integers(0, 10_000), st.text())
 def test_a_plan_is_exact_within_its_bounds_and_forgets_nobody(
-    amount: int, receivers: int, delay_ms_min: int, spread_ms: int, seed: int
+    amount: int, amount_min: int, receivers: int, delay_ms_min: int, spread_ms: int, seed: str
 ) -> None:
     destinations = tuple(f"receiver-{number}" for number in range(receivers))
     terms = MixTerms(destinations, 0, delay_ms_min, delay_ms_min + spread_ms)
-    increments = plan(amount, terms, random.Random(seed).randint)
+    increments = plan(amount, terms, amount_min, seed)
     assert sum(increment.amount for increment in increments) == amount
-    assert all(increment.amount > 0 for increment in increments)
+    assert all(increment.amount >= min(amount_min, amount) for increment in increments)
     assert all(delay_ms_min <= increment.delay_ms <= delay_ms_min + spread_ms for increment in increments)
     parts_max = receivers * INCREMENTS_PER_DESTINATION_MAX
-    assert len(increments) <= parts_max
-    if amount >= parts_max * WEIGHT_MAX // WEIGHT_MIN:
+    assert 1 <= len(increments) <= parts_max
+    if amount >= amount_min * receivers:
         assert {increment.destination for increment in increments} == set(destinations)
+    if amount >= amount_min * parts_max:
         assert len(increments) >= 2 * receivers
 
 
+def test_a_credit_smaller_than_the_least_payout_is_one_payout() -> None:
+    [increment] = plan(7, MixTerms(("a", "b", "c"), 0, 0, 1), 10, "seed")
+    assert increment.amount == 7
+
+
+def test_who_goes_without_is_left_to_chance() -> None:
+    terms = MixTerms(("a", "b", "c"), 0, 0, 0)
+    assert {plan(7, terms, 7, str(seed))[0].destination for seed in range(50)} == {"a", "b", "c"}
+
+
+def test_increments_differ_and_look_like_amounts_that_people_send() -> None:
+    increments = plan(10**18, MixTerms(("a", "b"), 0, 0, 60_000), 10**14, "seed")
+    assert len({increment.amount for increment in increments}) == len(increments)
+    assert all(increment.amount % GRAIN_MINOR == 0 for increment in increments)
+    assert len({increment.delay_ms for increment in increments}) == len(increments)
+
+
 def test_a_plan_of_nothing_is_empty() -> None:
-    assert plan(0, MixTerms(("a",), 0, 0, 1), random.Random(1).randint) == ()
+    assert plan(0, MixTerms(("a",), 0, 0, 1), 1, "seed") == ()
 
 
-def test_the_same_random_numbers_make_the_same_plan() -> None:
-    plans = [plan(10**18, MixTerms(("a", "b"), 0, 0, 9_000), random.Random(7).randint) for _ in range(2)]
-    assert plans[0] == plans[1]
+def test_the_same_seed_makes_the_same_plan_and_another_seed_another() -> None:
+    terms = MixTerms(("a", "b"), 0, 0, 9_000)
+    one, again, other = (plan(10**18, terms, 1, seed) for seed in ("one", "one", "other"))
+    assert one == again != other
+    # The rule itself must not change: plans are compared with what was written by earlier versions.
+    draw = draws_from("seed")
+    assert [draw(1, 100) for _ in range(4)] == DRAWN
 
 
 ROWS = st.builds(

@@ -15,7 +15,7 @@ from shared.mixer.jobcoin import JobcoinNetwork, NetworkUnavailable, TransferRef
 from shared.mixer.jobcoin_rows import Address, AddressView, ListedRow, RowId, Transfer, row_id
 from shared.mixer.ledger import CommandDecision, MixerLedger
 from shared.mixer.settings import MixerSettings
-from shared.mixer.step_loop import ClaimDeadline
+from shared.mixer.step_loop import ClaimDeadline, reason_class
 from shared.mixer.store import EqualTransferOpen, IntentStore
 from shared.mixer.transfers import TransferLoop
 from shared.runtime.fault_points import FaultPoint
@@ -57,7 +57,7 @@ class MemoryStore:
         return after
 
     async def release(self, row: Deposit, wait_s: float, reason: str) -> None:
-        assert 0 < wait_s <= 30
+        assert 0 < wait_s <= 180
         assert reason
         self.row = replace(self.row, attempts=row.attempts)
         self.events.append("released")
@@ -196,6 +196,18 @@ async def test_a_command_is_repeated_while_it_is_unknown_and_made_anew_once_it_i
     store.row, store.events = SEEN, []
     assert await loop.posted(store.row, "credit", CommandDecision(CommandId("c"), "account_frozen")) is None
     assert store.events == ["next credit", "released"]
+
+
+async def test_what_no_time_heals_is_stuck_at_once() -> None:
+    store = MemoryStore(SEEN)
+    assert await Loop(store).posted(store.row, "credit", CommandDecision(CommandId("c"), "account_closed")) is None
+    assert store.events == ["next credit", "stuck: the credit was rejected: account_closed"]
+
+
+def test_reasons_are_told_apart_by_what_is_the_same_in_each() -> None:
+    assert reason_class("TimeoutError()") == "TimeoutError"
+    assert reason_class("ClientConnectorError(ConnectionKey(host='a', port=1))") == "ClientConnectorError"
+    assert reason_class("the transfer (fund) was refused") == "the transfer (fund) was refused"
 
 
 @pytest.mark.parametrize("fault", [None, TransferUnknown("cut")])

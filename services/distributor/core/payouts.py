@@ -14,7 +14,10 @@ from shared.mixer.jobcoin_rows import UNITS_PER_MINOR, Address, Transfer
 
 
 class PayoutState(StrEnum):
-    """Planned; held in the ledger; on the way to the one-shot address; there; on the way on; seen; captured; stuck."""
+    """Planned; held in the ledger; on the way to the one-shot address; there; on the way on; seen; captured; stuck.
+
+    Resolving, cancelling: an operator decided that it ends so, and the ledger is to follow.
+    """
 
     PLANNED = "planned"
     HELD = "held"
@@ -24,20 +27,32 @@ class PayoutState(StrEnum):
     SENT = "sent"
     PAID = "paid"
     STUCK = "stuck"
+    RESOLVING = "resolving"
+    RESOLVED = "resolved"
+    CANCELLING = "cancelling"
+    CANCELLED = "cancelled"
 
 
+ENDED: Final = frozenset({PayoutState.PAID, PayoutState.RESOLVED, PayoutState.CANCELLED})
+# Before coins leave the house, an operator may end it either way.
+ENDING: Final = frozenset({PayoutState.RESOLVING, PayoutState.CANCELLING})
 PAYOUT_LIFECYCLE: Final = Lifecycle[StrEnum]("payout", {
-    PayoutState.PLANNED: frozenset({PayoutState.HELD, PayoutState.STUCK}),
-    PayoutState.HELD: frozenset({PayoutState.FUNDING, PayoutState.STUCK}),
+    PayoutState.PLANNED: frozenset({PayoutState.HELD, PayoutState.STUCK, *ENDING}),
+    PayoutState.HELD: frozenset({PayoutState.FUNDING, PayoutState.STUCK, *ENDING}),
     # Back only once the list proves that the transfer was not applied.
     PayoutState.FUNDING: frozenset({PayoutState.FUNDED, PayoutState.HELD, PayoutState.STUCK}),
-    PayoutState.FUNDED: frozenset({PayoutState.SENDING, PayoutState.STUCK}),
+    PayoutState.FUNDED: frozenset({PayoutState.SENDING, PayoutState.STUCK, PayoutState.RESOLVING}),
     PayoutState.SENDING: frozenset({PayoutState.SENT, PayoutState.FUNDED, PayoutState.STUCK}),
     # What the list showed is never sent again: only the capture is left.
     PayoutState.SENT: frozenset({PayoutState.PAID, PayoutState.STUCK}),
     PayoutState.PAID: frozenset(),
-    # An operator decides.
-    PayoutState.STUCK: frozenset(set(PayoutState) - {PayoutState.STUCK, PayoutState.PLANNED}),
+    # An operator decides: what is stuck is tried again from where it was, or ends otherwise.
+    PayoutState.STUCK: frozenset(set(PayoutState) - {PayoutState.STUCK, *ENDED}),
+    PayoutState.RESOLVING: frozenset({PayoutState.RESOLVED, PayoutState.STUCK}),
+    PayoutState.RESOLVED: frozenset(),
+    # Nothing was sent, so nothing is sent from here on either.
+    PayoutState.CANCELLING: frozenset({PayoutState.CANCELLED, PayoutState.STUCK}),
+    PayoutState.CANCELLED: frozenset(),
 })  # fmt: skip
 # Both transfers are looked for at the one-shot address, which has no others.
 FUND: Final = Leg("fund", PayoutState.HELD, PayoutState.FUNDING, PayoutState.FUNDED, is_read_at_source=False)

@@ -1,19 +1,19 @@
 """/v1/mixes."""
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, NotRequired
 
 from pydantic import Field, StringConstraints
 from typing_extensions import TypedDict
 
 from services.gateway.api.writes import answer_write, begin_write
 from services.gateway.http.instants import instant_of, instant_text, microseconds_of
-from services.gateway.http.paging import page, position_of
+from services.gateway.http.paging import cursor_at, page, position_of
 from services.gateway.http.problems import invalid_field
 from services.gateway.http.queries import ListQuery
 from services.gateway.http.request import Body, RequestContext
 from services.gateway.http.response import HttpResponse, json_response, list_response
 from services.gateway.http.routing import RouteTable
-from services.gateway.store.mixes import MixFacts, list_mixes
+from services.gateway.store.mixes import MixFacts, PayoutFacts, list_mixes, list_payouts
 from services.gateway.store.transaction_lists import END_OF_TIME
 from services.gateway.usecases.mixes import ASSET, mix, order_mix
 from shared.domain.api_keys import Scope
@@ -36,6 +36,8 @@ FRACTION_DIGITS: Final = 4  # one percent is 10,000 parts per million
 DELAY_S_MAX: Final = DELAY_MS_MAX // 1_000
 # A position newer than every mix: created_at in microseconds since 1970, id.
 START: Final = (microseconds_of(END_OF_TIME), "ffffffff-ffff-ffff-ffff-ffffffffffff")
+# A position before every payout: due_at in microseconds since 1970, id.
+FIRST_PAYOUT: Final = (0, "00000000-0000-0000-0000-000000000000")
 
 
 Percent = Annotated[str, StringConstraints(pattern=PERCENT_PATTERN), Field(examples=["2.5"])]
@@ -65,16 +67,17 @@ class MixNew(Body):
 
 
 class PayoutBody(TypedDict):
-    """One increment."""
+    """One increment: planned, sending, paid or stuck. `reason`: why it waits or is stuck."""
 
     destination: str
     amount: str
     due_at: str
     status: str
+    reason: NotRequired[str]
 
 
 class MixBody(TypedDict):
-    """A mix: waiting, sweeping, paying, completed or stuck."""
+    """A mix: waiting, sweeping, paying, completed or stuck. `reason`: why it is stuck, or waits for another try."""
 
     id: str
     deposit_address: str
@@ -86,15 +89,16 @@ class MixBody(TypedDict):
     paid: str
     remaining: str
     next_due_at: str | None
-    payouts: list[PayoutBody]
+    reason: NotRequired[str]
     links: dict[str, str]
 
 
-MixPage = TypedDict("MixPage", {"data": list[MixBody], "next": str | None})  # noqa: UP013 - the API calls the field `data`
+PayoutPage = TypedDict("PayoutPage", {"data": list[PayoutBody], "next": str | None})  # noqa: UP013 - the API calls the field `data`
+MixPage = TypedDict("MixPage", {"data": list[MixBody], "next": str | None})  # noqa: UP013 - as above
 
 
 class MixesQuery(ListQuery):
-    """Newest first."""
+    """Newest first. With `status`, a page may hold few mixes or none, and `next` still lead to older ones."""
 
     status: Literal["waiting", "sweeping", "paying", "completed", "stuck"] | None = None
 
@@ -133,10 +137,44 @@ async def show_all(context: RequestContext) -> HttpResponse:
     created_at_us, identity = position_of(context, query, START)
     place = instant_of(int(created_at_us)), str(identity)
     database, owner = context.state.database, context.caller.sees_only
-    found = await list_mixes(database, owner, query.status, place, query.limit + 1)
-    rows, following = page(context, query, found, lambda row: [row.created_at_us, row.id])
+    found = await list_mixes(database, owner, query.status, place, query.limit)
+    following = None
+    if found.read_on is not None:
+        created_at, identity = found.read_on
+        following = cursor_at(context, query, [microseconds_of(created_at), identity])
     scale = await context.state.assets.scale(ASSET)
-    return list_response([_shown(row, scale) for row in rows], following, position)
+    return list_response([_shown(row, scale) for row in found.mixes], following, position)
+
+
+@ROUTES.add("GET", "/v1/mixes/{id}/payouts", scopes=(Scope.READ,), query=ListQuery, answers={200: PayoutPage})
+async def show_payouts(context: RequestContext) -> HttpResponse:
+    """What a mix pays, in the order in which it is due."""
+    query = context.query(ListQuery)
+    position = context.state.instants.position
+    due_at_us, identity = position_of(context, query, FIRST_PAYOUT)
+    facts = await mix(context.state, context.caller, context.path["id"])
+    place = instant_of(int(due_at_us)), str(identity)
+    found = await list_payouts(context.state.database, facts.id, place, query.limit + 1)
+    rows, following = page(context, query, found, lambda row: [row.due_at_us, row.id])
+    scale = await context.state.assets.scale(ASSET)
+    return list_response([_payout(row, scale) for row in rows], following, position)
+
+
+def _links(identity: str, operation: str) -> dict[str, str]:
+    path = f"/v1/mixes/{identity}"
+    return {"self": path, "payouts": f"{path}/payouts", "operation": f"/v1/operations/{operation}"}
+
+
+def _payout(facts: PayoutFacts, scale: int) -> PayoutBody:
+    body: PayoutBody = {
+        "destination": facts.destination,
+        "amount": format_amount(facts.amount, scale),
+        "due_at": instant_text(facts.due_at_us),
+        "status": facts.status,
+    }
+    if facts.reason is not None:
+        body["reason"] = facts.reason
+    return body
 
 
 def _ordered(order: MixCreate) -> MixBody:
@@ -152,13 +190,12 @@ def _ordered(order: MixCreate) -> MixBody:
         "paid": "0",
         "remaining": "0",
         "next_due_at": None,
-        "payouts": [],
-        "links": {"self": f"/v1/mixes/{identity}", "operation": f"/v1/operations/{order.id}"},
+        "links": _links(identity, order.id),
     }
 
 
 def _shown(facts: MixFacts, scale: int) -> MixBody:
-    return {
+    body: MixBody = {
         "id": facts.id,
         "deposit_address": facts.deposit_address,
         "destinations": list(facts.destinations),
@@ -169,14 +206,8 @@ def _shown(facts: MixFacts, scale: int) -> MixBody:
         "paid": format_amount(facts.paid, scale),
         "remaining": format_amount(facts.remaining, scale),
         "next_due_at": None if facts.next_due_at_us is None else instant_text(facts.next_due_at_us),
-        "payouts": [
-            {
-                "destination": payout.destination,
-                "amount": format_amount(payout.amount, scale),
-                "due_at": instant_text(payout.due_at_us),
-                "status": payout.status,
-            }
-            for payout in facts.payouts
-        ],
-        "links": {"self": f"/v1/mixes/{facts.id}", "operation": f"/v1/operations/{facts.operation_id}"},
+        "links": _links(facts.id, facts.operation_id),
     }
+    if facts.reason is not None:
+        body["reason"] = facts.reason
+    return body

@@ -77,12 +77,12 @@ async def answer_write(
         case SubmissionStatus.UNKNOWN:
             raise _unknown_problem(submission)
         case SubmissionStatus.PENDING:
-            return _accepted(submission)
+            return accepted(submission)
         case SubmissionStatus.POSTED:
             try:
                 body = b"" if show is None else compact_json(await show())
             except (DatabaseUnavailable, NotFound):
-                return _accepted(submission)  # a 503 or 404 would say that the command had no effect
+                return accepted(submission)  # a 503 or 404 would say that the command had no effect
             return HttpResponse(status, body, _headers(submission))
 
 
@@ -114,7 +114,7 @@ def _unknown_problem(submission: Submission) -> Problem:
     )
 
 
-def _accepted(submission: Submission) -> HttpResponse:
+def accepted(submission: Submission) -> HttpResponse:
     """202: there is no outcome yet, or none that can be read now."""
     command, location = submission.command, _location(submission)
     body: AcceptedBody = {

@@ -28,6 +28,7 @@ from services.gateway.usecases.faults import (
     NotFinal,
     NotFound,
     TooManyCommands,
+    WrongState,
 )
 from services.gateway.usecases.state import AppState
 from shared.runtime.compact_json import compact_json
@@ -162,6 +163,8 @@ def _problem_of(fault: Exception) -> Problem | None:
             return Problem(RequestFault.NOT_FOUND, f"there is no such {fault}")
         case NotAllowed():
             return Problem(RequestFault.FORBIDDEN, str(fault))
+        case WrongState():
+            return Problem(RequestFault.WRONG_STATE, str(fault))
         case InvalidField():
             return invalid_field(fault.field, fault.message, problem_code(fault.code))
         case CommandNotSent() | NotFinal():

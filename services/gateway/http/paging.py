@@ -28,7 +28,12 @@ def page(
     rows = found[: query.limit]
     if len(found) == len(rows):
         return rows, None
-    return rows, context.server.cursors.encode(_bound(context, query), position(rows[-1]))
+    return rows, cursor_at(context, query, position(rows[-1]))
+
+
+def cursor_at(context: RequestContext, query: ListQuery, position: Position) -> str:
+    """The cursor of the page that begins after this position."""
+    return context.server.cursors.encode(_bound(context, query), position)
 
 
 def _bound(context: RequestContext, query: ListQuery) -> dict[str, str]:

@@ -23,6 +23,7 @@ class RequestFault(StrEnum):
     FORBIDDEN = "forbidden"
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
+    WRONG_STATE = "wrong_state"
     NOT_ACCEPTABLE = "not_acceptable"
     REQUEST_TIMEOUT = "request_timeout"
     TOO_LARGE = "too_large"
@@ -54,6 +55,7 @@ PROBLEM_TYPES: Mapping[ProblemCode, ProblemType] = MappingProxyType({
     RequestFault.FORBIDDEN: ProblemType(403, "The API key may not do this"),
     RequestFault.NOT_FOUND: ProblemType(404, "There is nothing here"),
     RequestFault.METHOD_NOT_ALLOWED: ProblemType(405, "The method is not allowed here"),
+    RequestFault.WRONG_STATE: ProblemType(409, "Its state does not allow this"),
     RequestFault.NOT_ACCEPTABLE: ProblemType(406, "Answers are JSON"),
     RequestFault.REQUEST_TIMEOUT: ProblemType(408, "The request did not arrive in time"),
     RequestFault.TOO_LARGE: ProblemType(413, "The request is too large"),

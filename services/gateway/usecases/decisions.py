@@ -7,6 +7,7 @@ from typing import Final, Literal
 from services.gateway.usecases.faults import CommandNotSent
 from services.gateway.usecases.submit import Submission, SubmissionStatus, Write, submit
 from shared.messages import OperatorDecision
+from shared.mixer.payout_decisions import PayoutDecisionKind
 from shared.runtime.compact_json import compact_json
 
 # A decision is written before it is carried out, so it is waited for even if the client would not wait; not for longer,
@@ -16,7 +17,7 @@ WAIT_S: Final = 5.0
 
 async def record_decision(
     write: Write,
-    kind: Literal["dead_letter.retry.v1", "dead_letter.resolve.v1", "suspense.resolve.v1"],
+    kind: Literal["dead_letter.retry.v1", "dead_letter.resolve.v1", "suspense.resolve.v1"] | PayoutDecisionKind,
     reference: str,
     facts: Mapping[str, object],
 ) -> Submission:

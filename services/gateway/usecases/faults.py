@@ -9,6 +9,10 @@ class NotAllowed(Exception):
     """The caller may not do this. The message says why."""
 
 
+class WrongState(Exception):
+    """What the request is about is in a state in which this cannot be done. The message says in which."""
+
+
 class InvalidField(Exception):
     """A field of the request has a value that is not allowed. `code`: of the problem, such as `amount_scale`."""
 

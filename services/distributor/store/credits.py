@@ -1,4 +1,4 @@
-"""The distributor's SQL: credits, found in the journal and planned into payouts; payouts and their intents."""
+"""Credits of mixes: found in the journal, and planned into payouts."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,13 +8,14 @@ import asyncpg
 from typing_extensions import override
 
 from services.distributor.core.credits import CREDIT_LIFECYCLE, CreditState, Increment, MixCredit, MixTerms
-from services.distributor.core.payouts import PAYOUT_LIFECYCLE, Payout, PayoutState
+from services.distributor.core.decisions import PayoutDecision
+from services.distributor.store.decisions import READ_DECISIONS, carry_out, found_decision
 from shared.domain.ids import Partition
 from shared.domain.lifecycle import InvariantBroken
 from shared.domain.values import value
-from shared.mixer.jobcoin_rows import Address, RowId, Transfer
 from shared.mixer.ledger import mix_account
-from shared.mixer.store import ClaimStore, IntentStore
+from shared.mixer.store import ClaimStore
+from shared.runtime.fault_points import FaultPoint, fault_point
 
 READ_CURSORS = "SELECT partition, batch FROM payouts.cursors"
 READ_LAST_BATCHES = """
@@ -36,20 +37,6 @@ READ_TERMS = "SELECT destinations, fee_ppm, delay_ms_min, delay_ms_max FROM mixe
 WRITE_PAYOUT = """
 INSERT INTO payouts.payouts (id, credit_id, mix_id, number, destination, amount, due_at, next_at)
 VALUES (gen_random_uuid(), $1, $2, $3, $4, $5, clock_timestamp() + $6, clock_timestamp() + $6)
-"""
-
-# A late funding arrives at an address that no payout uses any more; a day is far longer than any delay.
-READ_ABSENT_FUNDINGS = """
-SELECT id, source, destination, amount_units FROM payouts.intents
- WHERE leg = 'fund' AND ended IN ('absent', 'refused') AND opened_at > clock_timestamp() - interval '1 day'
- ORDER BY opened_at DESC LIMIT $1
-"""
-WRITE_RETURNED = """
-UPDATE payouts.intents SET ended = 'returned', seen_row = $2 WHERE id = $1 AND ended IN ('absent', 'refused')
-"""
-READ_OLDEST_DUE = """
-SELECT coalesce(extract(epoch FROM clock_timestamp() - min(due_at)), 0) FROM payouts.payouts
- WHERE state NOT IN ('paid', 'stuck') AND due_at <= clock_timestamp()
 """
 
 
@@ -81,6 +68,7 @@ class CreditStore(ClaimStore[MixCredit]):
             attempts=int(record["attempts"]),
             claim=int(record["claim"]),
             fee_attempt=int(record["fee_attempt"]),
+            seed=str(record["seed"]),
         )
 
     @override
@@ -100,11 +88,19 @@ class CreditStore(ClaimStore[MixCredit]):
         rows = await self._pool.fetch(READ_CREDITS, partition, after, until)
         return [_found_credit(str(row["id"]), row["postings"]) for row in rows]
 
-    async def record(self, found: Sequence[FoundCredit], cursors: Mapping[Partition, int]) -> None:
-        """Commits credits and cursors together. A credit that is recorded already stays as it is."""
+    async def decisions_between(self, partition: Partition, after: int, until: int) -> list[PayoutDecision]:
+        """The decisions about payouts in the batches after `after`, up to `until`."""
+        return [found_decision(row) for row in await self._pool.fetch(READ_DECISIONS, partition, after, until)]
+
+    async def record(
+        self, found: Sequence[FoundCredit], decisions: Sequence[PayoutDecision], cursors: Mapping[Partition, int]
+    ) -> None:
+        """Commits credits, decisions and cursors together. What is recorded already stays as it is."""
         async with self._pool.acquire() as connection, connection.transaction():
             for credit in found:
                 await connection.execute(WRITE_CREDIT, credit.operation, credit.mix, credit.amount)
+            for decision in decisions:
+                await carry_out(connection, decision)
             for partition, batch in sorted(cursors.items()):
                 await connection.execute(WRITE_CURSOR, partition, batch)
 
@@ -130,63 +126,8 @@ class CreditStore(ClaimStore[MixCredit]):
                     increment.amount,
                     timedelta(milliseconds=increment.delay_ms),
                 )
+                fault_point(FaultPoint.DISTRIBUTOR_IN_PLAN)
             await self.move_within(connection, credit, planned)
-
-
-class PayoutStore(IntentStore[Payout]):
-    """Every method raises what is in postgres.TRANSIENT_FAULTS."""
-
-    lifecycle = PAYOUT_LIFECYCLE
-    table = "payouts.payouts"
-    has_next_step = "state NOT IN ('paid', 'stuck')"
-    is_open = "state <> 'paid'"
-    step_columns = (
-        "hold_id = coalesce($7, hold_id), address = coalesce($8, address),"
-        " paid_at = CASE WHEN $4 = 'sent' THEN clock_timestamp() ELSE paid_at END"
-    )
-    intents = "payouts.intents"
-    row_id = "payout_id"
-
-    @override
-    def read(self, record: asyncpg.Record) -> Payout:
-        hold, address = record["hold_id"], record["address"]
-        return Payout(
-            id=str(record["id"]),
-            mix=str(record["mix_id"]),
-            destination=Address(record["destination"]),
-            amount=int(record["amount"]),
-            state=PayoutState(record["state"]),
-            hold=None if hold is None else str(hold),
-            address=None if address is None else Address(address),
-            attempts=int(record["attempts"]),
-            hold_attempt=int(record["hold_attempt"]),
-            capture_attempt=int(record["capture_attempt"]),
-            claim=int(record["claim"]),
-        )
-
-    @override
-    def step_values(self, row: Payout) -> tuple[object, ...]:
-        return (row.hold, row.address)
-
-    @override
-    async def taken_rows(self, transfer: Transfer) -> set[str]:
-        return set()  # a one-shot address has no two equal transfers
-
-    async def absent_fundings(self, intents_max: int) -> list[tuple[str, Transfer]]:
-        """Fundings of the last day that were taken for absent, newest first, with the ids of their intents."""
-        rows = await self._pool.fetch(READ_ABSENT_FUNDINGS, intents_max)
-        return [
-            (str(row["id"]), Transfer(Address(row["source"]), Address(row["destination"]), int(row["amount_units"])))
-            for row in rows
-        ]
-
-    async def write_returned(self, intent_id: str, listed: RowId) -> None:
-        """The funding was applied after all, and its coins are back at the house."""
-        await self._pool.execute(WRITE_RETURNED, intent_id, listed)
-
-    async def oldest_due_s(self) -> float:
-        """For how many seconds the oldest unpaid payout has been due; 0 if none is."""
-        return float(await self._pool.fetchval(READ_OLDEST_DUE))
 
 
 def _batches(rows: Sequence[asyncpg.Record]) -> dict[Partition, int]:
