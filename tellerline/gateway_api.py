@@ -52,6 +52,10 @@ class Refused(click.ClickException):
     exit_code = REFUSED
 
 
+class Undecided(Refused):
+    """There is no outcome yet. The same request again, with its key, gets it."""
+
+
 class NotReached(click.ClickException):
     """There is no gateway that could be asked."""
 
@@ -59,7 +63,7 @@ class NotReached(click.ClickException):
 
 
 class GatewayClient:
-    """Calls one gateway with one API key. Every method raises Refused or NotReached."""
+    """Calls one gateway with one API key. Every method raises Refused, of which Undecided is one, or NotReached."""
 
     def __init__(self, url: str, key: str) -> None:
         self._url = url.rstrip("/")
@@ -99,24 +103,43 @@ class GatewayClient:
             ):
                 text, status = await answer.text(), answer.status
             if status == ACCEPTED:
-                raise Refused("there is no outcome yet: ask for the same again in a while (a mix: with the same --key)")
+                raise Undecided(
+                    "there is no outcome yet: ask for the same again in a while (a mix: with the same --key)"
+                )
             if status > OK_MAX:
                 problem = ProblemDetails.model_validate_json(text)
-                lines = [f"  {error.field}: {error.message}" for error in problem.errors]
-                raise Refused("\n".join([problem.detail or problem.title, *lines]))
+                raise Refused(_reasons(problem))
             return answer_type.model_validate_json(text)
         except (aiohttp.ClientError, TimeoutError, UnicodeDecodeError, ValidationError) as fault:
             raise NotReached(f"no answer of a gateway from {self._url} ({type(fault).__name__})") from fault
 
 
-def gateway_options(function: Callable[..., None]) -> Callable[..., None]:
-    """--url, --api-key and --data-dir, given to the command as its `gateway`."""
+def _reasons(problem: ProblemDetails) -> str:
+    """What was refused, and each field's reason in a line; once, where the detail is the reason of a field."""
+    detail = problem.detail or problem.title
+    reasons = [f"{error.field}: {error.message}" for error in problem.errors]
+    return "\n".join([detail, *(f"  {reason}" for reason in reasons if reason != detail)])
+
+
+def find_gateway_options(function: Callable[..., None]) -> Callable[..., None]:
+    """--url, --api-key and --data-dir, given to the command as its `find_gateway`, which raises NotReached."""
 
     @click.option("--url", metavar="URL", help=f"The gateway; else ${GATEWAY_URL}, else the running stack's.")
     @click.option("--api-key", metavar="KEY", help=f"Else ${API_KEY}, else the running stack's admin key.")
     @data_dir_option
     @functools.wraps(function)
     def wrapped(*, url: str | None, api_key: str | None, data_dir: Path, **others: object) -> None:
-        function(gateway=GatewayClient.found(url, api_key, data_dir), **others)
+        function(find_gateway=functools.partial(GatewayClient.found, url, api_key, data_dir), **others)
+
+    return wrapped
+
+
+def gateway_options(function: Callable[..., None]) -> Callable[..., None]:
+    """--url, --api-key and --data-dir, given to the command as its `gateway`."""
+
+    @find_gateway_options
+    @functools.wraps(function)
+    def wrapped(*, find_gateway: Callable[[], GatewayClient], **others: object) -> None:
+        function(gateway=find_gateway(), **others)
 
     return wrapped
