@@ -11,15 +11,15 @@ from typing import Any, Final
 import services
 import shared
 import tellerline
-from services.deposit_poller.store import DepositStore
+from services.deposit_poller.store.sweeps import SweepStore
 from services.distributor.store.credits import CreditStore
 from services.distributor.store.payouts import PayoutStore
 from shared.mixer.store import ClaimStore, IntentStore
 
 STATEMENT: Final = re.compile(r"\s*(?:SELECT|INSERT|UPDATE|DELETE|WITH)\b")
 # A command of each table whose attempts are counted.
-ATTEMPTS_OF: Final = {"mixer.deposits": "credit", "payouts.credits": "fee", "payouts.payouts": "hold"}
-STORES: Final[Sequence[type[ClaimStore[Any]]]] = (DepositStore, CreditStore, PayoutStore)
+ATTEMPTS_OF: Final = {"mixer.sweeps": "credit", "payouts.credits": "fee", "payouts.payouts": "hold"}
+STORES: Final[Sequence[type[ClaimStore[Any]]]] = (SweepStore, CreditStore, PayoutStore)
 
 
 def constants() -> Iterator[tuple[str, str]]:

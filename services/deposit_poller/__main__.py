@@ -3,10 +3,14 @@
 from functools import partial
 from typing import Final
 
-from services.deposit_poller.deposits import DepositScanner, Sweeper
+from services.deposit_poller.confirmations import Confirmations
+from services.deposit_poller.list_scanner import ListScanner
 from services.deposit_poller.orders import OrderHandler, OrdersConsumer
 from services.deposit_poller.settings import PollerSettings
-from services.deposit_poller.store import DepositStore, MixStore
+from services.deposit_poller.store.deposits import DepositStore
+from services.deposit_poller.store.mixes import MixStore
+from services.deposit_poller.store.sweeps import SweepStore
+from services.deposit_poller.sweeps import Sweeper
 from shared.database import postgres
 from shared.domain.ids import CommandIds
 from shared.ledger_client.client import LedgerClient
@@ -22,10 +26,11 @@ def wire(settings: PollerSettings, pool: postgres.Pool, network: JobcoinNetwork,
     """The parts of a poller."""
     secrets = settings.ledger_secrets()
     ledger = MixerLedger(client, CommandIds(secrets.naming_key), pool)
-    mixes, deposits = MixStore(pool), DepositStore(pool, network.instance)
-    sweeper = Sweeper(network, ledger, deposits, settings)
-    scanner = DepositScanner(network, mixes, deposits, settings, wake_sweeper=sweeper.wake)
-    handler = OrderHandler(network, ledger, mixes, Address(settings.house_address), scanner.wake)
+    mixes, deposits = MixStore(pool, settings.mix_minimum), DepositStore(pool, settings.jobcoin_network)
+    sweeper = Sweeper(network, ledger, SweepStore(pool), settings)
+    confirmations = Confirmations(network, deposits, wake_sweeper=sweeper.wake)
+    scanner = ListScanner(network, mixes, deposits, settings, confirmations)
+    handler = OrderHandler(network, ledger, mixes, Address(settings.house_address), scanner)
     consumer = OrdersConsumer(settings.amqp_url.get_secret_value(), secrets.accepted, APPLICATION, handler)
     return MixerParts(
         connections=consumer.connections,

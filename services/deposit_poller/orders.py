@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import Sequence
 from typing import Final
 
@@ -10,7 +11,8 @@ from prometheus_client import Counter
 from pydantic import ValidationError
 
 from services.deposit_poller.core.destinations import refusal_of
-from services.deposit_poller.store import MixStore
+from services.deposit_poller.list_scanner import ListScanner
+from services.deposit_poller.store.mixes import MixStore
 from shared.broker.channels import (
     BROKER_FAULTS,
     Channel,
@@ -34,7 +36,7 @@ from shared.messages import FieldFault, MixCreate, MixMessage, Outcome, Reply, t
 from shared.messages.envelopes import MAC_HEADER, is_signed
 from shared.messages.mixer import mix_id
 from shared.messages.replies import REPLY_KIND
-from shared.mixer.jobcoin import JobcoinNetwork, NetworkUnavailable
+from shared.mixer.jobcoin import AddressUnreadable, JobcoinNetwork, NetworkUnavailable
 from shared.mixer.jobcoin_rows import Address
 from shared.mixer.ledger import MixerLedger
 from shared.runtime.fault_points import FaultPoint, fault_point
@@ -45,6 +47,8 @@ MIXES = Counter("poller_mixes", "Orders for mixes, by outcome", ["outcome"])
 DEAD_LETTERS = Counter("poller_dead_letters", "Messages set aside for an operator")
 PREFETCH_ORDERS: Final = 16
 RETRY_S: Final = 1.0
+# An address that could not be read so often counts as used, while others can be read.
+ADDRESS_TRIES_MAX: Final = 10
 # An order that was decided before is answered at once, maybe before the connection for replies is open.
 REPLY_WAIT_S_MAX: Final = 5.0
 
@@ -61,22 +65,30 @@ class OrderHandler:
     """Makes mixes. The journal arbitrates: a mix's order is an operation of the ledger like any other (ADR 9)."""
 
     def __init__(
-        self, network: JobcoinNetwork, ledger: MixerLedger, mixes: MixStore, house: Address, wake_scanner: asyncio.Event
+        self,
+        network: JobcoinNetwork,
+        ledger: MixerLedger,
+        mixes: MixStore,
+        house: Address,
+        scanner: ListScanner,
     ) -> None:
         self._network = network
         self._ledger = ledger
         self._mixes = mixes
         self._house = house
-        self._wake_scanner = wake_scanner
+        self._scanner = scanner
 
-    async def decide(self, order: MixCreate) -> Outcome:
-        """The outcome, once the journal has it. Raises what is in UNDECIDED_FAULTS, or a group of these."""
+    async def decide(self, order: MixCreate, tries: int = 0) -> Outcome:
+        """The outcome, once the journal has it. `tries`: how often this order was tried before.
+
+        Raises what is in UNDECIDED_FAULTS.
+        """
         outcome = await self._ledger.outcome_of_order(order)
         if outcome is not None:
             MIXES.labels("replayed").inc()
             is_reused = outcome.code is Rejection.IDEMPOTENCY_KEY_REUSED
             return outcome.model_copy(update={"replayed": not is_reused})
-        errors = await self._errors(order)
+        errors = await self._errors(order, tries)
         sent = order
         if not errors:
             # If an order with other content is already recorded under this id, the ledger has to decide that one. The
@@ -87,30 +99,37 @@ class OrderHandler:
         outcome = await self._ledger.outcome_of_order(order)
         if outcome is None:
             raise OrderUndecided("the journal has no outcome")
-        self._wake_scanner.set()
+        self._scanner.wake.set()
         MIXES.labels(outcome.code or outcome.status).inc()
         log.info("order.decided", operation_id=order.id, mix_id=mix_id(order.id), code=outcome.code)
         return outcome
 
-    async def _errors(self, order: MixCreate) -> tuple[FieldFault, ...]:
+    async def _errors(self, order: MixCreate, tries: int) -> tuple[FieldFault, ...]:
         """Why destinations cannot be paid to. The network is asked about those that have no other fault."""
         destinations = order.destinations
         ours = {self._house, *await self._mixes.mixes_at(destinations)}
         refusals = [refusal_of(destinations, index, ours) for index in range(len(destinations))]
-        async with asyncio.TaskGroup() as group:
-            views = {
-                index: group.create_task(self._network.address(Address(destinations[index])))
-                for index, refusal in enumerate(refusals)
-                if refusal is None
-            }
-        for index, view in views.items():
-            if not view.result().is_unused:
-                refusals[index] = "the address was used before"
+        asked = [index for index, refusal in enumerate(refusals) if refusal is None]
+        used = await asyncio.gather(*(self._refusal_of_used(Address(destinations[index]), tries) for index in asked))
+        for index, refusal in zip(asked, used, strict=True):
+            refusals[index] = refusal
         return tuple(
             FieldFault(field=f"destinations[{index}]", message=message)
             for index, message in enumerate(refusals)
             if message is not None
         )
+
+    async def _refusal_of_used(self, address: Address, tries: int) -> str | None:
+        try:
+            is_unused = (await self._network.address(address)).is_unused
+        except AddressUnreadable:
+            return "the network says nothing of the address that can be read, so it counts as used"
+        except NetworkUnavailable:
+            # An address at which the network always fails must not hold up its order for ever.
+            if tries < ADDRESS_TRIES_MAX or self._scanner.missing():
+                raise
+            return "the address could not be read, so it counts as used"
+        return None if is_unused else "the address was used before"
 
 
 class OrdersConsumer:
@@ -165,11 +184,13 @@ class OrdersConsumer:
 
     async def _decide(self, channel: Channel, order: MixCreate) -> Outcome | None:
         """The outcome, however long it takes, or None if the channel was closed meanwhile."""
-        while not channel.is_closed:
+        for tries in itertools.count():
+            if channel.is_closed:
+                break
             try:
-                return await self._handler.decide(order)
-            except* UNDECIDED_FAULTS as faults:
-                log.warning("order.waits", operation_id=order.id, fault=repr(faults.exceptions[0]))
+                return await self._handler.decide(order, tries)
+            except UNDECIDED_FAULTS as fault:
+                log.warning("order.waits", operation_id=order.id, fault=repr(fault))
             await asyncio.sleep(RETRY_S)
         return None
 

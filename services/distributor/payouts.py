@@ -107,7 +107,7 @@ class Payer(TransferLoop[Payout]):
         funding = payout.transfer(FUND, self._house)
         if payout.attempts:
             view = await self._network.address(funding.destination)
-            arrived = view.find(self._network.instance, funding) is not None
+            arrived = view.find(funding) is not None
             if arrived and view.agrees and view.balance < funding.units:
                 return await self.stop(payout, "somebody took the coins from the one-shot address")
         return await self.send(payout, PAY, deadline)
@@ -196,11 +196,11 @@ class Reclaimer:
             await self._store.look_soon(intent_id, self._reclaim_s)
             await self._network.send(Transfer(funding.destination, funding.source, view.balance))
             view = await self._network.address(funding.destination)
-        applied = view.find(self._network.instance, funding)
+        applied = view.find(funding)
         if applied is None or view.balance or not view.agrees:
             return
         # That the address is empty proves nothing: on this network, anybody can take what lies there.
-        returned = sum(row.units for row in view.rows if row.destination == funding.source)
+        returned = sum(each.units * count for each, count in view.counts.items() if each.destination == funding.source)
         if returned >= funding.units:
             await self._store.write_returned(intent_id, applied)
             RETURNED.inc()

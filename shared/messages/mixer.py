@@ -8,7 +8,7 @@ from shared.domain.ids import CommandId, derived_id
 from shared.messages.base import Fingerprint, Id, Message, Owner
 
 DESTINATIONS_MAX: Final = 20
-ADDRESS_LENGTH_MAX: Final = 256
+ADDRESS_BYTES_MAX: Final = 4_096
 # Parts per million: 1 percent is 10,000.
 PPM_OF_PERCENT: Final = 10_000
 FEE_PPM_MAX: Final = 100 * PPM_OF_PERCENT
@@ -19,7 +19,7 @@ DELAY_MS_MIN_DEFAULT: Final = 1_000
 DELAY_MS_MAX_DEFAULT: Final = 10_000
 
 # Any text, since the poller's answer says of each unusable address what is wrong with it.
-Destination = Annotated[str, StringConstraints(max_length=ADDRESS_LENGTH_MAX)]
+Destination = Annotated[str, StringConstraints(max_length=ADDRESS_BYTES_MAX)]
 DelayMs = Annotated[int, Field(ge=0, le=DELAY_MS_MAX)]
 
 

@@ -126,11 +126,14 @@ class MixerLedger:
             )
         await self._call(command, account)
 
-    async def credit(self, mix: str, deposit: str, attempt: int, amount: int) -> CommandDecision | None:
-        """Posts a swept deposit of `amount` minor units: from the house to the mix."""
+    async def credit(self, mix: str, sweep: str, attempt: int, amount: int) -> CommandDecision | None:
+        """Posts a sweep that was seen, worth `amount` minor units: from the house to the mix.
+
+        The command is named after a deposit, as it was when each was swept by itself: those keep their ids.
+        """
         account = mix_account(mix)
         posting = Posting(source=self._system("house", account), destination=account, amount=amount, asset=JOB)
-        return await self._post("deposit.v1", posting, f"deposit:{deposit}", f"credit:{attempt}")
+        return await self._post("deposit.v1", posting, f"deposit:{sweep}", f"credit:{attempt}")
 
     async def fee(self, mix: str, credit: str, attempt: int, amount: int) -> CommandDecision | None:
         """Posts the fee of one credit, in minor units: from the mix to the fees."""

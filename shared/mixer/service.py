@@ -58,7 +58,10 @@ async def _serve(application: str, settings: MixerSettings, wire: WireParts, sto
         name=application,
     )
     opened = open_network(
-        settings.jobcoin_url, timeout_s=settings.network_timeout_s, bytes_max=settings.answer_bytes_max
+        settings.jobcoin_url,
+        timeout_s=settings.network_timeout_s,
+        list_timeout_s=settings.list_timeout_s,
+        bytes_max=settings.answer_bytes_max,
     )
     pool = await postgres.open_pool(dsn, application=application)
     try:
@@ -68,7 +71,7 @@ async def _serve(application: str, settings: MixerSettings, wire: WireParts, sto
             runner = await serve_metrics(
                 settings.host, settings.metrics_port, lambda: _missing_now(parts, client, report)
             )
-            log.info("service.started", service=application, instance=network.instance, house=settings.house_address)
+            log.info("service.started", service=application, house=settings.house_address)
             try:
                 await _run(parts, client, report, stop)
             finally:

@@ -14,7 +14,7 @@ from asyncpg.pool import PoolConnectionProxy
 from shared.database import postgres
 from shared.domain.lifecycle import Lifecycle
 from shared.mixer.claimed_rows import ClaimedRow, ClaimLost, Intent, Leg
-from shared.mixer.jobcoin_rows import RowId, Transfer
+from shared.mixer.jobcoin_rows import Transfer
 
 R = TypeVar("R", bound=ClaimedRow)
 PooledConnection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
@@ -25,7 +25,7 @@ WITH due AS (
      WHERE {of.has_next_step} AND next_at <= clock_timestamp() AND claimed_until <= clock_timestamp()
      ORDER BY next_at LIMIT $1 FOR UPDATE SKIP LOCKED)
 UPDATE {of.table} AS claimed SET claim = claimed.claim + 1, claimed_until = clock_timestamp() + $2
-  FROM due WHERE claimed.id = due.id RETURNING claimed.*
+  FROM due WHERE claimed.id = due.id RETURNING {of.claimed_columns}
 """
 # Every change names the claim, so that a process that lost it changes nothing.
 MOVE = """
@@ -55,7 +55,7 @@ READ_INTENT = """
 SELECT id, extract(epoch FROM settles_at - clock_timestamp()) AS settles_in_s
   FROM {of.intents} WHERE {of.row_id} = $1 AND ended IS NULL
 """
-END_INTENT = "UPDATE {of.intents} SET ended = $2, seen_row = $3 WHERE id = $1 AND ended IS NULL RETURNING id"
+END_INTENT = "UPDATE {of.intents} SET ended = $2, seen_occurrence = $3 WHERE id = $1 AND ended IS NULL RETURNING id"
 COUNT_INTENTS = "SELECT count(*) FROM {of.intents} WHERE ended IS NULL"
 
 
@@ -77,6 +77,8 @@ class ClaimStore(ABC, Generic[R]):
     is_open: ClassVar[str]
     step_columns: ClassVar[str]
     release_columns: ClassVar[str] = ""
+    # What `read` gets of a claimed row.
+    claimed_columns: ClassVar[str] = "claimed.*"
 
     def __init__(self, pool: postgres.Pool) -> None:
         self._pool = pool
@@ -145,8 +147,12 @@ class IntentStore(ClaimStore[R]):
     row_id: ClassVar[str]
 
     @abstractmethod
-    async def taken_rows(self, transfer: Transfer) -> set[str]:
-        """Listed rows equal to this transfer that are known to be other intents."""
+    async def taken_rows(self, transfer: Transfer) -> set[int]:
+        """Which of the listed rows that equal this transfer, by their numbers, are known to be other intents."""
+
+    async def at_end(self, connection: PooledConnection, after: R) -> R:  # noqa: ARG002 - a subclass writes more
+        """What else changes as the row comes to `after`, within the transaction. Returns the row with that."""
+        return after
 
     async def open_intent(
         self, before: R, after: R, intent_id: str, leg: Leg, transfer: Transfer, settle_s: float
@@ -165,13 +171,16 @@ class IntentStore(ClaimStore[R]):
         record = await self._pool.fetchrow(self.sql(READ_INTENT), row.id)
         return None if record is None else Intent(str(record["id"]), float(record["settles_in_s"]))
 
-    async def end_intent(self, before: R, after: R, intent: Intent, ended: str, listed: RowId | None) -> None:
-        """Commits what the network's list showed together with the step that follows from it."""
+    async def end_intent(self, before: R, after: R, intent: Intent, ended: str, listed: int | None) -> R:
+        """Commits what the network's list showed together with the step that follows from it; returns the row after.
+
+        `listed`: the number of the listed transfer among equal ones; None if it is not there.
+        """
         try:
             async with self._pool.acquire() as connection, connection.transaction():
                 if not await connection.fetchval(self.sql(END_INTENT), intent.id, ended, listed):
                     raise ClaimLost(before.id)
-                await self.move_within(connection, before, after)
+                return await self.move_within(connection, before, await self.at_end(connection, after))
         except asyncpg.UniqueViolationError as fault:
             raise ClaimLost("the listed transfer was taken for another intent meanwhile") from fault
 

@@ -67,8 +67,10 @@ class TransferLoop(StepLoop[R]):
         """The row once the intent of this id is committed."""
         return replace(row, state=leg.under_way)
 
-    async def send(self, row: R, leg: Leg, deadline: ClaimDeadline) -> R | None:
+    async def send(self, row: R, leg: Leg, deadline: ClaimDeadline, *, is_listed: bool = False) -> R | None:
         """Writes the intent, sends the transfer once, and reads what became of it.
+
+        `is_listed`: the list has an equal transfer that no intent stands for, so nothing is sent.
 
         Returns the row after its step, or None if it was released. Raises NetworkUnavailable and ClaimLost.
         """
@@ -82,7 +84,7 @@ class TransferLoop(StepLoop[R]):
             return None
         fault_point(self._after_intent)
         deadline.check()
-        was_refused = await self._is_refused(row, leg, transfer)
+        was_refused = not is_listed and await self._is_refused(row, leg, transfer)
         fault_point(self._after_send)
         return await self.read_end(under_way, leg, was_refused=was_refused)
 
@@ -96,7 +98,7 @@ class TransferLoop(StepLoop[R]):
             raise InvariantBroken(f"{self._kind} {row.id} is {row.state} without an intent")
         transfer = self.transfer(row, leg)
         view = await self._network.address(transfer.source if leg.is_read_at_source else transfer.destination)
-        listed = view.find(self._network.instance, transfer, await self._intents.taken_rows(transfer))
+        listed = view.find(transfer, await self._intents.taken_rows(transfer))
         if listed is not None:
             fault_point(self._after_seen)
             ended, after = "seen", replace(row, state=leg.after, attempts=0)
@@ -107,7 +109,7 @@ class TransferLoop(StepLoop[R]):
         else:
             wait_s = min(max(intent.settles_in_s, UNDECIDED_WAIT_S_MIN), backoff_s(2, s_max=BACKOFF_S_MAX))
             return await self._store.release(row, wait_s, f"the end of the {leg.name} is not known yet")
-        await self._intents.end_intent(row, after, intent, ended, listed)
+        after = await self._intents.end_intent(row, after, intent, ended, listed)
         TRANSFERS_ENDED.labels(leg.name, ended).inc()
         log.info("transfer.ended", kind=self._kind, id=row.id, leg=leg.name, ended=ended)
         if listed is not None:

@@ -84,16 +84,19 @@ FILL: Final = {
           FROM generate_series(1, $few) n""",
     "mixer.mixes": """
         SELECT id(n), id(n), decode('00112233445566778899aabbccddeeff', 'hex'), 'owner-' || n % 10007, md5(n::text),
-               ARRAY['somewhere'], 0, 0, 0, '2026-01-01'::timestamptz + n * interval '1 second'
+               ARRAY['somewhere'], 0, 0, 0, '2026-01-01'::timestamptz + n * interval '1 second', 1, 0, 0, NULL
           FROM generate_series(1, $few) n""",
     "mixer.deposits": """
-        SELECT id(n), id(n), 'network', n::text, '2026-01-01', 'sender', md5(n::text), 1, 1e22, 1, 0,
-               CASE WHEN n % 10000 = 0 THEN 'seen' ELSE 'credited' END, NULL, NULL, 0, 1, NULL, '2026-01-01',
-               '2026-01-01', 0, '-infinity'
+        SELECT id(n), id(n), 'network', '2026-01-01', 'sender', md5(n::text), 1, 1e22, 0, '2026-01-01', '2026-01-01',
+               sha256('sender'), id(n), '2026-01-01'
           FROM generate_series(1, $few) n""",
     "mixer.sweeps": """
+        SELECT id(n), id(n), 1e22, 1, CASE WHEN n % 10000 = 0 THEN 'planned' ELSE 'credited' END, NULL, NULL, 0, 1,
+               NULL, '2026-01-01', '2026-01-01', 0, '-infinity'
+          FROM generate_series(1, $few) n""",
+    "mixer.sweep_intents": """
         SELECT id(n), id(n), 'sweep', 1, md5(n::text), 'house', 1e22, '2026-01-01', '2026-01-01',
-               CASE WHEN n % 10000 <> 0 THEN 'seen' END, CASE WHEN n % 10000 <> 0 THEN id(n) END
+               CASE WHEN n % 10000 <> 0 THEN 'seen' END, CASE WHEN n % 10000 <> 0 THEN 1 END
           FROM generate_series(1, $few) n""",
     "payouts.credits": """
         SELECT id(n), id(n), 1, 0, CASE WHEN n % 10000 = 0 THEN 'new' ELSE 'planned' END, NULL, NULL, 0, 1,
@@ -109,7 +112,7 @@ FILL: Final = {
     "payouts.intents": """
         SELECT id(n), id(n), 'fund', 1, 'house', md5(n::text), 1e22, '2026-01-01', '2026-01-01',
                CASE WHEN n % 10000 = 0 THEN NULL WHEN n % 5000 = 0 THEN 'absent' ELSE 'seen' END,
-               CASE WHEN n % 5000 <> 0 THEN id(n) END
+               '2026-01-01', CASE WHEN n % 5000 <> 0 THEN 1 END
           FROM generate_series(1, $few) n""",
 }
 
@@ -117,7 +120,7 @@ FILL: Final = {
 SMALL: Final = """
 UPDATE ledger.partitions SET owner = 'worker', epoch = 1, lease_expires_at = 'infinity';
 INSERT INTO ledger.workers SELECT 'worker-' || n, clock_timestamp() FROM generate_series(1, 4) n;
-INSERT INTO mixer.list_cursors VALUES ('network', 1, '');
+INSERT INTO mixer.list_cursors VALUES ('network', 1, 1, '');
 INSERT INTO payouts.cursors SELECT partition, 1 FROM ledger.partitions;
 """
 

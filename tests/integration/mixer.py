@@ -129,6 +129,7 @@ class MixerScene:
             "mixer.mix_heads",
             "mixer.deposits",
             "mixer.sweeps",
+            "mixer.sweep_intents",
             "payouts.credits",
             "payouts.payouts",
             "payouts.intents",

@@ -27,7 +27,9 @@ ROLES = {"ledger_worker": "worker", "deposit_poller": "poller", "distributor": "
 QUICK = {
     "TELLERLINE_POLL_MS_OPEN": "100",
     "TELLERLINE_POLL_MS_IDLE": "200",
-    "TELLERLINE_POLL_MS_CONFIRM": "20",
+    # A single minor unit is swept and paid, so that tests can have a payout that is not divided.
+    "TELLERLINE_MIX_CREDIT_MIN": "0.000000000000000001",
+    "TELLERLINE_MIX_SWEEP_MIN": "0.000000000000000001",
     "TELLERLINE_NETWORK_TIMEOUT_S": "1",
     "TELLERLINE_SETTLE_S": "1.5",
     "TELLERLINE_RECLAIM_S": "0.5",

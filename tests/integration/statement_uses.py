@@ -157,6 +157,7 @@ GATEWAY: Final[Mapping[str, Sequence[Use]]] = {
     "services.gateway.store.instants.READ_INSTANTS": [Use()],
     "services.gateway.store.keys.READ_LIVE_KEYS": [Use(("{\\\\x00}",), must_find=False)],
     "services.gateway.store.keys.NOTE_KEYS_USED": [Use((array("0000000000000001"),))],
+    "services.gateway.store.mixes.READ_MINIMUM": [Use((ID,))],
     "services.gateway.store.mixes.READ_MIX": [Use((row_id(1),), must_find=False)],
     "services.gateway.store.mixes.LIST_MIXES": [Use(("2026-01-01T12:00:00Z", ID, 100), blocks_max=PAGE_BLOCKS_MAX)],
     "services.gateway.store.mixes.LIST_MIXES_OF_OWNER": [Use(("2026-01-01T12:00:00Z", ID, 100, "owner-1"))],
@@ -218,19 +219,41 @@ COMMANDS: Final[Mapping[str, Sequence[Use]]] = {
 MIXER: Final[Mapping[str, Sequence[Use]]] = {
     "shared.mixer.ledger.READ_OUTCOME": [Use((ID,))],
     "shared.mixer.ledger.READ_ORDER": [Use((ID,))],
-    "services.deposit_poller.store.WRITE_ORDER": [
-        Use((NEW_ID, NEW_ID, FINGERPRINT, "owner", "address", array("somewhere"), 0, 0, 0))
+    "services.deposit_poller.store.mixes.WRITE_ORDER": [
+        Use((NEW_ID, NEW_ID, FINGERPRINT, "owner", "address", array("somewhere"), 0, 0, 0, 1))
     ],
-    "services.deposit_poller.store.READ_ORDER": [Use((ID,))],
-    "services.deposit_poller.store.READ_OUR_ADDRESSES": [Use((array(ID.replace("-", ""), "nowhere"),))],
-    "services.deposit_poller.store.READ_IS_OPEN": [Use()],
-    "services.deposit_poller.store.READ_TAKEN_ROWS": [Use((ID.replace("-", ""),))],
-    "services.deposit_poller.store.READ_CURSOR": [Use(("network",))],
-    "services.deposit_poller.store.WRITE_CURSOR": [Use(("network", 1, "\\x00"))],
-    "services.deposit_poller.store.READ_KNOWN": [Use((IDS,))],
-    "services.deposit_poller.store.WRITE_DEPOSIT": [
-        Use((NEW_ID, ID, "network", "now", "2026-01-01", "sender", "address", 1, 10**22, 1, 0))
+    "services.deposit_poller.store.mixes.READ_ORDER": [Use((ID,))],
+    "services.deposit_poller.store.mixes.READ_OUR_ADDRESSES": [Use((array(ID.replace("-", ""), "nowhere"),))],
+    "services.deposit_poller.store.mixes.READ_IS_OPEN": [Use()],
+    "services.deposit_poller.store.deposits.READ_CURSOR": [Use(("network",))],
+    "services.deposit_poller.store.deposits.LOCK_CURSOR": [Use(("network",))],
+    "services.deposit_poller.store.deposits.WRITE_CURSOR": [Use(("network", 1, 1, "\\x00"))],
+    "services.deposit_poller.store.deposits.READ_KNOWN": [
+        Use(("network", array("sender"), array(ID.replace("-", "")), array("1"))),
     ],
+    "services.deposit_poller.store.deposits.WRITE_DEPOSIT": [
+        Use((NEW_ID, ID, "network", "2026-01-01", "sender", "\\x00", "address", 1, 10**22))
+    ],
+    "services.deposit_poller.store.deposits.START_DISPUTES": [Use((array("nowhere"),), must_find=False)],
+    "services.deposit_poller.store.deposits.END_DISPUTES": [Use((array("nowhere"),), must_find=False)],
+    "services.deposit_poller.store.deposits.COUNT_DISPUTED": [Use()],
+    "services.deposit_poller.store.deposits.READ_UNCONFIRMED": [Use((100,), must_find=False)],
+    "services.deposit_poller.store.deposits.CONFIRM": [Use((IDS,), must_find=False)],
+    "services.deposit_poller.store.deposits.POSTPONE": [Use((IDS, "1 second"))],
+    "services.deposit_poller.store.deposits.COUNT_UNCONFIRMED": [Use()],
+    "services.deposit_poller.store.deposits.READ_WORTH_SWEEPING": [Use((100,), must_find=False)],
+    "services.deposit_poller.store.deposits.LOCK_MIX": [Use((ID,))],
+    "services.deposit_poller.store.deposits.READ_UNSWEPT": [Use((ID,), must_find=False)],
+    "services.deposit_poller.store.deposits.WRITE_SWEEP": [Use((NEW_ID, ID, 1))],
+    "services.deposit_poller.store.deposits.COLLECT": [Use((IDS, ID))],
+    "services.deposit_poller.store.deposits.TAKE_UNSWEPT": [Use((ID, 0))],
+    "services.deposit_poller.store.sweeps.READ_TAKEN_ROWS": [
+        Use((ID.replace("-", ""), "house", 10**22), must_find=False)
+    ],
+    "services.deposit_poller.store.sweeps.READ_DISPUTED": [Use((ID,))],
+    "services.deposit_poller.store.sweeps.READ_SWEPT_UNITS": [Use((ID,))],
+    "services.deposit_poller.store.sweeps.LOCK_REST": [Use((ID,))],
+    "services.deposit_poller.store.sweeps.WRITE_REST": [Use((ID, 0))],
     "services.distributor.store.credits.READ_CURSORS": [Use()],
     "services.distributor.store.credits.READ_LAST_BATCHES": [Use()],
     "services.distributor.store.credits.READ_CREDITS": [Use((1, LAST_BATCH - 50_000, LAST_BATCH))],
@@ -248,38 +271,38 @@ MIXER: Final[Mapping[str, Sequence[Use]]] = {
     "services.distributor.store.payouts.CLAIM_IN_TURN": [Use((10, "10 seconds"))],
     "services.distributor.store.payouts.TAKE_ABSENT_FUNDINGS": [Use((8, "30 seconds"))],
     "services.distributor.store.payouts.LOOK_SOON": [Use((row_id(5_000), "30 seconds"))],
-    "services.distributor.store.payouts.WRITE_RETURNED": [Use((row_id(5_000), NEW_ID))],
+    "services.distributor.store.payouts.WRITE_RETURNED": [Use((row_id(5_000), 1))],
     "services.distributor.store.payouts.READ_OLDEST_DUE": [Use()],
-    "shared.mixer.store.CLAIM@mixer.deposits": [Use((10, "10 seconds"))],
+    "shared.mixer.store.CLAIM@mixer.sweeps": [Use((10, "10 seconds"))],
     "shared.mixer.store.CLAIM@payouts.credits": [Use((10, "10 seconds"))],
-    "shared.mixer.store.MOVE@mixer.deposits": [Use((row_id(1), 0, "credited", "credited", 0, None, ID))],
+    "shared.mixer.store.MOVE@mixer.sweeps": [Use((row_id(1), 0, "credited", "credited", 0, None, 1, ID))],
     "shared.mixer.store.MOVE@payouts.credits": [Use((row_id(1), 0, "planned", "planned", 0, None, 0))],
     "shared.mixer.store.MOVE@payouts.payouts": [
         Use((row_id(1), 0, "paid", "paid", 0, None, None, None), must_find=True)
     ],
-    "shared.mixer.store.RELEASE@mixer.deposits": [Use((row_id(1), 0, "1 second", 1, "why"))],
+    "shared.mixer.store.RELEASE@mixer.sweeps": [Use((row_id(1), 0, "1 second", 1, "why"))],
     "shared.mixer.store.RELEASE@payouts.credits": [Use((row_id(1), 0, "1 second", 1, "why"))],
     "shared.mixer.store.RELEASE@payouts.payouts": [Use((row_id(1), 0, "1 second", 1, "why"))],
-    "shared.mixer.store.NEXT_ATTEMPT@mixer.deposits": [Use((row_id(1), 0))],
+    "shared.mixer.store.NEXT_ATTEMPT@mixer.sweeps": [Use((row_id(1), 0))],
     "shared.mixer.store.NEXT_ATTEMPT@payouts.credits": [Use((row_id(1), 0))],
     "shared.mixer.store.NEXT_ATTEMPT@payouts.payouts": [Use((row_id(1), 0))],
-    "shared.mixer.store.COUNT_ROWS@mixer.deposits": [Use()],
-    "shared.mixer.store.COUNT_REASONS@mixer.deposits": [Use((), must_find=False)],
+    "shared.mixer.store.COUNT_ROWS@mixer.sweeps": [Use()],
+    "shared.mixer.store.COUNT_REASONS@mixer.sweeps": [Use((), must_find=False)],
     "shared.mixer.store.COUNT_ROWS@payouts.credits": [Use()],
     "shared.mixer.store.COUNT_REASONS@payouts.credits": [Use((), must_find=False)],
     "shared.mixer.store.COUNT_ROWS@payouts.payouts": [Use()],
     "shared.mixer.store.COUNT_REASONS@payouts.payouts": [Use((), must_find=False)],
-    "shared.mixer.store.OPEN_INTENT@mixer.deposits": [
+    "shared.mixer.store.OPEN_INTENT@mixer.sweeps": [
         Use((NEW_ID, row_id(1), "sweep", "here", "house", 10**22, "1 second"))
     ],
     "shared.mixer.store.OPEN_INTENT@payouts.payouts": [
         Use((NEW_ID, row_id(1), "fund", "house", "here", 10**22, "1 second"))
     ],
-    "shared.mixer.store.READ_INTENT@mixer.deposits": [Use((row_id(10_000),))],
+    "shared.mixer.store.READ_INTENT@mixer.sweeps": [Use((row_id(10_000),))],
     "shared.mixer.store.READ_INTENT@payouts.payouts": [Use((row_id(10_000),))],
-    "shared.mixer.store.END_INTENT@mixer.deposits": [Use((row_id(10_000), "absent", None))],
+    "shared.mixer.store.END_INTENT@mixer.sweeps": [Use((row_id(10_000), "absent", None))],
     "shared.mixer.store.END_INTENT@payouts.payouts": [Use((row_id(10_000), "absent", None))],
-    "shared.mixer.store.COUNT_INTENTS@mixer.deposits": [Use()],
+    "shared.mixer.store.COUNT_INTENTS@mixer.sweeps": [Use()],
     "shared.mixer.store.COUNT_INTENTS@payouts.payouts": [Use()],
 }
 
@@ -294,6 +317,8 @@ NOT_MEASURED: Final[Mapping[str, str]] = {
     "shared.database.postgres.MARK": "reads no table",
     "services.gateway.store.health.READ_SERVED": "tables with one row for each partition or worker",
     "services.gateway.store.health.READ_PROCESSES": "a table with one row for each process",
+    "services.deposit_poller.store.deposits.READ_CONFIRMED_CONTENTS": "reads all deposits, when the list was rewritten",
+    "services.deposit_poller.store.deposits.READ_SEEN_CONTENTS": "reads all sweeps, when the list was rewritten",
     "shared.mixer.progress_report.REPORT": "a table with one row for each process",
     "shared.mixer.progress_report.FORGET": "a table with one row for each process",
     "shared.mixer.store.CLAIM@payouts.payouts": "payouts are claimed in turn, by a statement of their own",

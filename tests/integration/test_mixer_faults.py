@@ -19,7 +19,9 @@ from tests.integration.mixer import HOUSE, MixerScene, mixer_scene
 from tests.integration.mixer_stage import API, Stage
 
 JOB = 10**18
-SWEEP_POINTS = [point for point in FaultPoint if point.startswith("poller.after_sweep_")]
+SWEEP_POINTS = [
+    point for point in FaultPoint if point.startswith("poller.") and point is not FaultPoint.POLLER_AFTER_ORDER_WRITTEN
+]
 # A single payout passes the points of both its transfers in this order: to its one-shot address, then on.
 DISTRIBUTOR_POINTS = [
     (FaultPoint.DISTRIBUTOR_IN_PLAN, 1),
@@ -33,9 +35,12 @@ DISTRIBUTOR_POINTS = [
 ]
 # Rows at the moment of death: what the point's name says has happened, and what has not.
 LANDED = {
-    FaultPoint.POLLER_AFTER_SWEEP_INTENT: ("sweeping", 0),
-    FaultPoint.POLLER_AFTER_SWEEP_SENT: ("sweeping", 1),
-    FaultPoint.POLLER_AFTER_SWEEP_SEEN: ("sweeping", 1),
+    FaultPoint.POLLER_AFTER_DEPOSIT_WRITTEN: ("None", 0),
+    FaultPoint.POLLER_AFTER_SWEEP_PLANNED: ("planned", 0),
+    FaultPoint.POLLER_AFTER_SWEEP_INTENT: ("sending", 0),
+    FaultPoint.POLLER_AFTER_SWEEP_SENT: ("sending", 1),
+    FaultPoint.POLLER_AFTER_SWEEP_SEEN: ("sending", 1),
+    FaultPoint.POLLER_BEFORE_CREDIT: ("seen", 0),
     (FaultPoint.DISTRIBUTOR_IN_PLAN, 1): ("None", 0),  # nobody sees half a plan
     (FaultPoint.DISTRIBUTOR_AFTER_HOLD, 1): ("planned", 0),
     (FaultPoint.DISTRIBUTOR_AFTER_INTENT, 1): ("funding", 0),
@@ -76,7 +81,7 @@ async def test_a_poller_that_dies_at_any_step_of_a_sweep_leaves_nothing_undone_a
         await here.pay(address, "12.5")
         await asyncio.to_thread(poller.wait_killed)
         await here.until_quiet()
-        assert (await state_of(here, "mixer.deposits"), await applied(here, "mixer.sweeps")) == LANDED[point]
+        assert (await state_of(here, "mixer.sweeps"), await applied(here, "mixer.sweep_intents")) == LANDED[point]
         await here.prove()
         mixer.start("deposit_poller")
         await here.until_completed(mix)
@@ -147,7 +152,7 @@ async def test_a_poller_that_was_stopped_and_wakes_up_late_sends_nothing_more(mi
         await here.until_received(mix, 10 * JOB)
         await here.until_completed(mix)
         await here.prove_completed(mix, ["anna"])
-        assert await here.owner.fetchval("SELECT count(*) FROM mixer.sweeps WHERE ended = 'seen'") == 2
+        assert await here.owner.fetchval("SELECT count(*) FROM mixer.sweep_intents WHERE ended = 'seen'") == 2
 
 
 async def hit(log: Path) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from services.deposit_poller.store import DepositStore
+from services.deposit_poller.store.sweeps import SweepStore
 from services.distributor.store.credits import CreditStore
 from services.distributor.store.payouts import PayoutStore
 from shared.database import postgres
@@ -18,13 +18,16 @@ from shared.mixer.store import ClaimStore
 from tests.backends.databases import Database, Databases
 
 STORES: dict[str, tuple[tuple[str, ...], tuple[type[ClaimStore[Any]], ...]]] = {
-    "poller": (("services.deposit_poller.store",), (DepositStore,)),
+    "poller": (
+        tuple(f"services.deposit_poller.store.{noun}" for noun in ("deposits", "mixes", "sweeps")),
+        (SweepStore,),
+    ),
     "distributor": (
         tuple(f"services.distributor.store.{name}" for name in ("credits", "decisions", "payouts")),
         (CreditStore, PayoutStore),
     ),
 }
-COMMANDS = {"mixer.deposits": ["credit"], "payouts.credits": ["fee"], "payouts.payouts": ["hold", "capture"]}
+COMMANDS = {"mixer.sweeps": ["credit"], "payouts.credits": ["fee"], "payouts.payouts": ["hold", "capture"]}
 
 
 def statements_of(module: str) -> Iterator[tuple[str, str]]:
@@ -51,7 +54,14 @@ STATEMENTS = [
 # Who is there: no money, and a process that ends on purpose takes its row back.
 PRESENCE = {"ledger.workers", "mixer.processes"}
 OWN_TABLES = {
-    "poller": {"mixer.mixes", "mixer.list_cursors", "mixer.deposits", "mixer.sweeps", "mixer.processes"},
+    "poller": {
+        "mixer.mixes",
+        "mixer.list_cursors",
+        "mixer.deposits",
+        "mixer.sweeps",
+        "mixer.sweep_intents",
+        "mixer.processes",
+    },
     "distributor": {
         "payouts.cursors",
         "payouts.credits",

@@ -1,6 +1,7 @@
 """Fundings that were taken for absent: each is looked for until its coins are back, however late they came."""
 
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import cast
@@ -32,7 +33,6 @@ class MemoryNetwork:
     rows: list[ListedRow] = field(default_factory=list[ListedRow])
     unreadable: set[str] = field(default_factory=set[str])
     looks: list[str] = field(default_factory=list[str])
-    instance: str = "puppy"
 
     async def address(self, address: Address) -> AddressView:
         self.looks.append(address)
@@ -40,7 +40,7 @@ class MemoryNetwork:
             raise NetworkUnavailable(address)
         rows = [row for row in self.rows if address in {row.source, row.destination}]
         units = sum(row.units if row.destination == address else -row.units for row in rows)
-        return AddressView(address, units, tuple(rows))
+        return AddressView(address, units, Counter(row.transfer for row in rows))
 
     async def send(self, transfer: Transfer) -> None:
         self.rows.append(ListedRow(NOON, transfer.source, transfer.destination, transfer.units))

@@ -6,8 +6,8 @@ from enum import StrEnum
 
 import pytest
 
-from services.deposit_poller.core.deposits import DEPOSIT_LIFECYCLE, SWEEP, DepositState
 from services.deposit_poller.core.destinations import refusal_of
+from services.deposit_poller.core.sweeps import SWEEP, SWEEP_LIFECYCLE, SweepState, UnsweptDeposit, collected, credit_of
 from services.distributor.core.credits import CREDIT_LIFECYCLE, CreditState
 from services.distributor.core.payouts import FUND, PAY, PAYOUT_LIFECYCLE, Payout, PayoutState, one_shot_address
 from shared.domain.lifecycle import InvariantBroken, Lifecycle
@@ -16,7 +16,7 @@ from shared.mixer.jobcoin_rows import Address, Transfer
 from tests.tree import ROOT
 
 LIFECYCLES = [
-    (DEPOSIT_LIFECYCLE, DepositState, {DepositState.CREDITED}),
+    (SWEEP_LIFECYCLE, SweepState, {SweepState.CREDITED, SweepState.CANCELLED}),
     (CREDIT_LIFECYCLE, CreditState, {CreditState.PLANNED}),
     (PAYOUT_LIFECYCLE, PayoutState, {PayoutState.PAID, PayoutState.RESOLVED, PayoutState.CANCELLED}),
 ]
@@ -48,10 +48,8 @@ def test_every_state_is_reached_and_none_is_left_without_a_way_on(
 
 
 def test_what_the_list_showed_is_never_sent_again() -> None:
-    deposits, payouts = DEPOSIT_LIFECYCLE.next_states, PAYOUT_LIFECYCLE.next_states
-    assert reached(deposits, DepositState.SWEPT, DepositState.STUCK).isdisjoint(
-        {DepositState.SEEN, DepositState.SWEEPING}
-    )
+    sweeps, payouts = SWEEP_LIFECYCLE.next_states, PAYOUT_LIFECYCLE.next_states
+    assert reached(sweeps, SweepState.SEEN, SweepState.STUCK).isdisjoint({SweepState.PLANNED, SweepState.SENDING})
     assert reached(payouts, PayoutState.SENT, PayoutState.STUCK) == {
         PayoutState.SENT,
         PayoutState.PAID,
@@ -63,8 +61,8 @@ def test_what_the_list_showed_is_never_sent_again() -> None:
 @pytest.mark.parametrize(
     ("lifecycle", "before", "after"),
     [
-        (DEPOSIT_LIFECYCLE, DepositState.SEEN, DepositState.SWEPT),
-        (DEPOSIT_LIFECYCLE, DepositState.CREDITED, DepositState.SEEN),
+        (SWEEP_LIFECYCLE, SweepState.PLANNED, SweepState.SEEN),
+        (SWEEP_LIFECYCLE, SweepState.CREDITED, SweepState.PLANNED),
         (CREDIT_LIFECYCLE, CreditState.PLANNED, CreditState.NEW),
         (PAYOUT_LIFECYCLE, PayoutState.PLANNED, PayoutState.FUNDING),
         (PAYOUT_LIFECYCLE, PayoutState.SENT, PayoutState.SENDING),
@@ -78,7 +76,7 @@ def test_no_step_is_skipped_and_none_is_taken_back(
 
 
 @pytest.mark.parametrize(
-    ("lifecycle", "leg"), [(DEPOSIT_LIFECYCLE, SWEEP), (PAYOUT_LIFECYCLE, FUND), (PAYOUT_LIFECYCLE, PAY)]
+    ("lifecycle", "leg"), [(SWEEP_LIFECYCLE, SWEEP), (PAYOUT_LIFECYCLE, FUND), (PAYOUT_LIFECYCLE, PAY)]
 )
 def test_a_transfer_goes_on_once_it_was_seen_and_back_once_it_is_known_to_be_absent(
     lifecycle: Lifecycle[StrEnum], leg: Leg
@@ -106,3 +104,32 @@ def test_a_payout_goes_through_an_address_of_its_own() -> None:
 
 def test_of_two_equal_destinations_the_second_is_refused() -> None:
     assert [refusal_of(["a", "b", "a"], index, ()) is None for index in range(3)] == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    "address", ["a/b", "../x", "naïve", "\U0001f600" * 100, "x" * 4096, "a b", "%2F", "?q=1#f", "\\", "50", ".", ".."]
+)
+def test_any_text_is_an_address_since_the_network_has_no_format(address: str) -> None:
+    assert refusal_of([address], 0, ()) is None
+
+
+@pytest.mark.parametrize("address", ["", " ", "x" * 4097, "\U0001f600" * 1025, "\ud800", "a\0b", "pay-" + "0" * 36])
+def test_what_is_no_address_of_a_customer_is_refused(address: str) -> None:
+    assert refusal_of([address], 0, ()) is not None
+
+
+def test_what_is_finer_than_the_ledger_adds_up_and_is_never_lost() -> None:
+    half = 10**22 // 2
+    credit, rest = credit_of(0, half)
+    assert (credit, rest) == (0, half)
+    assert credit_of(rest, half) == (1, 0)
+    assert credit_of(rest, 3 * 10**22) == (3, half)
+
+
+def test_a_sweep_takes_all_that_the_ledger_can_credit_at_once() -> None:
+    most = 10**30 * 10**22
+    deposits = [UnsweptDeposit(str(number), units) for number, units in enumerate((1, 2, most, 5))]
+    assert collected(deposits) == deposits[:2]
+    assert collected(deposits[2:]) == deposits[2:3]
+    assert collected(deposits[:2]) == deposits[:2]
+    assert collected([UnsweptDeposit("huge", 2 * most), deposits[0]]) == [UnsweptDeposit("huge", 2 * most)]

@@ -1,114 +1,109 @@
-"""Deposits: how they are found in the network's list, and their states.
-
-The list is read from a cursor on. Equal rows are told apart by their number among each other.
-"""
+"""Deposits: which rows of the network's list they are, and how rows with equal content are told apart."""
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
-from enum import StrEnum
-from typing import Final
+import json
+import re
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NewType
 
-from shared.domain.lifecycle import Lifecycle
 from shared.domain.values import value
-from shared.mixer.claimed_rows import ClaimedRow, Leg
-from shared.mixer.jobcoin_rows import Address, AddressView, ListedRow, RowId, numbered, row_id
+from shared.mixer.jobcoin_rows import Address, ListedRow, Transfer, Unreadable, is_object, read_row
 
-
-class DepositState(StrEnum):
-    """Seen twice in the list; a sweep is under way; the sweep was seen in the list; the ledger has it; stuck."""
-
-    SEEN = "seen"
-    SWEEPING = "sweeping"
-    SWEPT = "swept"
-    CREDITED = "credited"
-    STUCK = "stuck"
-
-
-DEPOSIT_LIFECYCLE: Final = Lifecycle[StrEnum]("deposit", {
-    DepositState.SEEN: frozenset({DepositState.SWEEPING, DepositState.STUCK}),
-    # Back only once the list proves that the sweep was not applied.
-    DepositState.SWEEPING: frozenset({DepositState.SWEPT, DepositState.SEEN, DepositState.STUCK}),
-    DepositState.SWEPT: frozenset({DepositState.CREDITED, DepositState.STUCK}),
-    DepositState.CREDITED: frozenset(),
-    # An operator decides; coins that were swept are never swept again.
-    DepositState.STUCK: frozenset({DepositState.SEEN, DepositState.SWEEPING, DepositState.SWEPT}),
-})  # fmt: skip
-SWEEP: Final = Leg("sweep", DepositState.SEEN, DepositState.SWEEPING, DepositState.SWEPT, is_read_at_source=True)
-
-
-@value
-class Deposit(ClaimedRow):
-    """A claimed deposit. `minor` is its amount in minor units of JOB, rounded down.
-
-    `credit_operation` is the operation that credited it.
-    """
-
-    state: DepositState
-    mix: str
-    listed: ListedRow
-    minor: int
-    credit_attempt: int
-    credit_operation: str | None = None
+# As shared.messages.mixer makes them. The network's list has addresses that no PostgreSQL text can hold.
+DEPOSIT_ADDRESS: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
+DepositId = NewType("DepositId", str)
+ContentKey = NewType("ContentKey", bytes)
 
 
 @value
 class ListedDeposit:
-    """A listed transaction to a deposit address of `mix`, and its position in the list now."""
+    """A listed transaction to the deposit address of `mix`: the `occurrence`-th with its content, counted from 1."""
 
-    id: RowId
     mix: str
     row: ListedRow
     occurrence: int
-    position: int
 
 
-def window_start(rows: Sequence[ListedRow], position: int) -> int:
-    """Where to read on from a cursor. Equal rows share an instant and are numbered, so that whole instant is read."""
-    start = min(position, len(rows))
-    while 0 < start < len(rows) and rows[start - 1].timestamp == rows[start].timestamp:
-        start -= 1
-    return start
+@value
+class UnconfirmedDeposit:
+    """A recorded deposit that its address has not shown yet. `sender` is in the form in which it is stored."""
+
+    id: str
+    mix: str
+    sender: str
+    address: Address
+    units: int
+    occurrence: int
 
 
-def listed_deposits(
-    instance: str, rows: Sequence[ListedRow], start: int, mixes: Mapping[Address, str]
-) -> Sequence[ListedDeposit]:
-    """The transactions from `start` on that go to one of `mixes` (deposit address → mix), in the list's order."""
-    ours = [(position, rows[position]) for position in range(start, len(rows)) if rows[position].destination in mixes]
-    counted = numbered(row for _, row in ours)
-    return [
-        ListedDeposit(row_id(instance, row, occurrence), mixes[row.destination], row, occurrence, position)
-        for (position, _), (row, occurrence) in zip(ours, counted, strict=True)
-    ]
+@value
+class OurRows:
+    """Rows of the list that may concern us, and the number of those that cannot be read."""
+
+    deposits: Sequence[ListedRow]
+    sweeps: Sequence[ListedRow]
+    unreadable: int
 
 
-def is_confirmed(view: AddressView, deposit: ListedDeposit) -> bool:
-    """True if the address's own transactions hold the deposit and add up to its balance."""
-    return view.agrees and sum(row == deposit.row for row in view.rows) >= deposit.occurrence
+def stored(address: str) -> str:
+    """The address as PostgreSQL can keep it: with escapes for what does not print (NUL, lone surrogates)."""
+    if address.isprintable() and "\\" not in address:
+        return address
+    return address.encode("unicode_escape").decode("ascii")
 
 
-def position_after(found: Sequence[ListedDeposit], recorded: Collection[RowId], end: int) -> int:
-    """The cursor's next position: the first row that is not recorded yet, or `end`."""
-    return min((deposit.position for deposit in found if deposit.id not in recorded), default=end)
+def deposit_id(network: str, transfer: Transfer, occurrence: int) -> DepositId:
+    """The id of a deposit: a UUIDv8 of its content, which hangs neither on timestamps nor on positions."""
+    content = ["tellerline.deposit.v1", network, transfer.source, transfer.destination, str(transfer.units), occurrence]
+    raw = bytearray(hashlib.sha256(json.dumps(content).encode()).digest()[:16])
+    raw[6] = (raw[6] & 0x0F) | 0x80  # version 8, RFC 9562 §5.8
+    raw[8] = (raw[8] & 0x3F) | 0x80  # variant 10
+    return DepositId(str(uuid.UUID(bytes=bytes(raw))))
 
 
-class ListPrefix:
-    """The beginning of the list that need not be read again: how many rows, and their hash."""
+def content_key(sender: str, address: str, units: int) -> ContentKey:
+    """What rows of equal content share, and no others. `sender` in its stored form. Small, as there may be many."""
+    return ContentKey(hashlib.sha256(json.dumps([sender, address, str(units)]).encode()).digest()[:16])
 
-    __slots__ = ("_digest", "position")
 
-    def __init__(self, rows: Sequence[ListedRow] = ()) -> None:
-        self._digest = hashlib.sha256()
-        self.position = 0
-        self.extend(rows)
+def our_rows(values: Iterable[object], house: Address) -> OurRows:
+    """Rows to what looks like a deposit address, and rows from one to the house.
 
-    def extend(self, rows: Sequence[ListedRow]) -> None:
-        """Adds the rows that follow."""
-        for row in rows:
-            self._digest.update(row.line())
-        self.position += len(rows)
+    A transfer of an address to itself brings nothing. Whatever else strangers write is not even checked.
+    """
+    deposits, sweeps, unreadable = list[ListedRow](), list[ListedRow](), 0
+    for each in values:
+        if not is_object(each):
+            continue
+        source, destination = each.get("fromAddress"), each.get("toAddress")
+        is_deposit = _may_be_ours(destination) and source != destination
+        if not is_deposit and not (destination == house and _may_be_ours(source)):
+            continue
+        try:
+            (deposits if is_deposit else sweeps).append(read_row(each))
+        except Unreadable:
+            unreadable += 1
+    return OurRows(deposits, sweeps, unreadable)
 
-    @property
-    def hash(self) -> bytes:
-        """SHA-256 over the rows so far."""
-        return self._digest.digest()
+
+def numbered(
+    rows: Iterable[ListedRow], mixes: Mapping[Address, str], counts: dict[ContentKey, int]
+) -> list[ListedDeposit]:
+    """Those of the rows that go to one of `mixes` (deposit address → mix), numbered on from `counts`, which grow."""
+    found: list[ListedDeposit] = []
+    for row in rows:
+        if (mix := mixes.get(row.destination)) is not None:
+            key = content_key(stored(row.source), row.destination, row.units)
+            counts[key] = counts.get(key, 0) + 1
+            found.append(ListedDeposit(mix, row, counts[key]))
+    return found
+
+
+def is_confirmed(counts: Mapping[ContentKey, int], deposit: UnconfirmedDeposit) -> bool:
+    """True if the deposit's address, whose transactions these are, lists so many with its content."""
+    return counts.get(content_key(deposit.sender, deposit.address, deposit.units), 0) >= deposit.occurrence
+
+
+def _may_be_ours(address: object) -> bool:
+    return isinstance(address, str) and DEPOSIT_ADDRESS.fullmatch(address) is not None

@@ -7,7 +7,7 @@ import asyncpg
 from typing_extensions import override
 
 from services.distributor.core.payouts import PAYOUT_LIFECYCLE, Payout, PayoutState
-from shared.mixer.jobcoin_rows import Address, RowId, Transfer
+from shared.mixer.jobcoin_rows import Address, Transfer
 from shared.mixer.store import IntentStore
 
 # Start-time fair queueing: a due payout gets a turn after the last one of its mix, and no earlier than the lowest turn
@@ -49,7 +49,8 @@ UPDATE payouts.intents i
 """
 LOOK_SOON = "UPDATE payouts.intents SET look_at = clock_timestamp() + $2 WHERE id = $1"
 WRITE_RETURNED = """
-UPDATE payouts.intents SET ended = 'returned', seen_row = $2 WHERE id = $1 AND ended IN ('absent', 'refused', 'left')
+UPDATE payouts.intents SET ended = 'returned', seen_occurrence = $2
+ WHERE id = $1 AND ended IN ('absent', 'refused', 'left')
 """
 READ_OLDEST_DUE = """
 SELECT coalesce((
@@ -96,7 +97,7 @@ class PayoutStore(IntentStore[Payout]):
         return (row.hold, row.address)
 
     @override
-    async def taken_rows(self, transfer: Transfer) -> set[str]:
+    async def taken_rows(self, transfer: Transfer) -> set[int]:
         return set()  # a one-shot address has no two equal transfers
 
     @override
@@ -121,7 +122,7 @@ class PayoutStore(IntentStore[Payout]):
         """The funding is looked for again after `wait_s`."""
         await self._pool.execute(LOOK_SOON, intent_id, timedelta(seconds=wait_s))
 
-    async def write_returned(self, intent_id: str, listed: RowId) -> None:
+    async def write_returned(self, intent_id: str, listed: int) -> None:
         """The funding was applied after all, and its coins are back at the house."""
         await self._pool.execute(WRITE_RETURNED, intent_id, listed)
 

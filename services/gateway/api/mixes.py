@@ -13,8 +13,9 @@ from services.gateway.http.queries import ListQuery
 from services.gateway.http.request import Body, RequestContext
 from services.gateway.http.response import HttpResponse, json_response, list_response
 from services.gateway.http.routing import RouteTable
-from services.gateway.store.mixes import MixFacts, PayoutFacts, list_mixes, list_payouts
+from services.gateway.store.mixes import MixFacts, PayoutFacts, list_mixes, list_payouts, read_minimum
 from services.gateway.store.transaction_lists import END_OF_TIME
+from services.gateway.usecases.faults import NotFound
 from services.gateway.usecases.mixes import ASSET, mix, order_mix
 from shared.domain.api_keys import Scope
 from shared.domain.money import format_amount, parse_amount
@@ -77,13 +78,17 @@ class PayoutBody(TypedDict):
 
 
 class MixBody(TypedDict):
-    """A mix: waiting, sweeping, paying, completed or stuck. `reason`: why it is stuck, or waits for another try."""
+    """A mix: waiting, sweeping, paying, completed or stuck. `minimum`: what its address must hold to be credited.
+
+    `reason`: why it is stuck, or waits for another try.
+    """
 
     id: str
     deposit_address: str
     destinations: list[str]
     fee_percent: str
     status: str
+    minimum: str
     received: str
     fee: str
     paid: str
@@ -105,7 +110,7 @@ class MixesQuery(ListQuery):
 
 @ROUTES.add("POST", "/v1/mixes", scopes=(Scope.PAYOUT,), body=MixNew, answers={201: MixBody})
 async def create(context: RequestContext) -> HttpResponse:
-    """Order a mix. All that the answer shows follows from the order, so a repeat shows the same."""
+    """Order a mix. All that the answer shows never changes after it, so a repeat shows the same."""
     body = await context.body(MixNew)
     low, high = DELAY_MS_MIN_DEFAULT, DELAY_MS_MAX_DEFAULT
     if body.delay_s is not None:
@@ -117,7 +122,10 @@ async def create(context: RequestContext) -> HttpResponse:
     order, submission = await order_mix(write, body.destinations, fee_ppm, low, high)
 
     async def show_order() -> MixBody:
-        return _ordered(order)
+        minimum = await read_minimum(context.state.database, mix_id(order.id))
+        if minimum is None:
+            raise NotFound("mix")
+        return _ordered(order, format_amount(minimum, await context.state.assets.scale(ASSET)))
 
     return await answer_write(submission, 201, show_order)
 
@@ -177,7 +185,7 @@ def _payout(facts: PayoutFacts, scale: int) -> PayoutBody:
     return body
 
 
-def _ordered(order: MixCreate) -> MixBody:
+def _ordered(order: MixCreate, minimum: str) -> MixBody:
     identity = mix_id(order.id)
     return {
         "id": identity,
@@ -185,6 +193,7 @@ def _ordered(order: MixCreate) -> MixBody:
         "destinations": list(order.destinations),
         "fee_percent": format_amount(order.fee_ppm, FRACTION_DIGITS),
         "status": "waiting",
+        "minimum": minimum,
         "received": "0",
         "fee": "0",
         "paid": "0",
@@ -201,6 +210,7 @@ def _shown(facts: MixFacts, scale: int) -> MixBody:
         "destinations": list(facts.destinations),
         "fee_percent": format_amount(facts.fee_ppm, FRACTION_DIGITS),
         "status": facts.status,
+        "minimum": format_amount(facts.minimum, scale),
         "received": format_amount(facts.received, scale),
         "fee": format_amount(facts.fee, scale),
         "paid": format_amount(facts.paid, scale),

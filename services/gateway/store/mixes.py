@@ -34,6 +34,7 @@ class MixFacts:
     destinations: Sequence[str]
     fee_ppm: int
     status: str
+    minimum: int
     received: int
     fee: int
     paid: int
@@ -59,7 +60,7 @@ MIXES_READ_MAX: Final = 1_000
 MIXES_READ_TOGETHER: Final = 100
 _SELECT: Final = """
 SELECT h.id::text AS id, h.operation_id::text AS operation_id, h.owner, h.deposit_address, h.destinations, h.fee_ppm,
-       h.status, h.received, h.fee, h.paid, h.remaining, ledger.us(h.next_due_at) AS next_due_at_us,
+       h.status, h.minimum, h.received, h.fee, h.paid, h.remaining, ledger.us(h.next_due_at) AS next_due_at_us,
        ledger.us(h.created_at) AS created_at_us, h.reason
   FROM mixer.mix_heads h
 """
@@ -70,6 +71,15 @@ async def read_mix(database: Database, mix: str) -> MixFacts | None:
     """The mix. `mix` is the text of a UUID. Raises DatabaseUnavailable."""
     row = await database.row(READ_MIX, mix)
     return None if row is None else MixFacts(**fields(row))
+
+
+READ_MINIMUM = "SELECT minimum FROM mixer.mixes WHERE id = $1::text::uuid"
+
+
+async def read_minimum(database: Database, mix: str) -> int | None:
+    """What the address of the mix must hold to be credited, in minor units. Raises DatabaseUnavailable."""
+    row = await database.row(READ_MINIMUM, mix)
+    return None if row is None else int(row["minimum"])
 
 
 # These also have the orders that made no mix.

@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from typing import Final
 
+from services.gateway.store.database import DatabaseUnavailable
+from services.gateway.store.health import read_processes
 from services.gateway.store.mixes import MixFacts, read_mix
 from services.gateway.usecases.caller import Caller
-from services.gateway.usecases.faults import NotFound
+from services.gateway.usecases.faults import CommandNotSent, NotFound
+from services.gateway.usecases.progress import deposits_unseen
 from services.gateway.usecases.state import AppState
 from services.gateway.usecases.submit import Submission, Write, submit
 from shared.domain.ids import UUID_TEXT
@@ -17,7 +20,12 @@ ASSET: Final = "JOB"
 async def order_mix(
     write: Write, destinations: Sequence[str], fee_ppm: int, delay_ms_min: int, delay_ms_max: int
 ) -> tuple[MixCreate, Submission]:
-    """Orders a mix. Fee in parts per million, delays in milliseconds. Raises CommandNotSent or TooManyCommands."""
+    """Orders a mix. Fee in parts per million, delays in milliseconds.
+
+    Raises CommandNotSent, also while no deposit can be seen: an address must not be given out then. TooManyCommands.
+    """
+    if (why := await _deposits_unseen(write.state)) is not None:
+        raise CommandNotSent(f"deposits cannot be seen at the moment, so no mix is made: {why}")
     order = MixCreate(
         id=write.id,
         principal=write.caller.principal,
@@ -28,6 +36,13 @@ async def order_mix(
         delay_ms_max=delay_ms_max,
     )
     return order, await submit(write, order)
+
+
+async def _deposits_unseen(state: AppState) -> str | None:
+    try:
+        return deposits_unseen(await read_processes(state.database))
+    except DatabaseUnavailable:
+        return None  # the poller decides, which needs the database as well
 
 
 async def mix(state: AppState, caller: Caller, identity: str) -> MixFacts:

@@ -29,6 +29,13 @@ def services_missing(processes: Sequence[ProcessFacts]) -> dict[str, str | None]
     return found
 
 
+def deposits_unseen(processes: Sequence[ProcessFacts]) -> str | None:
+    """Why no deposit poller sees deposits, though one is running; None if one sees them, or none is running."""
+    running = [each for each in processes if each.service == "deposit_poller" and _why_silent(each.silent_s) is None]
+    reasons = [each.missing.get("network") for each in running]
+    return reasons[0] if reasons and None not in reasons else None
+
+
 def _why_unserved(partition: PartitionFacts) -> str | None:
     if partition.owner is None:
         return "no worker owns it"
