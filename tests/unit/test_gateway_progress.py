@@ -3,7 +3,7 @@
 import pytest
 
 from services.gateway.store.health import PartitionFacts, ProcessFacts
-from services.gateway.usecases.progress import SILENT_S_MAX, partitions_missing, services_missing
+from services.gateway.usecases.progress import SILENT_S_MAX, deposits_unseen, partitions_missing, services_missing
 
 SERVED = PartitionFacts(0, "w", 1.9, None)
 SILENT_S = SILENT_S_MAX + 1
@@ -45,3 +45,12 @@ def test_a_service_goes_on_as_long_as_one_of_its_processes_does() -> None:
         "deposit_poller": "nothing was heard for 9 s",
         "distributor": None,
     }
+
+
+def test_deposits_are_unseen_only_if_every_running_poller_says_so() -> None:
+    blind = ProcessFacts("deposit_poller", 1.0, {"network": "the list was last read 40 s ago"})
+    seeing, silent = ProcessFacts("deposit_poller", 1.0, {}), ProcessFacts("deposit_poller", 60.0, {})
+    other = ProcessFacts("distributor", 1.0, {})
+    assert deposits_unseen([blind, silent, other]) == "the list was last read 40 s ago"
+    assert deposits_unseen([blind, seeing]) is None
+    assert deposits_unseen([silent, other]) is None
