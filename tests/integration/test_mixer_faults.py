@@ -2,20 +2,15 @@
 
 import asyncio
 import itertools
-import json
 import random
 import signal
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import aiohttp
 import pytest
-from aiohttp import web
 
 from shared.runtime.fault_points import FaultPoint
 from tests.integration.mixer import HOUSE, MixerScene, mixer_scene
+from tests.integration.mixer_proxy import between, logged
 from tests.integration.mixer_stage import API, Stage
 
 JOB = 10**18
@@ -159,77 +154,6 @@ async def hit(log: Path) -> bool:
     return "fault.hit" in log.read_text(encoding="utf-8", errors="replace")
 
 
-async def logged(log: Path, words: str) -> bool:
-    return words in log.read_text(encoding="utf-8", errors="replace")
-
-
-@dataclass(slots=True)
-class Between:
-    """Stands before the network: passes everything on, except that transfers meet the next of `fates`."""
-
-    network: str
-    fates: list[str] = field(default_factory=list[str])
-    met: list[str] = field(default_factory=list[str])
-    url: str = ""
-    # The list shows its last row twice, as if it had a twin.
-    is_doubling: bool = False
-    # What the list shows instead of its rows.
-    rewrite: Callable[[list[dict[str, str]]], object] | None = None
-    late_s: float = 1.0
-    late: list[asyncio.Task[None]] = field(default_factory=list[asyncio.Task[None]])
-
-    async def pass_on(self, request: web.Request) -> web.StreamResponse:
-        body = await request.read()
-        fate = self.fates.pop(0) if request.method == "POST" and self.fates else "pass"
-        self.met.append(fate)
-        if fate == "lose":
-            return web.json_response({"error": "try later"}, status=503)
-        if fate == "late":
-            self.late.append(asyncio.get_running_loop().create_task(self._later(request, body)))
-            return web.Response(text="<html>Bad Gateway</html>", status=200, content_type="text/html")
-        answered = await self._ask(request, body)
-        if self.rewrite is not None and request.path.endswith("/transactions") and request.method == "GET":
-            rows = json.loads(answered.body if isinstance(answered.body, bytes) else b"[]")
-            return web.json_response(self.rewrite(rows))
-        if self.is_doubling and request.path.endswith("/transactions") and request.method == "GET":
-            rows = json.loads(answered.body if isinstance(answered.body, bytes) else b"[]")
-            return web.json_response([*rows, *rows[-1:]])
-        if fate == "cut":
-            if request.transport is not None:
-                request.transport.abort()
-            return web.Response()
-        return answered
-
-    async def _later(self, request: web.Request, body: bytes) -> None:
-        await asyncio.sleep(self.late_s)
-        await self._ask(request, body)
-
-    async def _ask(self, request: web.Request, body: bytes) -> web.Response:
-        kept = {name: value for name, value in request.headers.items() if name in {"Content-Type", "If-None-Match"}}
-        async with (
-            aiohttp.ClientSession() as session,
-            session.request(request.method, self.network + request.path_qs, data=body, headers=kept) as answer,
-        ):
-            headers = {name: value for name, value in answer.headers.items() if name in {"Content-Type", "ETag"}}
-            return web.Response(status=answer.status, body=await answer.read(), headers=headers)
-
-
-@asynccontextmanager
-async def between(on: Stage, fates: list[str]) -> AsyncGenerator[Between]:
-    proxy = Between(on.network.url, fates)
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", proxy.pass_on)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    proxy.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    try:
-        yield proxy
-    finally:
-        await asyncio.gather(*proxy.late)
-        await runner.cleanup()
-
-
 @pytest.mark.parametrize("fates", [["cut", "cut", "cut"], ["late", "late", "late"], ["lose", "cut", "late", "lose"]])
 async def test_transfers_without_an_answer_are_looked_for_and_never_sent_blindly(
     mixer: Stage, fates: list[str]
@@ -284,77 +208,3 @@ async def test_a_row_that_the_address_does_not_know_is_no_deposit(mixer: Stage) 
         await here.until_completed(mix)
         assert (await here.head(mix)).received == 7 * JOB
         await here.prove_completed(mix, ["anna"])
-
-
-def rewritten(rows: list[dict[str, str]]) -> list[dict[str, str]]:
-    """The same rows at other times, the newest first."""
-    return [row | {"timestamp": "2020-01-01T00:00:00.000Z"} for row in reversed(rows)]
-
-
-async def test_a_list_whose_times_and_order_were_rewritten_is_not_credited_again(mixer: Stage) -> None:
-    async with mixer_scene(mixer) as here, between(mixer, []) as proxy:
-        settings = {"TELLERLINE_JOBCOIN_URL": proxy.url + API}
-        poller = await asyncio.to_thread(mixer.start, "deposit_poller", settings=settings)
-        mixer.start("distributor")
-        mix, address = await here.mix("anna")
-        for _ in range(2):
-            await here.pay(address, "5")
-        await here.until_received(mix, 10 * JOB)
-        await here.until_completed(mix)
-        proxy.rewrite = rewritten
-        await here.until(lambda: logged(poller.log, "list.changed"))
-        await here.pay(address, "5")
-        await here.until_received(mix, 15 * JOB)
-        await here.until_completed(mix)
-        await here.prove_completed(mix, ["anna"])
-        assert "deposits.disputed" not in poller.text()
-        # Another way to the network changes nothing either.
-        assert poller.stop() == 0
-        await asyncio.to_thread(mixer.start, "deposit_poller")
-        await here.pay(address, "1")
-        await here.until_received(mix, 16 * JOB)
-        await here.until_completed(mix)
-        await here.prove_completed(mix, ["anna"])
-
-
-async def test_an_address_of_which_the_list_lost_a_row_gets_nothing_until_it_is_back(mixer: Stage) -> None:
-    async with mixer_scene(mixer) as here, between(mixer, []) as proxy:
-        settings = {"TELLERLINE_JOBCOIN_URL": proxy.url + API}
-        poller = await asyncio.to_thread(mixer.start, "deposit_poller", settings=settings)
-        mixer.start("distributor")
-        mix, address = await here.mix("anna")
-        other, another = await here.mix("bert")
-        await here.pay(address, "5")
-        await here.until_received(mix, 5 * JOB)
-        await here.until_completed(mix)
-        proxy.rewrite = lambda rows: [row for row in rows if (row["toAddress"], row["amount"]) != (address, "5")]
-        await here.until(lambda: logged(poller.log, "deposits.disputed"))
-        assert (await here.head(mix)).status == "stuck"
-        await here.pay(address, "2")
-        await here.pay(another, "3")
-        await here.until_completed(other)
-        assert await here.balance(address) == "2"
-        proxy.rewrite = None
-        await here.until(lambda: logged(poller.log, "deposits.settled"))
-        await here.until_received(mix, 7 * JOB)
-        await here.until_completed(mix)
-        await here.prove_completed(mix, ["anna"])
-        assert poller.text().count('"deposits.disputed"') == 1
-
-
-async def test_a_list_that_cannot_be_read_raises_one_alert_and_stops_neither_sweeps_nor_orders(mixer: Stage) -> None:
-    async with mixer_scene(mixer) as here, between(mixer, []) as proxy:
-        settings = {"TELLERLINE_JOBCOIN_URL": proxy.url + API, "TELLERLINE_NETWORK_TIMEOUT_S": "0.5"}
-        poller = await asyncio.to_thread(mixer.start, "deposit_poller", settings=settings)
-        mixer.start("distributor")
-        mix, address = await here.mix("anna")
-        proxy.rewrite = lambda _: {"error": "no list today"}
-        await here.until(lambda: logged(poller.log, "deposits.unseen"))
-        assert (await here.send(here.order("bert"))).status == "posted"
-        await here.pay(address, "5")
-        proxy.rewrite = None
-        await here.until(lambda: logged(poller.log, "deposits.seen_again"))
-        await here.until_received(mix, 5 * JOB)
-        await here.until_completed(mix)
-        await here.prove_completed(mix, ["anna"])
-        assert poller.text().count('"deposits.unseen"') == 1

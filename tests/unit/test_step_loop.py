@@ -237,8 +237,7 @@ async def test_a_refused_transfer_is_absent_at_once() -> None:
 async def test_an_unanswered_transfer_is_looked_for_until_it_is_settled_and_not_sent_meanwhile() -> None:
     store, network = MemoryStore(PLANNED), MemoryNetwork([RECEIVED], TransferUnknown("cut"))
     loop = Loop(store, network)
-    assert await loop.send(PLANNED, SWEEP, ClaimDeadline(30)) is None
-    assert await loop.read_end(SENDING, SWEEP) is None
+    assert [await loop.send(PLANNED, SWEEP, ClaimDeadline(30)), await loop.read_end(SENDING, SWEEP)] == [None, None]
     store.is_settled = True
     assert await loop.read_end(SENDING, SWEEP) is None
     assert store.events == ["sending", "released", "released", "absent", "planned", "released"]
@@ -281,17 +280,16 @@ def sweeper_of(store: MemoryStore, network: MemoryNetwork) -> Sweeper:
 
 async def test_coins_that_went_elsewhere_need_a_decision_and_a_deposit_that_is_not_shown_needs_time() -> None:
     store, network = MemoryStore(PLANNED), MemoryNetwork([RECEIVED, Transfer(ADDRESS, CUSTOMER, 5)])
-    await sweeper_of(store, network)._advance(PLANNED, ClaimDeadline(30))
+    assert await sweeper_of(store, network).step(PLANNED, ClaimDeadline(30)) is None
     assert store.events == ["stuck: coins of this address went elsewhere: it holds less than was deposited"]
     store, network = MemoryStore(PLANNED), MemoryNetwork([])
-    await sweeper_of(store, network)._advance(PLANNED, ClaimDeadline(30))
-    assert (store.events, network.sent) == (["released"], 0)
+    assert await sweeper_of(store, network).step(PLANNED, ClaimDeadline(30)) is None
+    assert store.events == ["released"]
 
 
 async def test_a_sweep_that_came_late_is_taken_for_the_next_equal_one_and_nothing_is_sent() -> None:
     store, network = MemoryStore(PLANNED), MemoryNetwork([RECEIVED, SWEPT])
-    row = await sweeper_of(store, network).step(PLANNED, ClaimDeadline(30))
-    assert row == replace(PLANNED, state=SweepState.SEEN)
+    assert await sweeper_of(store, network).step(PLANNED, ClaimDeadline(30)) == replace(PLANNED, state=SweepState.SEEN)
     assert network.sent == 0
 
 

@@ -1,0 +1,83 @@
+"""Whatever the network's list says, nothing is credited that the house did not gain, and nothing is credited twice."""
+
+import asyncio
+
+from tests.integration.mixer import mixer_scene
+from tests.integration.mixer_proxy import between, logged
+from tests.integration.mixer_stage import API, Stage
+
+JOB = 10**18
+
+
+def rewritten(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """The same rows at other times, the newest first."""
+    return [row | {"timestamp": "2020-01-01T00:00:00.000Z"} for row in reversed(rows)]
+
+
+async def test_a_list_whose_times_and_order_were_rewritten_is_not_credited_again(mixer: Stage) -> None:
+    async with mixer_scene(mixer) as here, between(mixer, []) as proxy:
+        settings = {"TELLERLINE_JOBCOIN_URL": proxy.url + API}
+        poller = await asyncio.to_thread(mixer.start, "deposit_poller", settings=settings)
+        mixer.start("distributor")
+        mix, address = await here.mix("anna")
+        for _ in range(2):
+            await here.pay(address, "5")
+        await here.until_received(mix, 10 * JOB)
+        await here.until_completed(mix)
+        proxy.rewrite = rewritten
+        await here.until(lambda: logged(poller.log, "list.changed"))
+        await here.pay(address, "5")
+        await here.until_received(mix, 15 * JOB)
+        await here.until_completed(mix)
+        await here.prove_completed(mix, ["anna"])
+        assert "deposits.disputed" not in poller.text()
+        # Another way to the network changes nothing either.
+        assert poller.stop() == 0
+        await asyncio.to_thread(mixer.start, "deposit_poller")
+        await here.pay(address, "1")
+        await here.until_received(mix, 16 * JOB)
+        await here.until_completed(mix)
+        await here.prove_completed(mix, ["anna"])
+
+
+async def test_an_address_of_which_the_list_lost_a_row_gets_nothing_until_it_is_back(mixer: Stage) -> None:
+    async with mixer_scene(mixer) as here, between(mixer, []) as proxy:
+        settings = {"TELLERLINE_JOBCOIN_URL": proxy.url + API}
+        poller = await asyncio.to_thread(mixer.start, "deposit_poller", settings=settings)
+        mixer.start("distributor")
+        mix, address = await here.mix("anna")
+        other, another = await here.mix("bert")
+        await here.pay(address, "5")
+        await here.until_received(mix, 5 * JOB)
+        await here.until_completed(mix)
+        proxy.rewrite = lambda rows: [row for row in rows if (row["toAddress"], row["amount"]) != (address, "5")]
+        await here.until(lambda: logged(poller.log, "deposits.disputed"))
+        assert (await here.head(mix)).status == "stuck"
+        await here.pay(address, "2")
+        await here.pay(another, "3")
+        await here.until_completed(other)
+        assert await here.balance(address) == "2"
+        proxy.rewrite = None
+        await here.until(lambda: logged(poller.log, "deposits.settled"))
+        await here.until_received(mix, 7 * JOB)
+        await here.until_completed(mix)
+        await here.prove_completed(mix, ["anna"])
+        assert poller.text().count('"deposits.disputed"') == 1
+
+
+async def test_a_list_that_cannot_be_read_raises_one_alert_and_stops_neither_sweeps_nor_orders(mixer: Stage) -> None:
+    async with mixer_scene(mixer) as here, between(mixer, []) as proxy:
+        settings = {"TELLERLINE_JOBCOIN_URL": proxy.url + API, "TELLERLINE_NETWORK_TIMEOUT_S": "0.5"}
+        poller = await asyncio.to_thread(mixer.start, "deposit_poller", settings=settings)
+        mixer.start("distributor")
+        mix, address = await here.mix("anna")
+        proxy.rewrite = lambda _: {"error": "no list today"}
+        await here.until(lambda: logged(poller.log, "deposits.unseen"))
+        assert (await here.send(here.order("bert"))).status == "posted"
+        await here.pay(address, "5")
+        proxy.rewrite = None
+        await here.until(lambda: logged(poller.log, "deposits.seen_again"))
+        await here.until_received(mix, 5 * JOB)
+        await here.until_completed(mix)
+        await here.prove_completed(mix, ["anna"])
+        assert poller.text().count('"deposits.unseen"') == 1
