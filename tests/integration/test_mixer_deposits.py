@@ -19,8 +19,8 @@ async def test_what_is_finer_than_the_ledger_adds_up_until_it_is_worth_a_minor_u
         await here.until_received(mix, JOB + 1)
         await here.until_completed(mix)
         assert (await here.head(mix)).paid == JOB + 1
-        await here.pay(address, ".0000000000000000004")
-        await here.until_received(mix, JOB + 2)
+        await here.pay(address, "1.0000000000000000004")
+        await here.until_received(mix, 2 * JOB + 2)
         await here.until_completed(mix)
         await here.prove_completed(mix, ["anna"])
         rest = await here.owner.fetchval("SELECT rest_units FROM mixer.mixes WHERE id = $1", mix)
