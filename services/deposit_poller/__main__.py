@@ -7,6 +7,7 @@ from services.deposit_poller.confirmations import Confirmations
 from services.deposit_poller.list_scanner import ListScanner
 from services.deposit_poller.orders import OrderHandler, OrdersConsumer
 from services.deposit_poller.settings import PollerSettings
+from services.deposit_poller.store.decisions import SweepDecisionStore
 from services.deposit_poller.store.deposits import DepositStore
 from services.deposit_poller.store.mixes import MixStore
 from services.deposit_poller.store.sweeps import SweepStore
@@ -16,6 +17,7 @@ from shared.domain.ids import CommandIds
 from shared.ledger_client.client import LedgerClient
 from shared.mixer.jobcoin import JobcoinNetwork
 from shared.mixer.jobcoin_rows import Address
+from shared.mixer.journal_reader import JournalReader
 from shared.mixer.ledger import MixerLedger
 from shared.mixer.service import MixerParts, run_mixer_service
 
@@ -30,13 +32,14 @@ def wire(settings: PollerSettings, pool: postgres.Pool, network: JobcoinNetwork,
     sweeper = Sweeper(network, ledger, SweepStore(pool), settings)
     confirmations = Confirmations(network, deposits, wake_sweeper=sweeper.wake)
     scanner = ListScanner(network, mixes, deposits, settings, confirmations)
+    reader = JournalReader(SweepDecisionStore(pool), settings.journal_read_s, lambda _: sweeper.wake.set())
     handler = OrderHandler(network, ledger, mixes, Address(settings.house_address), scanner)
     consumer = OrdersConsumer(settings.amqp_url.get_secret_value(), secrets.accepted, APPLICATION, handler)
     return MixerParts(
         connections=consumer.connections,
         loops=[sweeper],
-        others=[scanner.run, consumer.run],
-        missing=scanner.missing,
+        others=[scanner.run, consumer.run, reader.run],
+        missing=lambda: scanner.missing() | reader.missing(),
     )
 
 

@@ -1,17 +1,20 @@
 """`python -m services.distributor`: pay out what mixes were credited until SIGTERM."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-from services.distributor.credits import JournalReader, Planner, mix_events
+from services.distributor.core.decisions import PayoutDecision
+from services.distributor.credits import Planner, mix_events
 from services.distributor.payouts import Payer, Reclaimer
 from services.distributor.settings import DistributorSettings
-from services.distributor.store.credits import CreditStore
+from services.distributor.store.credits import CreditStore, FoundCredit
 from services.distributor.store.payouts import PayoutStore
 from shared.database import postgres
 from shared.domain.ids import CommandIds
 from shared.ledger_client.client import LedgerClient
 from shared.mixer.jobcoin import JobcoinNetwork
+from shared.mixer.journal_reader import JournalReader
 from shared.mixer.ledger import MixerLedger
 from shared.mixer.service import MixerParts, run_mixer_service
 
@@ -25,11 +28,17 @@ def wire(
     ledger = MixerLedger(client, CommandIds(settings.ledger_secrets().naming_key), pool)
     credits, payouts = CreditStore(pool), PayoutStore(pool)
     planner = Planner(ledger, credits, settings)
-    reader = JournalReader(credits, settings.journal_read_s, wake_planner=planner.wake)
+    payer = Payer(network, ledger, payouts, settings)
+
+    def found(_: Sequence[FoundCredit | PayoutDecision]) -> None:
+        planner.wake.set()
+        payer.wake.set()
+
+    reader = JournalReader(credits, settings.journal_read_s, found)
     amqp_url = settings.amqp_url.get_secret_value()
     return MixerParts(
         connections=[mix_events(amqp_url, APPLICATION, client.partitions, wake_reader=reader.wake)],
-        loops=[planner, Payer(network, ledger, payouts, settings)],
+        loops=[planner, payer],
         others=[reader.run, Reclaimer(network, payouts, settings.reclaim_s).run],
         missing=reader.missing,
     )

@@ -18,8 +18,6 @@ class DistributorSettings(MixerSettings):
     mix_payout_min: str = Field(default="0.0001", pattern=COINS)
     # How soon a funding that was taken for absent is looked for; later ever more rarely, down to once a day.
     reclaim_s: float = Field(default=30.0, gt=0)
-    # The journal is read after an event, and this often without one.
-    journal_read_s: float = Field(default=1.0, gt=0)
 
     @property
     def payout_min_minor(self) -> int:

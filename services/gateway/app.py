@@ -20,6 +20,7 @@ from services.gateway.api import (
     operations,
     operator,
     payouts,
+    sweeps,
     transactions,
     transfers,
 )
@@ -70,6 +71,7 @@ ROUTES: Final = (
     *operator.ROUTES.routes,
     *dead_letters.ROUTES.routes,
     *payouts.ROUTES.routes,
+    *sweeps.ROUTES.routes,
     *health.ROUTES.routes,
     *docs.ROUTES.routes,
 )

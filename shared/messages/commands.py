@@ -156,8 +156,8 @@ class OperationRefuse(_Command):
 class OperatorDecision(_Command):
     """Records what an operator decided about what `reference` names: who, when and, in `metadata`, why.
 
-    It changes nothing else. What was decided is done afterwards: about payouts by the distributor, which finds this in
-    the journal, else by whoever sent this.
+    It changes nothing else. What was decided is done afterwards: about payouts by the distributor, about
+    deposits by the poller, which find this in the journal, else by whoever sent this.
     """
 
     kind: Literal[
@@ -167,6 +167,8 @@ class OperatorDecision(_Command):
         "payout.retry.v1",
         "payout.resolve.v1",
         "payout.cancel.v1",
+        "deposit.retry.v1",
+        "deposit.resolve.v1",
     ]
 
 

@@ -20,3 +20,5 @@ class MixerSettings(LedgerSettings):
     # Longer than the time-out plus the network's worst delay: only then does absence from the list prove anything.
     settle_s: float = Field(default=15.0, gt=0)
     claim_s: float = Field(default=30.0, gt=0)
+    # The journal is read after an event, and this often without one.
+    journal_read_s: float = Field(default=1.0, gt=0)

@@ -4,6 +4,7 @@ Their tables have the same columns for this, so each statement stands here once.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from datetime import timedelta
 from enum import StrEnum
 from typing import ClassVar, Generic, TypeAlias, TypeVar
@@ -12,6 +13,7 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from shared.database import postgres
+from shared.domain.ids import Partition
 from shared.domain.lifecycle import Lifecycle
 from shared.mixer.claimed_rows import ClaimedRow, ClaimLost, Intent, Leg
 from shared.mixer.jobcoin_rows import Transfer
@@ -57,6 +59,22 @@ SELECT id, extract(epoch FROM settles_at - clock_timestamp()) AS settles_in_s
 """
 END_INTENT = "UPDATE {of.intents} SET ended = $2, seen_occurrence = $3 WHERE id = $1 AND ended IS NULL RETURNING id"
 COUNT_INTENTS = "SELECT count(*) FROM {of.intents} WHERE ended IS NULL"
+
+
+READ_LAST_BATCHES = """
+SELECT p.partition, coalesce((SELECT max(b.batch) FROM ledger.batches b WHERE b.partition = p.partition), 0) AS batch
+  FROM ledger.partitions p
+"""
+
+
+async def last_batches(pool: postgres.Pool) -> dict[Partition, int]:
+    """The last batch of each partition in the journal."""
+    return batches_of(await pool.fetch(READ_LAST_BATCHES))
+
+
+def batches_of(rows: Sequence[asyncpg.Record]) -> dict[Partition, int]:
+    """Partition → batch."""
+    return {Partition(int(row["partition"])): int(row["batch"]) for row in rows}
 
 
 class EqualTransferOpen(Exception):

@@ -98,6 +98,8 @@ FILL: Final = {
         SELECT id(n), id(n), 'sweep', 1, md5(n::text), 'house', 1e22, '2026-01-01', '2026-01-01',
                CASE WHEN n % 10000 <> 0 THEN 'seen' END, CASE WHEN n % 10000 <> 0 THEN 1 END
           FROM generate_series(1, $few) n""",
+    "mixer.decisions": """
+        SELECT id(n), id(n), 'retry', true, '2026-01-01' FROM generate_series(1, $few) n""",
     "payouts.credits": """
         SELECT id(n), id(n), 1, 0, CASE WHEN n % 10000 = 0 THEN 'new' ELSE 'planned' END, NULL, NULL, 0, 1,
                '2026-01-01', '2026-01-01', 0, '-infinity'
@@ -122,6 +124,7 @@ UPDATE ledger.partitions SET owner = 'worker', epoch = 1, lease_expires_at = 'in
 INSERT INTO ledger.workers SELECT 'worker-' || n, clock_timestamp() FROM generate_series(1, 4) n;
 INSERT INTO mixer.list_cursors VALUES ('network', 1, 1, '');
 INSERT INTO payouts.cursors SELECT partition, 1 FROM ledger.partitions;
+INSERT INTO mixer.journal_cursors SELECT partition, 1 FROM ledger.partitions;
 """
 
 # What is slow while rows are written, as statements that take it away and that bring it back. Foreign keys stay away:

@@ -169,6 +169,13 @@ GATEWAY: Final[Mapping[str, Sequence[Use]]] = {
     ],
     "services.gateway.store.payouts.READ_OPERATED_PAYOUT": [Use((ID,))],
     "services.gateway.store.payouts.READ_PAYOUT_DECISION": [Use((ID,))],
+    "services.gateway.store.sweeps.LIST_OPERATED_SWEEPS": [
+        Use((0, "1970-01-01", NEW_ID, 4, 50)),
+        Use((4, "2025-01-01", NEW_ID, 4, 50)),
+        Use((1, "1970-01-01", NEW_ID, 1, 50), must_find=False),
+    ],
+    "services.gateway.store.sweeps.READ_OPERATED_SWEEP": [Use((ID,))],
+    "services.gateway.store.sweeps.READ_SWEEP_DECISION": [Use((ID,))],
     "services.gateway.store.operations.READ_OPERATION": [Use((ID,))],
     "services.gateway.store.outcomes.READ_RECORDED": [Use((array("true"), array("admin"), array(ID)))],
     "services.gateway.store.transaction_lists.LIST_TRANSACTIONS": [
@@ -254,8 +261,17 @@ MIXER: Final[Mapping[str, Sequence[Use]]] = {
     "services.deposit_poller.store.sweeps.READ_SWEPT_UNITS": [Use((ID,))],
     "services.deposit_poller.store.sweeps.LOCK_REST": [Use((ID,))],
     "services.deposit_poller.store.sweeps.WRITE_REST": [Use((ID, 0))],
+    "services.deposit_poller.store.decisions.READ_CURSORS": [Use()],
+    "services.deposit_poller.store.decisions.WRITE_JOURNAL_CURSOR": [Use((0, LAST_BATCH))],
+    "services.deposit_poller.store.decisions.READ_DECISIONS": [
+        Use((1, LAST_BATCH - 50_000, LAST_BATCH), must_find=False)
+    ],
+    "services.deposit_poller.store.decisions.LOCK_SWEEP": [Use((ID,))],
+    "services.deposit_poller.store.decisions.WRITE_DECISION": [Use((NEW_ID, ID, "retry", True))],
+    "services.deposit_poller.store.decisions.APPLY_DECISION": [Use((row_id(10_000), "cancelled"))],
+    "services.deposit_poller.store.decisions.HASTEN": [Use((row_id(10_000),))],
     "services.distributor.store.credits.READ_CURSORS": [Use()],
-    "services.distributor.store.credits.READ_LAST_BATCHES": [Use()],
+    "shared.mixer.store.READ_LAST_BATCHES": [Use()],
     "services.distributor.store.credits.READ_CREDITS": [Use((1, LAST_BATCH - 50_000, LAST_BATCH))],
     "services.distributor.store.decisions.READ_DECISIONS": [Use((1, LAST_BATCH - 50_000, LAST_BATCH), must_find=False)],
     "services.distributor.store.decisions.LOCK_PAYOUT": [Use((ID,))],

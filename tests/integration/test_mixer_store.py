@@ -19,7 +19,7 @@ from tests.backends.databases import Database, Databases
 
 STORES: dict[str, tuple[tuple[str, ...], tuple[type[ClaimStore[Any]], ...]]] = {
     "poller": (
-        tuple(f"services.deposit_poller.store.{noun}" for noun in ("deposits", "mixes", "sweeps")),
+        tuple(f"services.deposit_poller.store.{noun}" for noun in ("decisions", "deposits", "mixes", "sweeps")),
         (SweepStore,),
     ),
     "distributor": (
@@ -60,6 +60,8 @@ OWN_TABLES = {
         "mixer.deposits",
         "mixer.sweeps",
         "mixer.sweep_intents",
+        "mixer.journal_cursors",
+        "mixer.decisions",
         "mixer.processes",
     },
     "distributor": {

@@ -43,7 +43,7 @@ class Rows:
         """The journal's reader finds a decision: whether it was applied; None if it was known before."""
         decision = PayoutDecision(operation or str(uuid.uuid4()), self.payout, verb)
         known = await self.owner.fetchval("SELECT count(*) FROM payouts.decisions")
-        await self.credits.record([], [decision], {})
+        await self.credits.record([decision], {})
         if await self.owner.fetchval("SELECT count(*) FROM payouts.decisions") == known:
             return None
         return bool(

@@ -14,14 +14,10 @@ from shared.domain.ids import Partition
 from shared.domain.lifecycle import InvariantBroken
 from shared.domain.values import value
 from shared.mixer.ledger import mix_account
-from shared.mixer.store import ClaimStore
+from shared.mixer.store import ClaimStore, batches_of, last_batches
 from shared.runtime.fault_points import FaultPoint, fault_point
 
 READ_CURSORS = "SELECT partition, batch FROM payouts.cursors"
-READ_LAST_BATCHES = """
-SELECT p.partition, coalesce((SELECT max(b.batch) FROM ledger.batches b WHERE b.partition = p.partition), 0) AS batch
-  FROM ledger.partitions p
-"""
 # A partition's batches are committed in order: once a batch is there, all before it are, and none of them changes.
 READ_CREDITS = """
 SELECT id, postings FROM ledger.operations
@@ -77,30 +73,28 @@ class CreditStore(ClaimStore[MixCredit]):
 
     async def cursors(self) -> dict[Partition, int]:
         """The last batch that was read of each partition. A partition of which none was read is missing."""
-        return _batches(await self._pool.fetch(READ_CURSORS))
+        return batches_of(await self._pool.fetch(READ_CURSORS))
 
     async def last_batches(self) -> dict[Partition, int]:
         """The last batch of each partition in the journal."""
-        return _batches(await self._pool.fetch(READ_LAST_BATCHES))
+        return await last_batches(self._pool)
 
-    async def credits_between(self, partition: Partition, after: int, until: int) -> list[FoundCredit]:
-        """The credits of mixes in the batches after `after`, up to `until`."""
-        rows = await self._pool.fetch(READ_CREDITS, partition, after, until)
-        return [_found_credit(str(row["id"]), row["postings"]) for row in rows]
+    async def found_between(
+        self, partition: Partition, after: int, until: int
+    ) -> Sequence[FoundCredit | PayoutDecision]:
+        """Credits of mixes, and decisions about payouts, in the batches after `after`, up to `until`."""
+        credits = await self._pool.fetch(READ_CREDITS, partition, after, until)
+        decisions = await self._pool.fetch(READ_DECISIONS, partition, after, until)
+        return [*map(_found_credit, credits), *map(found_decision, decisions)]
 
-    async def decisions_between(self, partition: Partition, after: int, until: int) -> list[PayoutDecision]:
-        """The decisions about payouts in the batches after `after`, up to `until`."""
-        return [found_decision(row) for row in await self._pool.fetch(READ_DECISIONS, partition, after, until)]
-
-    async def record(
-        self, found: Sequence[FoundCredit], decisions: Sequence[PayoutDecision], cursors: Mapping[Partition, int]
-    ) -> None:
+    async def record(self, found: Sequence[FoundCredit | PayoutDecision], cursors: Mapping[Partition, int]) -> None:
         """Commits credits, decisions and cursors together. What is recorded already stays as it is."""
         async with self._pool.acquire() as connection, connection.transaction():
-            for credit in found:
-                await connection.execute(WRITE_CREDIT, credit.operation, credit.mix, credit.amount)
-            for decision in decisions:
-                await carry_out(connection, decision)
+            for each in found:
+                if isinstance(each, FoundCredit):
+                    await connection.execute(WRITE_CREDIT, each.operation, each.mix, each.amount)
+                else:
+                    await carry_out(connection, each)
             for partition, batch in sorted(cursors.items()):
                 await connection.execute(WRITE_CURSOR, partition, batch)
 
@@ -130,13 +124,9 @@ class CreditStore(ClaimStore[MixCredit]):
             await self.move_within(connection, credit, planned)
 
 
-def _batches(rows: Sequence[asyncpg.Record]) -> dict[Partition, int]:
-    return {Partition(int(row["partition"])): int(row["batch"]) for row in rows}
-
-
-def _found_credit(operation: str, postings: str) -> FoundCredit:
-    [[_, account, amount, _]] = json.loads(postings)
+def _found_credit(row: asyncpg.Record) -> FoundCredit:
+    [[_, account, amount, _]] = json.loads(row["postings"])
     mix = str(account).removeprefix("mix:")
     if mix_account(mix) != account:
         raise InvariantBroken(f"the mixer has posted a deposit to {account}")
-    return FoundCredit(operation, mix, int(amount))
+    return FoundCredit(str(row["id"]), mix, int(amount))

@@ -1,22 +1,21 @@
 """/v1/operator/payouts: what the mixer pays, those that wait or are stuck first, and how each ends."""
 
+from functools import partial
 from typing import Final, Literal, NotRequired, get_args
 
 from typing_extensions import TypedDict
 
-from services.gateway.api.fields import ReferenceText
-from services.gateway.api.writes import accepted, answer_write, begin_write
+from services.gateway.api.decisions import Decide, DecisionTaken, answer_decision, decision_taken
+from services.gateway.api.writes import begin_write
 from services.gateway.http.instants import instant_of, instant_text
 from services.gateway.http.paging import page, position_of
-from services.gateway.http.problems import Problem, RequestFault
 from services.gateway.http.queries import ListQuery
-from services.gateway.http.request import Body, RequestContext
+from services.gateway.http.request import RequestContext
 from services.gateway.http.response import HttpResponse, json_response, list_response
 from services.gateway.http.routing import RouteTable
 from services.gateway.store.payouts import STATUSES, OperatedPayout, list_operated_payouts
 from services.gateway.usecases.mixes import ASSET
 from services.gateway.usecases.payouts import decide_payout, operated_payout
-from services.gateway.usecases.submit import SubmissionStatus
 from shared.domain.api_keys import Scope
 from shared.domain.money import format_amount
 from shared.mixer.payout_decisions import PayoutVerb, refusal_of
@@ -26,14 +25,6 @@ ROUTES: Final = RouteTable()
 PATH: Final = "/v1/operator/payouts"
 VERBS: Final[tuple[PayoutVerb, ...]] = get_args(PayoutVerb)
 NO_ID: Final = "00000000-0000-0000-0000-000000000000"
-
-
-class PayoutDecisionBody(TypedDict):
-    """The last decision about a payout. `applied` is false if it came too late to change anything."""
-
-    verb: PayoutVerb
-    applied: bool
-    links: dict[str, str]
 
 
 class OperatedPayoutBody(TypedDict):
@@ -50,7 +41,7 @@ class OperatedPayoutBody(TypedDict):
     status: str
     attempts: int
     reason: NotRequired[str]
-    decision: NotRequired[PayoutDecisionBody]
+    decision: NotRequired[DecisionTaken]
     links: dict[str, str]
 
 
@@ -61,12 +52,6 @@ class OperatedPayoutsQuery(ListQuery):
     """What is stuck comes first, then what waits; within each, what was due first."""
 
     status: Literal["stuck", "waiting", "sending", "planned", "cancelled", "resolved", "paid"] | None = None
-
-
-class PayoutDecide(Body):
-    """`why`: stands in the journal."""
-
-    why: ReferenceText
 
 
 @ROUTES.add("GET", PATH, scopes=(Scope.ADMIN,), query=OperatedPayoutsQuery, answers={200: OperatedPayoutPage})
@@ -90,45 +75,30 @@ async def show(context: RequestContext) -> HttpResponse:
     return json_response(200, await _shown(context))
 
 
-@ROUTES.add("POST", f"{PATH}/{{id}}/retry", scopes=(Scope.ADMIN,), body=PayoutDecide, answers={200: OperatedPayoutBody})
+@ROUTES.add("POST", f"{PATH}/{{id}}/retry", scopes=(Scope.ADMIN,), body=Decide, answers={200: OperatedPayoutBody})
 async def retry(context: RequestContext) -> HttpResponse:
     """Try a payout that waits or is stuck again now."""
     return await _decide(context, "retry")
 
 
-@ROUTES.add(
-    "POST", f"{PATH}/{{id}}/resolve", scopes=(Scope.ADMIN,), body=PayoutDecide, answers={200: OperatedPayoutBody}
-)
+@ROUTES.add("POST", f"{PATH}/{{id}}/resolve", scopes=(Scope.ADMIN,), body=Decide, answers={200: OperatedPayoutBody})
 async def resolve(context: RequestContext) -> HttpResponse:
     """Say that a payout was paid by other means. Its hold is captured, and nothing is sent."""
     return await _decide(context, "resolve")
 
 
-@ROUTES.add(
-    "POST", f"{PATH}/{{id}}/cancel", scopes=(Scope.ADMIN,), body=PayoutDecide, answers={200: OperatedPayoutBody}
-)
+@ROUTES.add("POST", f"{PATH}/{{id}}/cancel", scopes=(Scope.ADMIN,), body=Decide, answers={200: OperatedPayoutBody})
 async def cancel(context: RequestContext) -> HttpResponse:
     """Give up a payout for which nothing was sent. Its hold is voided, and the amount stays on the mix's account."""
     return await _decide(context, "cancel")
 
 
 async def _decide(context: RequestContext, verb: PayoutVerb) -> HttpResponse:
-    why = (await context.body(PayoutDecide)).why
+    why = (await context.body(Decide)).why
     identity = context.path["id"]
     write = begin_write(context, identity, why)
     submission, is_applied = await decide_payout(write, verb, identity, why)
-    if submission.status is SubmissionStatus.POSTED and is_applied is None:
-        return accepted(submission)
-    if is_applied is False:
-        headers = {"Operation-Id": write.id}
-        raise Problem(
-            RequestFault.WRONG_STATE, "the payout had gone on meanwhile: nothing was changed", headers=headers
-        )
-
-    async def show_decided() -> OperatedPayoutBody:
-        return await _shown(context)
-
-    return await answer_write(submission, 200, show_decided)
+    return await answer_decision(submission, partial(_shown, context), is_applied=is_applied)
 
 
 async def _shown(context: RequestContext) -> OperatedPayoutBody:
@@ -153,9 +123,6 @@ def _body(payout: OperatedPayout, scale: int) -> OperatedPayoutBody:
     if payout.reason is not None:
         body["reason"] = payout.reason
     if payout.decision is not None:
-        body["decision"] = {
-            "verb": payout.decision.verb,
-            "applied": payout.decision.is_applied,
-            "links": {"operation": f"/v1/operations/{payout.decision.operation}"},
-        }
+        taken = payout.decision
+        body["decision"] = decision_taken(taken.operation, taken.verb, applied=taken.is_applied)
     return body

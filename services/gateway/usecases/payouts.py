@@ -3,20 +3,14 @@
 The journal is the only road to the distributor, which finds the decision there and carries it out.
 """
 
-import asyncio
-import time
-from typing import Final
-
 from services.gateway.store.operations import read_operation
 from services.gateway.store.payouts import OperatedPayout, read_operated_payout, read_payout_decision
-from services.gateway.usecases.decisions import record_decision
+from services.gateway.usecases.decisions import record_decision, taken_up
 from services.gateway.usecases.faults import NotFound, WrongState
 from services.gateway.usecases.state import AppState
 from services.gateway.usecases.submit import Submission, SubmissionStatus, Write
 from shared.domain.ids import UUID_TEXT
 from shared.mixer.payout_decisions import KIND_OF, REFERENCE_PREFIX, PayoutVerb, refusal_of
-
-POLL_S: Final = 0.05
 
 
 async def operated_payout(state: AppState, identity: str) -> OperatedPayout:
@@ -35,7 +29,6 @@ async def decide_payout(write: Write, verb: PayoutVerb, identity: str, why: str)
     DatabaseUnavailable.
     """
     database = write.state.database
-    until_s = time.monotonic() + write.wait_s
     payout = await operated_payout(write.state, identity)
     is_decided = write.has_key and await read_operation(database, write.id) is not None
     if not is_decided and (refusal := refusal_of(verb, payout.standing)) is not None:
@@ -43,8 +36,4 @@ async def decide_payout(write: Write, verb: PayoutVerb, identity: str, why: str)
     submission = await record_decision(write, KIND_OF[verb], f"{REFERENCE_PREFIX}{payout.id}", {"why": why})
     if submission.status is not SubmissionStatus.POSTED:
         return submission, None
-    while (is_applied := await read_payout_decision(database, write.id)) is None:
-        if time.monotonic() >= until_s or write.state.stopping.has_begun:
-            break
-        await asyncio.sleep(POLL_S)
-    return submission, is_applied
+    return submission, await taken_up(write, read_payout_decision)
