@@ -103,12 +103,17 @@ class Payer(TransferLoop[Payout]):
         return None
 
     async def _pay(self, payout: Payout, deadline: ClaimDeadline) -> Payout | None:
-        """Sends the coins on, unless a try has failed because somebody took them: no time brings them back."""
+        """Sends the coins on, unless a try has failed because somebody took them: no time brings them back.
+
+        Coins that left to the receiver were not taken: a reading that hid this took it for absent. They are sent once
+        more, which the empty address cannot do, and the reading after that finds what went.
+        """
         funding = payout.transfer(FUND, self._house)
         if payout.attempts:
             view = await self._network.address(funding.destination)
             arrived = view.find(funding) is not None
-            if arrived and view.agrees and view.balance < funding.units:
+            went = view.find(payout.transfer(PAY, self._house)) is not None
+            if arrived and not went and view.agrees and view.balance < funding.units:
                 return await self.stop(payout, "somebody took the coins from the one-shot address")
         return await self.send(payout, PAY, deadline)
 
