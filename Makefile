@@ -27,9 +27,9 @@ down: ## stop a stack that runs detached
 test: setup-dev ## every test, in two processes, each with servers of its own
 	@$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder $(ARGS)
 
-soak: setup-dev ## what takes too long for every run: statements on tables of five million rows
-	@LARGE_TABLE_ROWS=5000000 $(BIN)/python -m pytest -o faulthandler_timeout=0 \
-	  tests/integration/test_statements_at_scale.py $(ARGS)
+soak: setup-dev ## what takes too long for every run: tables of five million rows, 100,000 payouts on a faulty network
+	@LARGE_TABLE_ROWS=5000000 MIXER_PAYOUTS=100000 $(BIN)/python -m pytest -o faulthandler_timeout=0 \
+	  tests/integration/test_statements_at_scale.py tests/integration/test_mixer_soak.py $(ARGS)
 
 check: .venv/.has-dev ## lint, format, types, import contracts, dependencies, house rules
 	@$(BIN)/ruff check .

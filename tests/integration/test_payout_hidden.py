@@ -38,4 +38,4 @@ async def test_a_payout_that_a_reading_hid_is_found_later_and_neither_stuck_nor_
         await control.clear()
         await here.until_completed(mix, within_s=60)
         await here.prove_completed(mix, ["anna"])
-        assert [row.destination for row in await here.listed()].count("anna") == 1
+        assert [str(row.destination) for row in await here.listed()].count("anna") == 1
