@@ -29,6 +29,8 @@ class Between:
     is_doubling: bool = False
     # What the list shows instead of its rows.
     rewrite: Callable[[list[dict[str, str]]], object] | None = None
+    # Whatever is asked of this address is answered with a page.
+    unreadable: str = ""
     late_s: float = 1.0
     late: list[asyncio.Task[None]] = field(default_factory=list[asyncio.Task[None]])
 
@@ -41,6 +43,8 @@ class Between:
         if fate == "late":
             self.late.append(asyncio.get_running_loop().create_task(self._later(request, body)))
             return web.Response(text="<html>Bad Gateway</html>", status=200, content_type="text/html")
+        if self.unreadable and request.path.endswith(f"/addresses/{self.unreadable}"):
+            return web.Response(text="<html>Bad Gateway</html>", content_type="text/html")
         answered = await self._ask(request, body)
         if self.rewrite is not None and request.path.endswith("/transactions") and request.method == "GET":
             rows = json.loads(answered.body if isinstance(answered.body, bytes) else b"[]")

@@ -81,3 +81,16 @@ async def test_a_list_that_cannot_be_read_raises_one_alert_and_stops_neither_swe
         await here.until_completed(mix)
         await here.prove_completed(mix, ["anna"])
         assert poller.text().count('"deposits.unseen"') == 1
+
+
+async def test_an_address_that_stays_unreadable_counts_as_used_and_blocks_no_other_order(mixer: Stage) -> None:
+    async with mixer_scene(mixer) as here, between(mixer, []) as proxy:
+        proxy.unreadable = "odd"
+        settings = {"TELLERLINE_JOBCOIN_URL": proxy.url + API}
+        await asyncio.to_thread(mixer.start, "deposit_poller", settings=settings)
+        orders = [here.order("odd", f"even-{number}") for number in range(3)]
+        *odd, other = await asyncio.gather(*(here.send(order) for order in [*orders, here.order("anna")]))
+        assert other.status == "posted"
+        for outcome in odd:
+            (error,) = outcome.errors
+            assert (error.field, "counts as used" in error.message) == ("destinations[0]", True)
