@@ -23,6 +23,9 @@ DEPOSITS_MAX: Final = 2_000
 MIXES_MAX: Final = 1_000
 ADDRESSES_AT_ONCE_MAX: Final = 8
 POSTPONE_S: Final = 0.1
+# An address that disagrees may do so for ever; one that could not be read is only away.
+POSTPONE_S_MAX: Final = 3_600.0
+POSTPONE_S_MAX_UNREAD: Final = 30.0
 
 
 class Confirmations:
@@ -59,7 +62,7 @@ class Confirmations:
                 view = await self._network.address(address)
             except NetworkUnavailable as fault:
                 log.warning("deposit.unconfirmed", mix_id=deposits[0].mix, fault=str(fault))
-                await self._deposits.postpone(deposits, POSTPONE_S)
+                await self._deposits.postpone(deposits, POSTPONE_S, POSTPONE_S_MAX_UNREAD)
                 return
         counts = {
             content_key(stored(each.source), each.destination, each.units): count
@@ -75,4 +78,4 @@ class Confirmations:
         if rest:
             DISAGREEMENTS.inc()
             log.warning("deposit.unconfirmed", mix_id=deposits[0].mix, deposits=len(rest))
-            await self._deposits.postpone(rest, POSTPONE_S)
+            await self._deposits.postpone(rest, POSTPONE_S, POSTPONE_S_MAX)

@@ -103,12 +103,10 @@ class ListScanner:
         Raises NetworkUnavailable, CursorMoved, or what is in TRANSIENT_FAULTS.
         """
         began_s = time.monotonic()
-        try:
-            await self._read()
-        finally:
-            self._took_s = time.monotonic() - began_s
-            POLL_SECONDS.set(self._took_s)
+        await self._read()
         self._read_s = time.monotonic()
+        self._took_s = self._read_s - began_s
+        POLL_SECONDS.set(self._took_s)
         await self._confirmations.tick()
 
     async def _read(self) -> None:
@@ -135,7 +133,7 @@ class ListScanner:
                 raise Unreadable("the list ends in the middle")
         if reader.position != cursor:
             cursor = await self._extend(cursor, reader.position, rows)
-        self._read_to_end(listing, cursor)
+        self._read_to_end(listing, cursor, cursor.rows)
         return True
 
     async def _read_anew(self, cursor: ArrayPosition) -> None:
@@ -144,6 +142,8 @@ class ListScanner:
             LIST_CHANGED.inc()
             log.warning("list.changed", rows=cursor.rows)
         reader, rows, counts = ArrayReader(), list[ListedRow](), dict[ContentKey, int]()
+        # Read before the list is: what is swept meanwhile need not be in it.
+        expected = [each async for each in self._deposits.contents()]
         async with self._network.listing(None) as listing:
             if listing is None:
                 raise Unreadable("a list that was asked for without its ETag")
@@ -159,13 +159,15 @@ class ListScanner:
             if not reader.is_complete:
                 raise Unreadable("the list ends in the middle")
         await self._add(rows, counts)
-        missing = {address async for address, key, known in self._deposits.contents() if counts.get(key, 0) < known}
-        disputed, settled = await self._deposits.replace_cursor(cursor, reader.position, missing)
+        missing = {address for address, key, known in expected if counts.get(key, 0) < known}
+        # While the list lacks something it is read anew each time: what comes back at its end would look new.
+        after = NOTHING_READ if missing else reader.position
+        disputed, settled = await self._deposits.replace_cursor(cursor, after, missing)
         if disputed:
             log.error("deposits.disputed", addresses=disputed)
         if settled:
             log.info("deposits.settled", addresses=settled)
-        self._read_to_end(listing, reader.position)
+        self._read_to_end(listing, after, reader.rows)
 
     def _ours(self, values: Sequence[object]) -> OurRows:
         found = our_rows(values, self._house)
@@ -192,9 +194,9 @@ class ListScanner:
         if found:
             fault_point(FaultPoint.POLLER_AFTER_DEPOSIT_WRITTEN)
 
-    def _read_to_end(self, listing: Listing, cursor: ArrayPosition) -> None:
+    def _read_to_end(self, listing: Listing, cursor: ArrayPosition, rows: int) -> None:
         self._known = (listing.etag, cursor)
-        LIST_ROWS.set(cursor.rows)
+        LIST_ROWS.set(rows)
 
     def _lag_s_max(self) -> float:
         poll_s_max = self._settings.poll_ms_idle / 1_000 + self._settings.network_timeout_s

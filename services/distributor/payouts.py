@@ -105,15 +105,14 @@ class Payer(TransferLoop[Payout]):
     async def _pay(self, payout: Payout, deadline: ClaimDeadline) -> Payout | None:
         """Sends the coins on, unless a try has failed because somebody took them: no time brings them back.
 
-        Coins that left to the receiver were not taken: a reading that hid this took it for absent. They are sent once
-        more, which the empty address cannot do, and the reading after that finds what went.
+        If the list shows that they went to the receiver, a reading took it for absent that came too early or hid it.
         """
         funding = payout.transfer(FUND, self._house)
         if payout.attempts:
             view = await self._network.address(funding.destination)
-            arrived = view.find(funding) is not None
-            went = view.find(payout.transfer(PAY, self._house)) is not None
-            if arrived and not went and view.agrees and view.balance < funding.units:
+            if view.agrees and view.find(payout.transfer(PAY, self._house)) is not None:
+                return await self.send(payout, PAY, deadline, is_listed=True)
+            if view.agrees and view.find(funding) is not None and view.balance < funding.units:
                 return await self.stop(payout, "somebody took the coins from the one-shot address")
         return await self.send(payout, PAY, deadline)
 
@@ -128,8 +127,10 @@ class Payer(TransferLoop[Payout]):
         hold = self._ledger.hold_id(payout.id, payout.hold_attempt)
         decision = await self._ledger.capture(payout.mix, payout.id, payout.capture_attempt, hold)
         if decision is not None and decision.code == Rejection.HOLD_NOT_OPEN:
-            await self._store.next_attempt(payout, "hold")  # somebody ended it: the next one takes its place
+            # Somebody ended it: the next one takes its place. The capture's attempt first, since the same capture of
+            # another hold would be another command with the same id.
             await self._store.next_attempt(payout, "capture")
+            await self._store.next_attempt(payout, "hold")
             await self.fail(payout, "the hold was ended by somebody else")
         elif await self.posted(payout, "capture", decision) is not None:
             await self._end(payout, PayoutState.RESOLVED)
@@ -175,8 +176,8 @@ class Reclaimer:
         while True:
             try:
                 await self.tick()
-            except TRANSIENT_FAULTS as fault:
-                log.warning("reclaim.interrupted", fault=repr(fault))
+            except* TRANSIENT_FAULTS as faults:  # of one funding, or of several that are looked at together
+                log.warning("reclaim.interrupted", faults=repr(faults.exceptions))
             await asyncio.sleep(self._reclaim_s)
 
     async def tick(self) -> None:
@@ -196,13 +197,14 @@ class Reclaimer:
 
     async def _reclaim(self, intent_id: str, funding: Transfer) -> None:
         view = await self._network.address(funding.destination)
-        if view.balance:
+        if view.balance >= funding.units:
             log.error("funding.late", intent_id=intent_id)  # the settle time is too short for this network
             await self._store.look_soon(intent_id, self._reclaim_s)
-            await self._network.send(Transfer(funding.destination, funding.source, view.balance))
+            # Not the whole balance: a stranger's dust could make an amount that the network does not take.
+            await self._network.send(Transfer(funding.destination, funding.source, funding.units))
             view = await self._network.address(funding.destination)
         applied = view.find(funding)
-        if applied is None or view.balance or not view.agrees:
+        if applied is None or view.balance >= funding.units or not view.agrees:
             return
         # That the address is empty proves nothing: on this network, anybody can take what lies there.
         returned = sum(each.units * count for each, count in view.counts.items() if each.destination == funding.source)

@@ -84,8 +84,6 @@ class ArrayReader:
         while start is not None:
             read = self._value(text, start)
             if read is None:  # the rest of the value comes with the next piece
-                if len(text) - start > VALUE_CHARACTERS_MAX:
-                    raise Unreadable("a value of the list is too long, or no JSON")
                 break
             found, stop = read
             values.append(found)
@@ -96,6 +94,8 @@ class ArrayReader:
         self._hash.update(taken)
         self._bytes += len(taken)
         self._text = "" if self.is_complete else text[end:]
+        if len(self._text) > VALUE_CHARACTERS_MAX:
+            raise Unreadable("a value of the list is too long, or no JSON")
         return values
 
     def _value(self, text: str, start: int) -> tuple[object, int] | None:

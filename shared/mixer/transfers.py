@@ -3,6 +3,7 @@
 The network knows neither ids nor idempotency. What became of a transfer is read, never assumed.
 """
 
+import asyncio
 import uuid
 from abc import abstractmethod
 from dataclasses import replace
@@ -13,7 +14,7 @@ from prometheus_client import Counter, Gauge
 from typing_extensions import override
 
 from shared.domain.lifecycle import InvariantBroken
-from shared.mixer.claimed_rows import ClaimedRow, Leg
+from shared.mixer.claimed_rows import ClaimedRow, ClaimLost, Leg
 from shared.mixer.jobcoin import JobcoinNetwork, TransferRefused, TransferUnknown
 from shared.mixer.jobcoin_rows import Address, Transfer
 from shared.mixer.ledger import MixerLedger
@@ -31,6 +32,8 @@ TRANSFERS_ENDED: Final = Counter(
     ["leg", "ended"],
 )
 UNKNOWN_OPEN: Final = Gauge("mixer_unknown_open", "Transfers that may have been sent, and have not been seen")
+# An intent that took longer to write is not sent, but looked for. The settle time is longer than this and a call.
+SEND_WITHIN_S: Final = 2.0
 # How long to wait at least before an undecided transfer is looked for again.
 UNDECIDED_WAIT_S_MIN: Final = 0.1
 
@@ -77,6 +80,7 @@ class TransferLoop(StepLoop[R]):
         intent_id = str(uuid.uuid4())
         under_way = self.under_way(row, leg, intent_id)
         transfer = self.transfer(under_way, leg)
+        send_until_s = asyncio.get_running_loop().time() + SEND_WITHIN_S
         try:
             await self._intents.open_intent(row, under_way, intent_id, leg, transfer, self._settings.settle_s)
         except EqualTransferOpen:
@@ -84,6 +88,8 @@ class TransferLoop(StepLoop[R]):
             return None
         fault_point(self._after_intent)
         deadline.check()
+        if asyncio.get_running_loop().time() > send_until_s:
+            raise ClaimLost("the intent was written too long ago: the settle time counts from there")
         was_refused = not is_listed and await self._is_refused(row, leg, transfer)
         fault_point(self._after_send)
         return await self.read_end(under_way, leg, was_refused=was_refused)
@@ -99,11 +105,11 @@ class TransferLoop(StepLoop[R]):
         transfer = self.transfer(row, leg)
         view = await self._network.address(transfer.source if leg.is_read_at_source else transfer.destination)
         listed = view.find(transfer, await self._intents.taken_rows(transfer))
-        if listed is not None:
+        # A reading that does not agree with itself proves nothing: it may show a transaction twice, or lack one.
+        if listed is not None and view.agrees:
             fault_point(self._after_seen)
             ended, after = "seen", replace(row, state=leg.after, attempts=0)
-        elif (intent.settles_in_s <= 0 or was_refused) and view.agrees:
-            # Only a reading that agrees with itself, and began after the settle time, proves absence.
+        elif listed is None and view.agrees and (intent.settles_in_s <= 0 or was_refused):
             ended = "refused" if was_refused else "absent"
             after = replace(row, state=leg.before)
         else:

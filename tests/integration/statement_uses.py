@@ -246,7 +246,7 @@ MIXER: Final[Mapping[str, Sequence[Use]]] = {
     "services.deposit_poller.store.deposits.COUNT_DISPUTED": [Use()],
     "services.deposit_poller.store.deposits.READ_UNCONFIRMED": [Use((100,), must_find=False)],
     "services.deposit_poller.store.deposits.CONFIRM": [Use((IDS,), must_find=False)],
-    "services.deposit_poller.store.deposits.POSTPONE": [Use((IDS, "1 second"))],
+    "services.deposit_poller.store.deposits.POSTPONE": [Use((IDS, "1 second", "1 hour"))],
     "services.deposit_poller.store.deposits.COUNT_UNCONFIRMED": [Use()],
     "services.deposit_poller.store.deposits.READ_WORTH_SWEEPING": [Use((100,), must_find=False)],
     "services.deposit_poller.store.deposits.LOCK_MIX": [Use((ID,))],

@@ -65,6 +65,27 @@ async def test_an_address_of_which_the_list_lost_a_row_gets_nothing_until_it_is_
         assert poller.text().count('"deposits.disputed"') == 1
 
 
+async def test_a_row_that_is_gone_from_the_end_of_the_list_and_comes_back_there_is_no_other_deposit(
+    mixer: Stage,
+) -> None:
+    async with mixer_scene(mixer) as here, between(mixer, []) as proxy:
+        settings = {"TELLERLINE_JOBCOIN_URL": proxy.url + API}
+        poller = await asyncio.to_thread(mixer.start, "deposit_poller", settings=settings)
+        mix, address = await here.mix("anna")
+        await here.pay(address, "5")
+        await here.until_received(mix, 5 * JOB)
+        await here.until(lambda: logged(poller.log, "sweep.credited"))
+        proxy.rewrite = lambda rows: rows[:-2]  # the deposit and its sweep
+        await here.until(lambda: logged(poller.log, "deposits.disputed"))
+        proxy.rewrite = None
+        await here.until(lambda: logged(poller.log, "deposits.settled"))
+        await here.pay(address, "5")
+        await here.until_received(mix, 10 * JOB)
+        mixer.start("distributor")
+        await here.until_completed(mix)
+        await here.prove_completed(mix, ["anna"])
+
+
 async def test_a_list_that_cannot_be_read_raises_one_alert_and_stops_neither_sweeps_nor_orders(mixer: Stage) -> None:
     async with mixer_scene(mixer) as here, between(mixer, []) as proxy:
         settings = {"TELLERLINE_JOBCOIN_URL": proxy.url + API, "TELLERLINE_NETWORK_TIMEOUT_S": "0.5"}

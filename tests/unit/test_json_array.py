@@ -57,7 +57,15 @@ def test_what_is_no_whole_array_is_never_complete(text: str) -> None:
     assert not reader.is_complete
 
 
-@pytest.mark.parametrize("text", [b"[\xff", b"[" * 3_000_000, b'["' + b"a" * (VALUE_CHARACTERS_MAX + 10)])
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"[\xff",
+        b"[" * 3_000_000,
+        b'["' + b"a" * (VALUE_CHARACTERS_MAX + 10),
+        b"[1," + b" " * (2 * VALUE_CHARACTERS_MAX),
+    ],
+)
 def test_a_value_without_end_or_without_sense_costs_no_memory(text: bytes) -> None:
     with pytest.raises(Unreadable):
         read(text, 65_536, ArrayReader())

@@ -128,8 +128,14 @@ def test_what_is_finer_than_the_ledger_adds_up_and_is_never_lost() -> None:
 
 def test_a_sweep_takes_all_that_the_ledger_can_credit_at_once() -> None:
     most = 10**30 * 10**22
-    deposits = [UnsweptDeposit(str(number), units) for number, units in enumerate((1, 2, most, 5))]
-    assert collected(deposits) == deposits[:2]
-    assert collected(deposits[2:]) == deposits[2:3]
-    assert collected(deposits[:2]) == deposits[:2]
-    assert collected([UnsweptDeposit("huge", 2 * most), deposits[0]]) == [UnsweptDeposit("huge", 2 * most)]
+    small, large, whole = UnsweptDeposit("a", 10**22), UnsweptDeposit("b", 2 * 10**22), UnsweptDeposit("c", most)
+    assert collected([small, large]) == [large, small]
+    assert collected([small, whole, large]) == [whole]
+    assert collected([UnsweptDeposit("huge", 2 * most), small]) == [UnsweptDeposit("huge", 2 * most)]
+
+
+def test_dust_of_the_last_digit_keeps_no_deposit_from_being_swept() -> None:
+    """The network takes 40 digits: 5 coins and 10^-40 are no amount."""
+    dust, five, cents = UnsweptDeposit("dust", 1), UnsweptDeposit("five", 5 * 10**40), UnsweptDeposit("cents", 10**38)
+    assert collected([dust, five, cents]) == [five, cents]
+    assert collected([dust]) == [dust]

@@ -8,7 +8,7 @@ from shared.domain.lifecycle import Lifecycle
 from shared.domain.money import AMOUNT_MINOR_MAX
 from shared.domain.values import value
 from shared.mixer.claimed_rows import ClaimedRow, Leg
-from shared.mixer.jobcoin_rows import UNITS_PER_MINOR, Address
+from shared.mixer.jobcoin_rows import COIN_DIGITS_MAX, COIN_SCALE, UNITS_PER_MINOR, Address
 
 # The ledger credits no more at once. A single deposit that is greater is swept by itself, and is stuck after that.
 SWEEP_UNITS_MAX: Final = AMOUNT_MINOR_MAX * UNITS_PER_MINOR
@@ -65,13 +65,22 @@ class UnsweptDeposit:
 
 
 def collected(deposits: Sequence[UnsweptDeposit]) -> Sequence[UnsweptDeposit]:
-    """Those, from the first on, that one sweep takes: all, unless their sum is more than the ledger credits at once."""
-    total = 0
-    for number, deposit in enumerate(deposits):
-        total += deposit.units
-        if number and total > SWEEP_UNITS_MAX:
-            return deposits[:number]
-    return deposits
+    """Those that one sweep takes, the greatest first: as many as the ledger credits at once and the network moves.
+
+    An amount has so many digits at most, so dust of the last digit must not join what is large.
+    """
+    taken, total = list[UnsweptDeposit](), 0
+    for deposit in sorted(deposits, key=lambda each: each.units, reverse=True):
+        together = total + deposit.units
+        if not taken or (together <= SWEEP_UNITS_MAX and _digits(together) <= COIN_DIGITS_MAX):
+            taken.append(deposit)
+            total = together
+    return taken
+
+
+def _digits(units: int) -> int:
+    whole, fraction = divmod(units, 10**COIN_SCALE)
+    return len(str(whole)) + len(f"{fraction:0{COIN_SCALE}d}".rstrip("0"))
 
 
 def credit_of(rest: int, units: int) -> tuple[int, int]:

@@ -71,14 +71,14 @@ WITH confirmed AS (
 sums AS (SELECT mix_id, sum(amount_units) AS units FROM confirmed GROUP BY mix_id)
 UPDATE mixer.mixes m SET unswept_units = m.unswept_units + sums.units FROM sums WHERE m.id = sums.mix_id
 """
-# Twice as long after each try, and at most an hour.
+# Twice as long after each try.
 POSTPONE = """
 UPDATE mixer.deposits
    SET attempts = attempts + 1,
-       next_at = clock_timestamp() + least($2::interval * 2 ^ least(attempts, 20), interval '1 hour')
+       next_at = clock_timestamp() + least($2::interval * 2 ^ least(attempts, 20), $3)
  WHERE id = ANY($1::uuid[])
 """
-COUNT_UNCONFIRMED = "SELECT count(*) FROM mixer.deposits WHERE confirmed_at IS NULL"
+COUNT_UNCONFIRMED = "SELECT count(*) FROM mixer.deposits WHERE confirmed_at IS NULL AND next_at < 'infinity'"
 
 READ_WORTH_SWEEPING = """
 SELECT id FROM mixer.mixes m
@@ -181,9 +181,10 @@ class DepositStore:
         """From now on they count."""
         await self._pool.execute(CONFIRM, [deposit.id for deposit in deposits])
 
-    async def postpone(self, deposits: Sequence[UnconfirmedDeposit], wait_s: float) -> None:
-        """Their address is asked again after `wait_s`, and after longer and longer times if it was asked before."""
-        await self._pool.execute(POSTPONE, [deposit.id for deposit in deposits], timedelta(seconds=wait_s))
+    async def postpone(self, deposits: Sequence[UnconfirmedDeposit], wait_s: float, wait_s_max: float) -> None:
+        """Their address is asked again after `wait_s`, and after longer times up to the maximum if it was before."""
+        wait, wait_max = timedelta(seconds=wait_s), timedelta(seconds=wait_s_max)
+        await self._pool.execute(POSTPONE, [deposit.id for deposit in deposits], wait, wait_max)
 
     async def worth_sweeping(self, mixes_max: int) -> list[str]:
         """Mixes whose address holds enough to be swept, and has no sweep under way."""

@@ -33,3 +33,6 @@ GRANT SELECT ON mixer.journal_cursors, mixer.decisions
     TO tellerline_gateway, tellerline_poller, tellerline_distributor, tellerline_verify;
 GRANT INSERT ON mixer.journal_cursors, mixer.decisions TO tellerline_poller;
 GRANT UPDATE (batch) ON mixer.journal_cursors TO tellerline_poller;
+
+-- Credits that had used up their attempts go on: what stopped them is tried for ever now.
+UPDATE payouts.credits SET state = stuck_in, stuck_in = NULL, attempts = 0, next_at = clock_timestamp() WHERE state = 'stuck';
