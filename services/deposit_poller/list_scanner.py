@@ -67,10 +67,14 @@ class ListScanner:
         POLL_LAG_SECONDS.set_function(self.lag_s)
 
     async def run(self) -> None:
-        """Reads until cancelled."""
+        """Reads until cancelled. Raises StartRefused if the ledger's deposits are of another network."""
+        is_checked = False
         while True:
             interval_s = self._settings.poll_ms_idle / 1_000
             try:
+                if not is_checked:
+                    await self._deposits.check_network()
+                    is_checked = True
                 await self.tick()
                 interval_s = await self._interval_s()
                 POLLS.labels("ok").inc()

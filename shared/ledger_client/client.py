@@ -120,6 +120,10 @@ class LedgerClient:
         """How many commands the client keeps: those that have not left, and those that somebody waits for."""
         return self._pending.count
 
+    def is_pending(self, command: Command | MixCreate) -> bool:
+        """True if `send` would join the same command, and so send nothing."""
+        return self._pending.find(command) is not None
+
     def send(self, command: Command, partition: Partition) -> PendingCommand:
         """Queues the command for its partition. Raises NotPublished (no broker) or QueueFull (too many pending).
 

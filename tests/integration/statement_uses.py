@@ -233,6 +233,7 @@ MIXER: Final[Mapping[str, Sequence[Use]]] = {
     "services.deposit_poller.store.mixes.READ_OUR_ADDRESSES": [Use((array(ID.replace("-", ""), "nowhere"),))],
     "services.deposit_poller.store.mixes.READ_IS_OPEN": [Use()],
     "services.deposit_poller.store.deposits.READ_CURSOR": [Use(("network",))],
+    "services.deposit_poller.store.deposits.READ_NETWORK": [Use()],
     "services.deposit_poller.store.deposits.LOCK_CURSOR": [Use(("network",))],
     "services.deposit_poller.store.deposits.WRITE_CURSOR": [Use(("network", 1, 1, "\\x00"))],
     "services.deposit_poller.store.deposits.READ_KNOWN": [

@@ -18,7 +18,9 @@ STATEMENTS = {
     f"{module.__name__.rpartition('.')[2]}.{name}": value
     for module in MODULES
     for name, value in vars(module).items()
-    if isinstance(value, str) and value.lstrip().startswith(("SELECT", "INSERT", "UPDATE", "WITH"))
+    if not name.startswith("_")  # parts of statements
+    and isinstance(value, str)
+    and value.lstrip().startswith(("SELECT", "INSERT", "UPDATE", "WITH"))
 }
 
 

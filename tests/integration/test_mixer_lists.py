@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from tests.integration.mixer import mixer_scene
 from tests.integration.mixer_proxy import between, logged
 from tests.integration.mixer_stage import API, Stage
@@ -63,6 +65,21 @@ async def test_an_address_of_which_the_list_lost_a_row_gets_nothing_until_it_is_
         await here.until_completed(mix)
         await here.prove_completed(mix, ["anna"])
         assert poller.text().count('"deposits.disputed"') == 1
+
+
+async def test_a_poller_does_not_start_with_another_name_of_the_network_than_its_deposits_have(mixer: Stage) -> None:
+    """It would find every deposit once more."""
+    async with mixer_scene(mixer) as here:
+        poller = await asyncio.to_thread(mixer.start, "deposit_poller")
+        mix, address = await here.mix("anna")
+        await here.pay(address, "5")
+        await here.until_received(mix, 5 * JOB)
+        assert poller.stop() == 0
+        other = {"TELLERLINE_JOBCOIN_NETWORK": "other"}
+        with pytest.raises(AssertionError, match="NETWORK is other, but the deposits of this ledger are of jobcoin"):
+            await asyncio.to_thread(mixer.start, "deposit_poller", settings=other)
+        assert mixer.processes[-1].popen.wait() == 2
+        await asyncio.to_thread(mixer.start, "deposit_poller")
 
 
 async def test_a_row_that_is_gone_from_the_end_of_the_list_and_comes_back_there_is_no_other_deposit(

@@ -21,6 +21,7 @@ from shared.database import postgres
 from shared.mixer.jobcoin_rows import Address, ListedRow
 from shared.mixer.json_array import NOTHING_READ, ArrayPosition
 from shared.mixer.store import PooledConnection
+from shared.runtime.refusal import StartRefused
 
 RECORDS_MAX: Final = 5_000
 
@@ -30,6 +31,8 @@ WRITE_CURSOR = """
 INSERT INTO mixer.list_cursors (network, rows, bytes, prefix_hash) VALUES ($1, $2, $3, $4)
 ON CONFLICT (network) DO UPDATE SET rows = $2, bytes = $3, prefix_hash = $4, read_at = clock_timestamp()
 """
+# All deposits of a ledger are of one network.
+READ_NETWORK = "SELECT network FROM mixer.deposits LIMIT 1"
 READ_KNOWN = """
 SELECT wanted.sender, wanted.address, wanted.units,
        (SELECT max(occurrence) FROM mixer.deposits d
@@ -108,6 +111,14 @@ class DepositStore:
     def __init__(self, pool: postgres.Pool, network: str) -> None:
         self._pool = pool
         self._network = network
+
+    async def check_network(self) -> None:
+        """Raises StartRefused if the ledger's deposits are those of another network: all would be found once more."""
+        known = await self._pool.fetchval(READ_NETWORK)
+        if known not in {None, self._network}:
+            raise StartRefused(
+                f"TELLERLINE_JOBCOIN_NETWORK is {self._network}, but the deposits of this ledger are of {known}"
+            )
 
     async def cursor(self) -> ArrayPosition:
         """How much of the list need not be read again."""

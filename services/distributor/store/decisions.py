@@ -66,5 +66,5 @@ async def carry_out(connection: PooledConnection, decision: PayoutDecision) -> N
         return
     PAYOUT_LIFECYCLE.check(before, after)
     await connection.execute(APPLY_DECISION, decision.payout, after)
-    if after is PayoutState.RESOLVING:
+    if after is PayoutState.RESOLVING and PayoutState(row["stuck_in"] or before) is not PayoutState.SENT:
         await connection.execute(LEAVE_FUNDING, decision.payout)

@@ -1,11 +1,13 @@
 """Mixes: ordered and read."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from services.gateway.store.database import DatabaseUnavailable
 from services.gateway.store.health import read_processes
 from services.gateway.store.mixes import MixFacts, read_mix
+from services.gateway.store.operations import read_operation
 from services.gateway.usecases.caller import Caller
 from services.gateway.usecases.faults import CommandNotSent, NotFound
 from services.gateway.usecases.progress import deposits_unseen
@@ -22,10 +24,14 @@ async def order_mix(
 ) -> tuple[MixCreate, Submission]:
     """Orders a mix. Fee in parts per million, delays in milliseconds.
 
-    Raises CommandNotSent, also while no deposit can be seen: an address must not be given out then. TooManyCommands.
+    Raises CommandNotSent, also while no deposit can be seen: no new address is given out then. TooManyCommands, or
+    DatabaseUnavailable: it had no effect.
     """
-    if (why := await _deposits_unseen(write.state)) is not None:
-        raise CommandNotSent(f"deposits cannot be seen at the moment, so no mix is made: {why}")
+    if not write.is_repeat and (why := await _deposits_unseen(write.state)) is not None:
+        # Unless it was made before, which the same key is to be told.
+        if not (write.has_key and await read_operation(write.state.database, write.id)):
+            raise CommandNotSent(f"deposits cannot be seen at the moment, so no mix is made: {why}")
+        write = replace(write, is_repeat=True)
     order = MixCreate(
         id=write.id,
         principal=write.caller.principal,

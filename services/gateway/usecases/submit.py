@@ -139,11 +139,13 @@ async def submit(
 ) -> Submission:
     """Sends the command and waits for its outcome. `partition` None: any may decide it; a mix goes to the mixer.
 
-    A repeat is sent only if the journal has no outcome of it. `scale`: fraction digits of its amounts. Raises
-    CommandNotSent or TooManyCommands: the command had no effect.
+    A repeat is sent only if it is not pending here and the journal has no outcome of it. `scale`: fraction digits of
+    its amounts. Raises CommandNotSent or TooManyCommands: the command had no effect.
     """
     state, is_repeat = write.state, write.is_repeat
-    if is_repeat and (found := await _look_up(write, command)) is not None:
+    # One that is pending here is waited for instead: the journal may not have all of its credits yet.
+    is_known = is_repeat and not state.ledger.is_pending(command)
+    if is_known and (found := await _look_up(write, command)) is not None:
         return _recorded(state, command, found, is_replayed=True, scale=scale)
     if write.has_key:
         state.recent.note(write.id)
