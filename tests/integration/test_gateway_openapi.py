@@ -75,6 +75,8 @@ def test_every_answer_is_what_the_document_says(served: Served, tmp_path: Path) 
         *(sys.executable, "-m", "schemathesis.cli", "run", f"{served.client.url}/openapi.json"),
         *("--header", f"Authorization: Bearer {ADMIN_KEY}", "--seed", "1", "--warnings", "off"),
         *("--max-time", str(SECONDS_MAX), "--max-examples", "20", "--continue-on-failure", "--no-shrink"),
+        # Longer than the longest wait that a request may ask for.
+        *("--request-timeout", "40"),
         # It takes every 422 for a fault of the document; the rest of what it does is done below.
         *("--exclude-checks", "positive_data_acceptance", *LEFT_OUT, "--report-ndjson-path", str(report)),
     ]

@@ -45,7 +45,7 @@ def fake_plan(data_dir: DataDir, name: str, tier: int, **variables: str) -> Serv
 
 
 def fake_network(data_dir: DataDir) -> ServicePlan:
-    return fake_plan(data_dir, "jobcoin_network-1", TIER_SERVERS)
+    return fake_plan(data_dir, "jobcoin_network-1", TIER_SERVERS, TELLERLINE_CONTROL_PORT="0")
 
 
 def fake_services(
