@@ -19,6 +19,8 @@ from tellerline.chaos.report import Report
 from tellerline.chaos.stack import Stack
 
 QUIET_MAX_S: Final = 120.0
+STRUCK_WITHIN_S: Final = 10.0
+STRUCK_PAUSE_S: Final = 0.5
 SAID_EVERY_S: Final = 15.0
 READ_PARTITIONS = "SELECT partitions FROM ledger.constants"
 
@@ -73,11 +75,16 @@ class ChaosRun:
 
     async def _strike(self, fault: Fault, began_s: float, recovery: RecoveryProbes) -> None:
         await asyncio.sleep(max(0.0, began_s + fault.at_s - time.monotonic()))
-        try:
-            await self._faults.strike(fault)
-        except Missed as missed:
-            self._report.missed.append(str(missed))
-            return
+        until_s = time.monotonic() + STRUCK_WITHIN_S
+        while True:
+            try:
+                await self._faults.strike(fault)
+                break
+            except Missed as missed:  # the fault before has its target down: it is up again soon
+                if time.monotonic() > until_s:
+                    self._report.missed.append(str(missed))
+                    return
+                await asyncio.sleep(STRUCK_PAUSE_S)
         self._report.struck(fault.kind, await recovery.seconds(fault.kind))
 
     async def _say_progress(self, client: Client) -> None:
