@@ -45,6 +45,9 @@ class Deaf:
     async def ping_broker(self) -> None:
         await self.client.ping_broker()
 
+    def is_pending(self, command: Command | MixCreate) -> bool:
+        return self.client.is_pending(command)
+
     def send(self, command: Command, partition: Partition) -> PendingCommand:
         return self.client.send(command, partition) if self.arrives else PendingCommand(command)
 
