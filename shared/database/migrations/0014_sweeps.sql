@@ -23,8 +23,8 @@ ALTER TABLE mixer.mixes
     -- What was swept and is not credited, because it is finer than the ledger's scale: the next sweep adds to it.
     ADD COLUMN rest_units numeric NOT NULL DEFAULT 0
         CONSTRAINT mixes_rest_units CHECK (rest_units >= 0 AND rest_units < 1e100),
-    -- Since when the network's list lacks transactions of this address that were recorded. Until they are back, or an
-    -- operator decides, nothing of this address is swept or credited.
+    -- Since when the network's list lacks transactions of this address that were recorded. Until they are back,
+    -- nothing of this address is swept or credited.
     ADD COLUMN disputed_at timestamptz;
 CREATE INDEX mixes_worth_sweeping ON mixer.mixes (id) WHERE unswept_units >= minimum * 1e22;
 CREATE INDEX mixes_disputed ON mixer.mixes (id) WHERE disputed_at IS NOT NULL;
